@@ -1,0 +1,72 @@
+"""Finetuning: a pretrained run becomes a model that talks.
+
+python finetune.py --config configs/oasst.py
+"""
+
+import dataclasses
+
+from jaxgpt.command_line import main, parse_train
+from jaxgpt.config import ModelConfig, check_window
+from jaxgpt.errors import UserError
+
+
+def finetune() -> None:
+    arguments = parse_train("configs/oasst.py", __doc__)
+    config = arguments.settings
+    if config.run.init_from is None:
+        raise UserError("run.init_from: no run was given; name the pretrained one, for example runs/base")
+    if config.model != ModelConfig():
+        raise UserError(f"model: finetuning takes the model from {config.run.init_from}; leave these settings out")
+
+    # JAX and what stands on it take seconds to import: --help and a typo should not wait for them.
+    import jax
+
+    from jaxgpt.config import run_dir
+    from jaxgpt.data.prepare import data_name, prepare_chat, require_a_batch
+    from jaxgpt.inference.chat import fit_history, reply
+    from jaxgpt.inference.sampling import Sampling
+    from jaxgpt.text.conversation import show_mask
+    from jaxgpt.text.corpora import load_chat
+    from jaxgpt.training.loop import fit, summary
+    from jaxgpt.training.run import Run, open_run, sized
+    from jaxgpt.training.start import announce, plan, start_jax
+    from jaxgpt.training.trained import load_trained
+
+    start_jax(config.data.cache_dir)
+    pretrained = load_trained(config.run.init_from)
+    tokenizer = pretrained.run.tokenizer
+    config = dataclasses.replace(config, model=pretrained.run.config.model)
+    check_window(config)
+    print(f"from: {pretrained.run.path}, step {pretrained.step}, trained on {data_name(pretrained.run.data)}")
+    corpus = load_chat(config.data.corpus, config.data.fallback, config.data.all_paths)
+    data = prepare_chat(corpus, tokenizer, config.data)
+    announce(data)
+    require_a_batch(data.sources["train"], config.data.batch_size, data.manifest["name"])
+    print("an example, with what the model must learn to say in [brackets]:")
+    print(show_mask(data.example, tokenizer))
+    if arguments.dry_run:
+        print(plan(sized(config, tokenizer), tokenizer, data))
+        return
+
+    run = Run(run_dir(config), config, tokenizer, data.manifest)
+    moved = open_run(run, config.run.restart)
+    if moved:
+        print(f"the run that was there is now {moved}")
+    model = sized(config, tokenizer).model
+    prompt = fit_history([{"role": "user", "content": config.run.sample_prompt}], tokenizer, model.context_len)
+
+    def sample(params) -> str:
+        key = jax.random.key(config.run.seed)
+        pieces = reply(params, model, tokenizer, prompt, key, Sampling(), config.run.sample_tokens)
+        return f"you> {config.run.sample_prompt}\nmodel> {''.join(pieces)}"
+
+    result = fit(run, data.sources["train"], data.sources["valid"], sample, init_params=pretrained.params)
+    next_commands = [
+        f"python -m jaxgpt chat {run.path}",
+        f"python -m jaxgpt evaluate {run.path} --split valid",
+    ]
+    print(summary(run, result, "a model that talks", next_commands))
+
+
+if __name__ == "__main__":
+    main(finetune)

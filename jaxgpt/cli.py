@@ -1,0 +1,185 @@
+"""python -m jaxgpt VERB: what one does with a run. Each verb is a few lines over the rooms below."""
+
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from jaxgpt.command_line import errors_in_words
+from jaxgpt.errors import UserError
+
+RunPath = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How words are drawn."""
+
+    temperature: float = 0.8
+    """Lower is more sure of itself; 0 always takes the likeliest word."""
+    top_k: int | None = None
+    """Draw from the k likeliest words only."""
+    top_p: float | None = 0.9
+    """Draw from the likeliest words that together have this probability."""
+    min_p: float | None = None
+    """Draw from words at least this likely, relative to the likeliest one."""
+    max_tokens: int = 128
+    """Longest text, in tokens."""
+    seed: int = 0
+    """The same seed gives the same text."""
+
+
+Draw = Annotated[Drawing, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Let a language model go on from a prompt."""
+
+    run: RunPath
+    """A run folder, for example runs/base."""
+    draw: Draw
+    prompt: str = "The"
+    """Where the text begins."""
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Talk with a finetuned model, or get one answer with --prompt."""
+
+    run: RunPath
+    """A run folder, for example runs/oasst."""
+    draw: Draw
+    prompt: str | None = None
+    """Answer this and exit."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a split, every token once; for conversations, the assistant's tokens, and answers too."""
+
+    run: RunPath
+    """A run folder, for example runs/base."""
+    split: Literal["train", "valid", "test"] = "valid"
+    """Which part of the run's corpus."""
+    stride: int | None = None
+    """Text: overlap the windows and score this many new tokens in each, so that every token has more context."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the verb that the command line names."""
+    with errors_in_words():
+        verb = tyro.cli(
+            Annotated[
+                Annotated[Sample, tyro.conf.subcommand("sample")]
+                | Annotated[Chat, tyro.conf.subcommand("chat")]
+                | Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
+                tyro.conf.FlagCreatePairsOff,
+            ],
+            args=arguments,
+            prog="jaxgpt",
+            description="Use a trained run. To train one: python train.py --help",
+        )
+        {Sample: sample, Chat: chat, Evaluate: evaluate}[type(verb)](verb)
+
+
+def _load(path: str):
+    """Returns the trained run, JAX set up as its training had it."""
+    from jaxgpt.training.run import load_run
+    from jaxgpt.training.start import start_jax
+    from jaxgpt.training.trained import load_trained
+
+    start_jax(load_run(path).config.data.cache_dir)
+    return load_trained(path)
+
+
+def _sampling(draw: Drawing):
+    from jaxgpt.inference.sampling import Sampling
+
+    if draw.max_tokens < 1:
+        raise UserError(f"max_tokens: {draw.max_tokens} was given; it must be at least 1")
+    return Sampling(draw.temperature, draw.top_k, draw.top_p, draw.min_p)
+
+
+def _print_stream(pieces) -> None:
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print(flush=True)
+
+
+def sample(verb: Sample) -> None:
+    """Prints the prompt and what the model makes of it."""
+    import jax
+
+    from jaxgpt.inference.generate import continue_text
+
+    sampling, trained, key = _sampling(verb.draw), _load(verb.run), jax.random.key(verb.draw.seed)
+    model, tokenizer = trained.config.model, trained.run.tokenizer
+    pieces = continue_text(trained.params, model, tokenizer, verb.prompt, key, sampling, verb.draw.max_tokens)
+    _print_stream(pieces)
+
+
+def chat(verb: Chat) -> None:
+    """Answers --prompt, or talks until the user leaves; whole oldest exchanges are dropped when they no longer fit."""
+    import jax
+
+    from jaxgpt.data.prepare import data_name
+    from jaxgpt.inference.chat import fit_history, reply
+
+    sampling, trained, key = _sampling(verb.draw), _load(verb.run), jax.random.key(verb.draw.seed)
+    if trained.run.data["kind"] != "chat":
+        raise UserError(
+            f"{verb.run}: this run is a language model that has not learned to talk; finetune it first "
+            f"(python finetune.py --run.init-from {verb.run}), or let it write: python -m jaxgpt sample {verb.run}"
+        )
+    model, tokenizer = trained.config.model, trained.run.tokenizer
+    if verb.prompt is not None:
+        messages = fit_history([{"role": "user", "content": verb.prompt}], tokenizer, model.context_len)
+        _print_stream(reply(trained.params, model, tokenizer, messages, key, sampling, verb.draw.max_tokens))
+        return
+
+    print(f"{verb.run}, step {trained.step}, trained on {data_name(trained.run.data)}. An empty line or Ctrl-D leaves.")
+    messages: list[dict[str, str]] = []
+    turn = 0
+    while said := _ask():
+        try:
+            fitted = fit_history([*messages, {"role": "user", "content": said}], tokenizer, model.context_len)
+        except UserError as error:
+            print(f"({error})")
+            continue
+        if dropped := len(messages) + 1 - len(fitted):
+            print(f"(the oldest {dropped} messages no longer fit and are forgotten)")
+        pieces = []
+        print("model> ", end="", flush=True)
+        turn_key = jax.random.fold_in(key, turn)
+        for piece in reply(trained.params, model, tokenizer, fitted, turn_key, sampling, verb.draw.max_tokens):
+            pieces.append(piece)
+            print(piece, end="", flush=True)
+        print()
+        messages = [*fitted, {"role": "assistant", "content": "".join(pieces)}]
+        turn += 1
+
+
+def _ask() -> str:
+    try:
+        return input("you> ").strip()
+    except (EOFError, KeyboardInterrupt):
+        print()
+        return ""
+
+
+def evaluate(verb: Evaluate) -> None:
+    """Prints what a split costs the model, named exactly."""
+    from jaxgpt.inference.report import evaluate_chat, evaluate_text
+
+    trained = _load(verb.run)
+    if trained.run.data["kind"] == "chat":
+        if verb.stride is not None:
+            raise UserError("stride: conversations are scored whole; leave it out")
+        lines = evaluate_chat(trained, verb.split)
+    else:
+        lines = evaluate_text(trained, verb.split, verb.stride)
+    for line in lines:
+        print(line)
+        sys.stdout.flush()

@@ -1,0 +1,289 @@
+"""Every knob, once: frozen dataclasses, a preset file and the command line become one checked Config."""
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxgpt.errors import UserError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network: GPT-2's plan, with later refinements as options of the same one block."""
+
+    vocab_size: int = 30_000
+    """Most words the tokenizer may keep, special tokens included; a small corpus has fewer."""
+    context_len: int = 128
+    """Positions the model can see at once, in tokens."""
+    embed_dim: int = 128
+    """Width of the vector that stands for a token."""
+    num_heads: int = 4
+    """Attention heads in a block; divides embed_dim."""
+    num_kv_heads: int | None = None
+    """Heads for keys and values (grouped-query attention); divides num_heads. None: as many as num_heads."""
+    num_layers: int = 4
+    """Transformer blocks."""
+    mlp_dim: int | None = None
+    """Hidden width of a block's mlp. None: 4 times embed_dim."""
+    dropout: float = 0.1
+    """Share of activations dropped in training, where GPT-2 drops them."""
+    positions: Literal["learned", "rotary"] = "learned"
+    """How a token knows where it sits: a learned vector added to it, or rotated queries and keys."""
+    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
+    """Normalisation before attention, before the mlp and at the end."""
+    mlp: Literal["gelu", "swiglu"] = "gelu"
+    """The mlp's nonlinearity; swiglu adds a gate of the same width."""
+    qk_norm: bool = False
+    """Normalise queries and keys per head before they meet."""
+    tied_head: bool = True
+    """Predict words with the token embedding itself; otherwise with a matrix of its own."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the arithmetic. Parameters, norms, softmax and loss are float32 always."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is read, and how it is cut into batches."""
+
+    corpus: str = "wikitext-2"
+    """wikitext-2, oasst1, tinyworld, tinyworld-chat, or the path of a file or folder of your own."""
+    fallback: str | None = None
+    """Corpus that stands in, with a loud notice, when the one asked for cannot be had. None: an error."""
+    all_paths: bool = False
+    """oasst1: every path of a conversation tree; otherwise the best-ranked one."""
+    seq_len: int = 128
+    """Tokens in a training window; at most model.context_len."""
+    batch_size: int = 32
+    """Windows in a step, over all devices."""
+    cache_dir: str = "~/.cache/jaxgpt"
+    """Where encoded corpora and compiled programs are kept."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How the parameters move."""
+
+    name: Literal["adamw", "muon"] = "adamw"
+    """adamw; or muon for the blocks' matrices and adamw for the rest."""
+    learning_rate: float = 3e-4
+    """Peak learning rate."""
+    muon_learning_rate: float = 0.02
+    """Peak learning rate of muon's matrices; the rest use learning_rate."""
+    weight_decay: float = 0.01
+    """Decoupled decay of matrices; biases and norms are left alone."""
+    grad_clip: float = 1.0
+    """Largest global norm of the gradient; longer ones are scaled down to it."""
+    beta1: float = 0.9
+    """Adam's memory of the gradient."""
+    beta2: float = 0.999
+    """Adam's memory of its square."""
+    schedule: Literal["constant", "cosine", "wsd"] = "constant"
+    """After warm-up: constant; cosine; or wsd, constant and then a linear decay."""
+    warmup_steps: int = 0
+    """Steps of linear rise from 0."""
+    final_fraction: float = 0.1
+    """cosine and wsd end at this fraction of the peak."""
+    decay_fraction: float = 0.2
+    """wsd decays over this last fraction of the steps."""
+    accumulate: int = 1
+    """Micro-batches in a step: less memory, the same gradient."""
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """How devices are laid out; a single device is (1, 1, 1)."""
+
+    data: int = -1
+    """Copies of the model, each on a part of the batch. -1: all devices that are left."""
+    fsdp: int = 1
+    """Shards of parameters and optimizer state, each with a part of the batch."""
+    tensor: int = 1
+    """Shards of heads, mlp and vocabulary."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The run: its folder, its length, how often it looks up."""
+
+    name: str | None = None
+    """The run lives in FOLDER/NAME. None: named after the config file."""
+    folder: str = "runs"
+    """Where runs live."""
+    init_from: str | None = None
+    """Finetuning: the run folder whose parameters, model and tokenizer it starts from."""
+    seed: int = 0
+    """Decides initial parameters, order of the data, and dropout."""
+    epochs: int = 1
+    """Passes over the training data."""
+    max_steps: int | None = None
+    """Stop after this many steps. None: when the epochs are done."""
+    log_every: int = 10
+    """Steps between two lines of metrics."""
+    eval_every: int = 250
+    """Steps between two checkpoints, each followed by validation and a sample; also at the end."""
+    sample_prompt: str = "The"
+    """What the samples during training begin with; for conversations, what the user says."""
+    sample_tokens: int = 48
+    """Longest sample, in tokens."""
+    restart: bool = False
+    """Start over: an older run of this name is moved aside, not deleted."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+def validate(config: Config) -> Config:
+    """Returns the config unchanged, or raises UserError naming the first field that cannot be."""
+    _check_types(config, "")
+    model, data, optimizer, mesh, run = config.model, config.data, config.optimizer, config.mesh, config.run
+
+    def require(ok: bool, name: str, allowed: str) -> None:
+        if not ok:
+            section, key = name.split(".")
+            given = getattr(getattr(config, section), key)
+            raise UserError(f"{name}: {given!r} was given; it must be {allowed}")
+
+    require(model.vocab_size >= 16, "model.vocab_size", "at least 16")
+    require(model.context_len >= 2, "model.context_len", "at least 2")
+    for key in ("embed_dim", "num_heads", "num_layers"):
+        require(getattr(model, key) >= 1, f"model.{key}", "at least 1")
+    require(
+        model.embed_dim % model.num_heads == 0,
+        "model.num_heads",
+        f"a divisor of embed_dim ({model.embed_dim})",
+    )
+    if model.num_kv_heads is not None:
+        divides = model.num_kv_heads >= 1 and model.num_heads % model.num_kv_heads == 0
+        require(divides, "model.num_kv_heads", f"a divisor of num_heads ({model.num_heads})")
+    require(model.mlp_dim is None or model.mlp_dim >= 1, "model.mlp_dim", "at least 1, or None")
+    require(0 <= model.dropout < 1, "model.dropout", "at least 0 and below 1")
+    if model.positions == "rotary":
+        even = (model.embed_dim // model.num_heads) % 2 == 0
+        require(even, "model.embed_dim", "an even number of dimensions per head for rotary positions")
+
+    require(data.seq_len >= 2, "data.seq_len", "at least 2")
+    require(data.batch_size >= 1, "data.batch_size", "at least 1")
+    require(optimizer.accumulate >= 1, "optimizer.accumulate", "at least 1")
+    require(
+        data.batch_size % optimizer.accumulate == 0,
+        "optimizer.accumulate",
+        f"a divisor of data.batch_size ({data.batch_size})",
+    )
+    for key in ("learning_rate", "muon_learning_rate", "grad_clip"):
+        require(getattr(optimizer, key) > 0, f"optimizer.{key}", "above 0")
+    require(optimizer.weight_decay >= 0, "optimizer.weight_decay", "at least 0")
+    for key in ("beta1", "beta2"):
+        require(0 <= getattr(optimizer, key) < 1, f"optimizer.{key}", "at least 0 and below 1")
+    require(optimizer.warmup_steps >= 0, "optimizer.warmup_steps", "at least 0")
+    require(0 <= optimizer.final_fraction <= 1, "optimizer.final_fraction", "between 0 and 1")
+    require(0 < optimizer.decay_fraction <= 1, "optimizer.decay_fraction", "above 0 and at most 1")
+
+    require(mesh.data >= 1 or mesh.data == -1, "mesh.data", "at least 1, or -1 for all devices that are left")
+    require(mesh.fsdp >= 1, "mesh.fsdp", "at least 1")
+    require(mesh.tensor >= 1, "mesh.tensor", "at least 1")
+
+    named = run.name is None or (run.name not in ("", ".", "..") and not set(run.name) & set("/\\\0"))
+    require(named, "run.name", "one folder's name, without slashes")
+    require(0 <= run.seed < 2**32, "run.seed", "at least 0 and below 2**32")
+    for key in ("epochs", "log_every", "eval_every", "sample_tokens"):
+        require(getattr(run, key) >= 1, f"run.{key}", "at least 1")
+    require(run.max_steps is None or run.max_steps >= 1, "run.max_steps", "at least 1, or None")
+    require(bool(run.sample_prompt.strip()), "run.sample_prompt", "some text")
+    return config
+
+
+def check_window(config: Config) -> None:
+    """Raises UserError when the training window is longer than the model's positions.
+
+    Apart from `validate`, because finetuning knows its model only once it has read the run it starts from.
+    """
+    seq_len, context_len = config.data.seq_len, config.model.context_len
+    if seq_len > context_len:
+        raise UserError(
+            f"data.seq_len: {seq_len} was given; the model has positions for model.context_len = {context_len} tokens, "
+            "so give at most that"
+        )
+
+
+def _check_types(value: Any, path: str) -> None:
+    """Raises UserError where a field does not hold what its annotation says; a config file could put anything."""
+    for key, hint in typing.get_type_hints(type(value)).items():
+        name, given = f"{path}{key}", getattr(value, key)
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            if not isinstance(given, hint):
+                raise UserError(f"{name}: {given!r} was given; it must be a {hint.__name__}")
+            _check_types(given, f"{name}.")
+        elif not _fits(given, hint):
+            raise UserError(f"{name}: {given!r} was given; it must be {_spell(hint)}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        return value in typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return any(_fits(value, option) for option in typing.get_args(hint))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    return isinstance(value, hint) and not (hint is int and isinstance(value, bool))
+
+
+def _spell(hint: Any) -> str:
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        return "one of " + ", ".join(repr(option) for option in typing.get_args(hint))
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(_spell(option) for option in typing.get_args(hint))
+    names = {
+        int: "a whole number",
+        float: "a number",
+        bool: "True or False",
+        str: "a text",
+        type(None): "None",
+    }
+    return names[hint]
+
+
+def to_json(config: Config) -> str:
+    """Returns the config as JSON text that from_json reads back to an equal Config."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_json(text: str, source: str) -> Config:
+    """Returns the Config written by to_json; raises UserError naming `source` where the text is anything else."""
+    try:
+        sections = json.loads(text)
+        kinds = typing.get_type_hints(Config)
+        config = Config(**{name: kinds[name](**values) for name, values in sections.items()})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{source}: not a config of this version of jaxgpt ({error})") from None
+    return validate(config)
+
+
+def run_dir(config: Config) -> Path:
+    """Returns the folder of the run, FOLDER/NAME."""
+    assert config.run.name is not None, "load_config names every run"
+    return Path(config.run.folder) / config.run.name
+
+
+def differences(one: Config, other: Config) -> list[tuple[str, Any, Any]]:
+    """Returns (field, value in one, value in other) for every field in which the two configs differ."""
+    found = []
+    for section in dataclasses.fields(Config):
+        a, b = getattr(one, section.name), getattr(other, section.name)
+        for key in dataclasses.fields(a):
+            if getattr(a, key.name) != getattr(b, key.name):
+                found.append((f"{section.name}.{key.name}", getattr(a, key.name), getattr(b, key.name)))
+    return found

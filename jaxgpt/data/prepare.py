@@ -1,0 +1,142 @@
+"""A corpus and a tokenizer become sources of batches, and a manifest that says what was read."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jaxgpt.config import DataConfig
+from jaxgpt.data.cache import cache_key, cached_array
+from jaxgpt.data.packing import packed_rows
+from jaxgpt.data.sources import Packed, Source, Windows
+from jaxgpt.errors import UserError
+from jaxgpt.text.conversation import Message, fit, render
+from jaxgpt.text.corpora import ChatCorpus, TextCorpus, fingerprint
+from jaxgpt.text.tokenizer import Tokenizer
+
+MAX_UNK_SHARE = 0.30  # beyond it the tokenizer does not fit the conversations
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run trains on: sources by split, and the manifest kept in the run folder."""
+
+    sources: dict[str, Source]
+    manifest: dict[str, Any]
+    example: list[Message] = field(default_factory=list)
+    """Conversations: the first one, as it is trained on."""
+
+
+def prepare_text(corpus: TextCorpus, tokenizer: Tokenizer, config: DataConfig) -> Prepared:
+    """Returns every split as windows of one stream of tokens; encoded once, kept in data.cache_dir."""
+    content = fingerprint(corpus)
+    sources: dict[str, Source] = {}
+    splits: dict[str, Any] = {}
+    for split, lines in corpus.splits.items():
+        key = cache_key("text", content, split, tokenizer.fingerprint)
+        stream = cached_array(config.cache_dir, key, lambda lines=lines: tokenizer.encode_lines(lines))
+        sources[split] = Windows(stream, config.seq_len, start=tokenizer.eos_id)
+        splits[split] = {
+            "lines": len(lines),
+            "tokens": len(stream),
+            "unk": int(np.sum(stream == tokenizer.unk_id)),
+            "bytes": sum(len(line.encode()) + 1 for line in lines),
+            "floor_nats": corpus.floor[split] if corpus.floor else None,
+        }
+    return Prepared(sources, _manifest(corpus, content, config, tokenizer, splits))
+
+
+def prepare_chat(corpus: ChatCorpus, tokenizer: Tokenizer, config: DataConfig) -> Prepared:
+    """Returns every split as packed conversations, cut to the window at turn boundaries.
+
+    Raises UserError when too many words of the training split are unknown to the tokenizer.
+    """
+    sources: dict[str, Source] = {}
+    splits: dict[str, Any] = {}
+    example: list[Message] = []
+    for split, conversations in corpus.splits.items():
+        rendered = []
+        cut = dropped = messages_cut = 0
+        for conversation in conversations:
+            fitted = fit(conversation, tokenizer, config.seq_len + 1)
+            cut += bool(fitted) and len(fitted) < len(conversation)
+            dropped += not fitted
+            messages_cut += len(conversation) - len(fitted)
+            if fitted:
+                rendered.append(render(fitted, tokenizer))
+                example = example or fitted
+        sources[split] = Packed(packed_rows(rendered, config.seq_len))
+        splits[split] = {
+            "conversations": len(conversations),
+            "kept": len(rendered),
+            "cut": cut,
+            "dropped": dropped,
+            "messages_cut": messages_cut,
+            "tokens": sum(len(ids) for ids, _ in rendered),
+            "supervised": sum(sum(mask[1:]) for _, mask in rendered),
+            "unk_prompts": _unk_share(conversations, ("system", "user"), tokenizer),
+            "unk_replies": _unk_share(conversations, ("assistant",), tokenizer),
+        }
+    train = splits["train"]
+    for name in ("unk_prompts", "unk_replies"):
+        if train[name] > MAX_UNK_SHARE:
+            raise UserError(
+                f"data.corpus: {train[name]:.0%} of the words in the {name.removeprefix('unk_')} of {corpus.name} are "
+                f"unknown to this tokenizer (at most {MAX_UNK_SHARE:.0%} make sense). Pretrain on text like these "
+                "conversations, or with a larger --model.vocab-size, and finetune from that run; or choose "
+                "conversations in the words of the pretraining text"
+            )
+    if not train["kept"]:
+        raise UserError(
+            f"data.seq_len: no conversation of {corpus.name} has an exchange that fits in {config.seq_len} tokens; "
+            "use a longer window"
+        )
+    return Prepared(sources, _manifest(corpus, fingerprint(corpus), config, tokenizer, splits), example)
+
+
+def require_a_batch(source: Source, batch_size: int, name: str) -> None:
+    """Raises UserError when the training split is shorter than one batch."""
+    if len(source) < batch_size:
+        raise UserError(
+            f"data.batch_size: {batch_size} was given, but {name} makes only {len(source)} training windows; "
+            f"give at most {len(source)}, a shorter --data.seq-len, or more text"
+        )
+
+
+def _unk_share(conversations: Iterable[Sequence[Message]], roles: tuple[str, ...], tokenizer: Tokenizer) -> float:
+    unknown = total = 0
+    for conversation in conversations:
+        for message in conversation:
+            if message["role"] in roles:
+                ids = np.asarray(tokenizer.encode(message["content"].strip()))
+                unknown += int(np.sum(ids == tokenizer.unk_id))
+                total += int(np.sum(ids != tokenizer.eos_id))
+    return unknown / max(1, total)
+
+
+def _manifest(
+    corpus: TextCorpus | ChatCorpus,
+    content: str,
+    config: DataConfig,
+    tokenizer: Tokenizer,
+    splits: dict[str, Any],
+) -> dict[str, Any]:
+    return {
+        "kind": "text" if isinstance(corpus, TextCorpus) else "chat",
+        "name": corpus.name,
+        "corpus": corpus.name if corpus.fallback_for else config.corpus,  # what loads it again
+        "fallback_for": corpus.fallback_for,
+        "source": corpus.source,
+        "fingerprint": content,
+        "tokenizer": tokenizer.fingerprint,
+        "splits": splits,
+        "notes": corpus.notes,
+    }
+
+
+def data_name(manifest: dict[str, Any]) -> str:
+    """Returns how the data is named beside every number measured on it; a stand-in is called one."""
+    if manifest["fallback_for"]:
+        return f"{manifest['name']}, standing in for {manifest['fallback_for']}"
+    return manifest["name"]

@@ -1,0 +1,1 @@
+"""Params and a prompt to words: sampling, generation over a cache, chat."""

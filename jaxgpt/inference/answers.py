@@ -1,0 +1,54 @@
+"""What a chat model answers to held-out conversations: does it end by itself, is it exactly right."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+
+from jaxgpt.errors import UserError
+from jaxgpt.inference.chat import fit_history
+from jaxgpt.inference.generate import banned_tokens, generate
+from jaxgpt.inference.sampling import Sampling
+from jaxgpt.text.conversation import Message, render_prompt
+from jaxgpt.training.trained import Trained
+
+BATCH = 50
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A model's answer to a conversation whose last message, the one expected, was held back."""
+
+    prompt: list[Message]
+    expected: str
+    given: str
+    ended: bool
+
+
+def answer_all(
+    trained: Trained, conversations: Sequence[Sequence[Message]], sampling: Sampling, key: jax.Array
+) -> list[Answer]:
+    """Returns the answers to those conversations whose prompt fits in the context, in their order."""
+    tokenizer, model = trained.run.tokenizer, trained.config.model
+    asked = []
+    for conversation in conversations:
+        try:
+            asked.append((fit_history(conversation[:-1], tokenizer, model.context_len), conversation[-1]["content"]))
+        except UserError:
+            continue
+    answers = []
+    for first in range(0, len(asked), BATCH):
+        part = asked[first : first + BATCH]
+        replies = generate(
+            trained.params,
+            model,
+            [render_prompt(prompt, tokenizer) for prompt, _ in part],
+            jax.random.fold_in(key, first),
+            sampling,
+            banned_tokens(tokenizer, tokenizer.end_id),
+            tokenizer.end_id,
+            model.context_len,
+        )
+        for (prompt, expected), ids in zip(part, replies, strict=True):
+            answers.append(Answer(prompt, expected, tokenizer.decode(ids), len(ids) < model.context_len))
+    return answers

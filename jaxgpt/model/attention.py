@@ -1,0 +1,85 @@
+"""Causal self-attention: every token asks the tokens before it, and takes what they answer."""
+
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxgpt.config import ModelConfig
+from jaxgpt.model.layers import Dropout, Linear, Norm, rotate
+
+
+def attention_mask(query_segments_BT: jax.Array, key_segments_BS: jax.Array, offset: jax.Array | int) -> jax.Array:
+    """Returns mask_BTS, true where query t may look at key s: not later, and in the same segment.
+
+    Query t sits in slot offset + t. Two conversations packed in one row, segments [1, 1, 2, 2]:
+
+        [[1, 0, 0, 0],
+         [1, 1, 0, 0],
+         [0, 0, 1, 0],
+         [0, 0, 1, 1]]
+    """
+    slots_T = offset + jnp.arange(query_segments_BT.shape[1])
+    causal_TS = slots_T[:, None] >= jnp.arange(key_segments_BS.shape[1])[None, :]
+    same_BTS = query_segments_BT[:, :, None] == key_segments_BS[:, None, :]
+    return causal_TS[None] & same_BTS
+
+
+class Attention(nn.Module):
+    """Scaled dot-product attention (Vaswani et al. 2017), optionally with grouped-query heads (Ainslie et al. 2023).
+
+    Called with x_BTD, mask_BTS, positions_BT and, when generating, the layer's cached (k_BSKH, v_BSKH) and the slot
+    where the new ones go. Returns the attended y_BTD and the updated cache (or None).
+    """
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        mask_BTS: jax.Array,
+        positions_BT: jax.Array,
+        cache: tuple[jax.Array, jax.Array] | None = None,
+        offset: jax.Array | int = 0,
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        D, N = config.embed_dim, config.num_heads
+        K, H = config.num_kv_heads or N, D // N
+        G = N // K  # query heads that share a key and value head
+        B, T, _ = x_BTD.shape
+        init = nn.initializers.normal(0.02)
+
+        def project(name: str, heads: int, axis: str) -> jax.Array:
+            axes, shape = ("embed", axis, "head_dim"), (D, heads, H)
+            return Linear("BTD,DNH->BTNH", shape, axes, init, bias_axes=2, dtype=dtype, name=name)(x_BTD)
+
+        q_BTNH = project("query", N, "heads")
+        k_BTKH, v_BTKH = project("key", K, "kv_heads"), project("value", K, "kv_heads")
+        if config.qk_norm:
+            q_BTNH = Norm(config.norm, "head_dim", name="query_norm")(q_BTNH)
+            k_BTKH = Norm(config.norm, "head_dim", name="key_norm")(k_BTKH)
+        if config.positions == "rotary":
+            q_BTNH, k_BTKH = rotate(q_BTNH, positions_BT), rotate(k_BTKH, positions_BT)
+
+        if cache is None:
+            k_BSKH, v_BSKH = k_BTKH, v_BTKH
+        else:
+            k_BSKH = jax.lax.dynamic_update_slice_in_dim(cache[0], k_BTKH.astype(cache[0].dtype), offset, axis=1)
+            v_BSKH = jax.lax.dynamic_update_slice_in_dim(cache[1], v_BTKH.astype(cache[1].dtype), offset, axis=1)
+            cache = (k_BSKH, v_BSKH)
+        chex.assert_shape(mask_BTS, (B, T, k_BSKH.shape[1]))
+
+        q_BTKGH = q_BTNH.reshape(B, T, K, G, H)
+        scores_BKGTS = jnp.einsum("BTKGH,BSKH->BKGTS", q_BTKGH, k_BSKH, preferred_element_type=jnp.float32)
+        scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS / math.sqrt(H), -jnp.inf)
+        weights_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1).astype(dtype)
+        weights_BKGTS = Dropout(config.dropout, name="weights_dropout")(weights_BKGTS)
+        y_BTNH = jnp.einsum("BKGTS,BSKH->BTKGH", weights_BKGTS, v_BSKH).reshape(B, T, N, H)
+
+        out_init = nn.initializers.normal(0.02 / math.sqrt(2 * config.num_layers))
+        axes = ("heads", "head_dim", "embed")
+        y_BTD = Linear("BTNH,NHD->BTD", (N, H, D), axes, out_init, dtype=dtype, name="out")(y_BTNH)
+        return y_BTD, cache

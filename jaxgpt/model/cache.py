@@ -1,0 +1,35 @@
+"""The KV cache: keys and values of the tokens already seen, so that a new token costs one step."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxgpt.config import ModelConfig
+
+EMPTY = -1  # the segment of a slot that holds nothing; equal to no token's segment
+
+
+class KVCache(NamedTuple):
+    """Cached keys and values; slots are filled left to right, the same slot for every row.
+
+    Rows of different lengths are padded on the left with segment 0, so all rows end at the same slot.
+    """
+
+    k_LBSKH: jax.Array
+    v_LBSKH: jax.Array
+    segments_BS: jax.Array
+    length: jax.Array  # slots in use, a scalar
+
+
+def init_cache(config: ModelConfig, batch_size: int, num_slots: int | None = None) -> KVCache:
+    """Returns an empty cache with room for `num_slots` tokens (the whole context by default)."""
+    num_slots = num_slots or config.context_len
+    num_kv_heads = config.num_kv_heads or config.num_heads
+    shape = (config.num_layers, batch_size, num_slots, num_kv_heads, config.embed_dim // config.num_heads)
+    return KVCache(
+        k_LBSKH=jnp.zeros(shape, config.dtype),
+        v_LBSKH=jnp.zeros(shape, config.dtype),
+        segments_BS=jnp.full((batch_size, num_slots), EMPTY, jnp.int32),
+        length=jnp.zeros((), jnp.int32),
+    )

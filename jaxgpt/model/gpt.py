@@ -1,0 +1,143 @@
+"""The network: token plus position, a stack of causal blocks, a final norm; hidden states come out.
+
+After GPT-2 (Radford et al. 2019). The head is apart (`head_matrix`, `logits`), so that training need never
+hold an array of [batch, seq_len, vocab].
+"""
+
+import math
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxgpt.config import ModelConfig
+from jaxgpt.model.attention import Attention, attention_mask
+from jaxgpt.model.cache import KVCache
+from jaxgpt.model.layers import Dropout, Linear, Norm
+
+Params = Any  # a nested dict of arrays
+
+VOCAB_MULTIPLE = 128  # the embedding's rows are rounded up to it, so that they divide over devices and tiles
+
+
+def padded_vocab_size(config: ModelConfig) -> int:
+    """Returns the rows of the embedding: vocab_size rounded up. The rows beyond vocab_size are never predicted."""
+    return math.ceil(config.vocab_size / VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+
+
+class Mlp(nn.Module):
+    """Two linear maps with a nonlinearity between: GELU, or SwiGLU's gated one (Shazeer 2020)."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        D, F = config.embed_dim, config.mlp_dim or 4 * config.embed_dim
+
+        def up(name: str) -> jax.Array:
+            init = nn.initializers.normal(0.02)
+            return Linear("BTD,DF->BTF", (D, F), ("embed", "mlp"), init, dtype=dtype, name=name)(x_BTD)
+
+        h_BTF = nn.silu(up("gate")) * up("up") if config.mlp == "swiglu" else nn.gelu(up("up"), approximate=True)
+        init = nn.initializers.normal(0.02 / math.sqrt(2 * config.num_layers))
+        return Linear("BTF,FD->BTD", (F, D), ("mlp", "embed"), init, dtype=dtype, name="down")(h_BTF)
+
+
+class Block(nn.Module):
+    """Attention, then an mlp; each reads a normed copy of the residual stream and adds its result to it."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        mask_BTS: jax.Array,
+        positions_BT: jax.Array,
+        cache: tuple[jax.Array, jax.Array] | None,
+        offset: jax.Array | int,
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
+        config = self.config
+        normed_BTD = Norm(config.norm, name="attention_norm")(x_BTD)
+        y_BTD, cache = Attention(config, name="attention")(normed_BTD, mask_BTS, positions_BT, cache, offset)
+        x_BTD = x_BTD + Dropout(config.dropout, name="attention_dropout")(y_BTD)
+        y_BTD = Mlp(config, name="mlp")(Norm(config.norm, name="mlp_norm")(x_BTD))
+        x_BTD = x_BTD + Dropout(config.dropout, name="mlp_dropout")(y_BTD)
+        return nn.with_logical_constraint(x_BTD, ("batch", "length", "act_embed")), cache
+
+
+class GPT(nn.Module):
+    """apply({"params": params}, tokens_BT) returns (hidden_BTD, None); with a cache, (hidden_BTD, cache grown by T).
+
+    `segments_BT` keeps attention inside conversations that share a row; segment 0 is padding. `positions_BT` counts
+    from 0 in each of them. Both may be left out: one segment, positions from the start (or from what the cache holds).
+    Dropout is on when rngs={"dropout": key} is given.
+    """
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens_BT: jax.Array,
+        segments_BT: jax.Array | None = None,
+        positions_BT: jax.Array | None = None,
+        cache: KVCache | None = None,
+    ) -> tuple[jax.Array, KVCache | None]:
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        chex.assert_rank(tokens_BT, 2)
+        B, T = tokens_BT.shape
+        D, L, V = config.embed_dim, config.num_layers, padded_vocab_size(config)
+        if segments_BT is None:
+            segments_BT = jnp.ones((B, T), jnp.int32)
+        if positions_BT is None:
+            seen_B = 0 if cache is None else jnp.sum(cache.segments_BS > 0, axis=1)
+            positions_BT = jnp.maximum(jnp.reshape(seen_B, (-1, 1)) + jnp.cumsum(segments_BT > 0, axis=1) - 1, 0)
+        chex.assert_shape([segments_BT, positions_BT], (B, T))
+
+        def table(name: str, rows: int, axis: str) -> jax.Array:
+            init = nn.with_logical_partitioning(nn.initializers.normal(0.02), (axis, "embed"))
+            return nn.with_logical_constraint(self.param(name, init, (rows, D)), (axis, "act_embed"))
+
+        x_BTD = table("token_embedding", V, "vocab")[tokens_BT]  # who a token is
+        if config.positions == "learned":
+            x_BTD = x_BTD + table("position_embedding", config.context_len, "positions")[positions_BT]  # where it sits
+        if not config.tied_head:
+            table("head", V, "vocab")  # made here, used by head_matrix
+        x_BTD = Dropout(config.dropout, name="embedding_dropout")(x_BTD.astype(dtype))
+        x_BTD = nn.with_logical_constraint(x_BTD, ("batch", "length", "act_embed"))
+
+        if cache is None:
+            offset, key_segments_BS = jnp.zeros((), jnp.int32), segments_BT
+        else:
+            offset = cache.length
+            key_segments_BS = jax.lax.dynamic_update_slice_in_dim(cache.segments_BS, segments_BT, offset, axis=1)
+        mask_BTS = attention_mask(segments_BT, key_segments_BS, offset)
+
+        layers = []
+        for i in range(L):
+            layer = None if cache is None else (cache.k_LBSKH[i], cache.v_LBSKH[i])
+            x_BTD, layer = Block(config, name=f"block_{i}")(x_BTD, mask_BTS, positions_BT, layer, offset)
+            layers.append(layer)
+        hidden_BTD = Norm(config.norm, name="final_norm")(x_BTD)
+        chex.assert_shape(hidden_BTD, (B, T, D))
+        if cache is None:
+            return hidden_BTD, None
+        k_LBSKH, v_LBSKH = (jnp.stack(arrays) for arrays in zip(*layers, strict=True))
+        return hidden_BTD, KVCache(k_LBSKH, v_LBSKH, key_segments_BS, offset + T)
+
+
+def head_matrix(params: Params) -> jax.Array:
+    """Returns the [V, D] matrix that scores words: the token embedding itself when the head is tied."""
+    matrix = params["head"] if "head" in params else params["token_embedding"]
+    return nn.with_logical_constraint(matrix, ("vocab", "act_embed"))
+
+
+def logits(params: Params, hidden_BTD: jax.Array, vocab_size: int) -> jax.Array:
+    """Returns the scores of the next word, [..., padded vocab] in float32; the padding scores -inf."""
+    head_VD = head_matrix(params)
+    scores = jnp.einsum("...D,VD->...V", hidden_BTD.astype(jnp.float32), head_VD)
+    return jnp.where(jnp.arange(head_VD.shape[0]) < vocab_size, scores, -jnp.inf)

@@ -1,0 +1,125 @@
+"""Next-token cross entropy from hidden states, in tiles: the array of all logits never exists.
+
+With 30,000 words the logits of a batch are half a gigabyte, and writing them costs more than computing them. So the
+tokens pass in tiles of a few hundred; the gradient of a tile is taken while its probabilities are still at hand.
+"""
+
+from functools import partial
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+TILE_TOKENS = 512  # measured on CPU: 256 to 512 rows of 30,000 logits are fastest
+
+
+def cross_entropy(
+    hidden_BTD: jax.Array,
+    head_VD: jax.Array,
+    targets_BT: jax.Array,
+    weights_BT: jax.Array,
+    vocab_size: int,
+    dtype: str = "float32",
+    tile_tokens: int = TILE_TOKENS,
+) -> tuple[jax.Array, jax.Array]:
+    """Returns (sum of weight times -log p(target), sum of weights), in nats and float32.
+
+    Rows of head_VD from vocab_size on are padding and get no probability. `dtype` is that of the products; sums,
+    softmax and the head's gradient are float32. Differentiable in hidden_BTD and head_VD.
+    """
+    chex.assert_rank([hidden_BTD, head_VD], [3, 2])
+    chex.assert_shape([targets_BT, weights_BT], hidden_BTD.shape[:2])
+    weights_BT = jax.lax.stop_gradient(weights_BT)
+    loss: Any = _loss_sum(hidden_BTD, head_VD, targets_BT, weights_BT, vocab_size, dtype, tile_tokens)
+    return loss, jnp.sum(weights_BT)
+
+
+def token_losses(
+    hidden_BTD: jax.Array,
+    head_VD: jax.Array,
+    targets_BT: jax.Array,
+    vocab_size: int,
+    dtype: str = "float32",
+    tile_tokens: int = TILE_TOKENS,
+) -> jax.Array:
+    """Returns -log p(target) of every token, losses_BT in nats; in the same tiles, for evaluation."""
+
+    def tile(_: None, inputs: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
+        h_BtD, targets_Bt = inputs
+        log_p_BtV = jax.nn.log_softmax(_tile_logits(h_BtD, head_VD.astype(dtype), vocab_size))
+        return None, -jnp.take_along_axis(log_p_BtV, targets_Bt[..., None], axis=-1)[..., 0]
+
+    T = targets_BT.shape[1]
+    _, losses = jax.lax.scan(tile, None, _tiles((hidden_BTD, targets_BT), tile_tokens))
+    return _untile(losses, T)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+def _loss_sum(hidden_BTD, head_VD, targets_BT, weights_BT, vocab_size, dtype, tile_tokens) -> jax.Array:
+    return jnp.sum(weights_BT * token_losses(hidden_BTD, head_VD, targets_BT, vocab_size, dtype, tile_tokens))
+
+
+def _forward(hidden_BTD, head_VD, targets_BT, weights_BT, vocab_size, dtype, tile_tokens):
+    """The loss is one number, so its gradient is known up to a factor before the backward pass: take it now."""
+    head = head_VD.astype(dtype)
+
+    def tile(carry, inputs):
+        loss, dhead_VD = carry
+        h_BtD, targets_Bt, weights_Bt = inputs
+        logits_BtV = _tile_logits(h_BtD, head, vocab_size)
+        peak_Bt1 = jnp.max(logits_BtV, axis=-1, keepdims=True)
+        exp_BtV = jnp.exp(logits_BtV - peak_Bt1)
+        total_Bt1 = jnp.sum(exp_BtV, axis=-1, keepdims=True)
+        target_Bt = jnp.take_along_axis(logits_BtV, targets_Bt[..., None], axis=-1)[..., 0]
+        losses_Bt = (peak_Bt1 + jnp.log(total_Bt1))[..., 0] - target_Bt
+        # d loss / d logits = weight * (p - onehot(target)); the p part here, the sparse part below.
+        p_BtV = (exp_BtV * (weights_Bt[..., None] / total_Bt1)).astype(dtype)
+        product = partial(jnp.einsum, preferred_element_type=jnp.float32)
+        dhead_VD = dhead_VD + product("BtV,BtD->VD", p_BtV, h_BtD.astype(dtype))
+        dh_BtD = product("BtV,VD->BtD", p_BtV, head) - weights_Bt[..., None] * head_VD[targets_Bt]
+        return (loss + jnp.sum(weights_Bt * losses_Bt), dhead_VD), dh_BtD
+
+    start = jnp.zeros((), jnp.float32), jnp.zeros(head_VD.shape, jnp.float32)
+    tiles = _tiles((hidden_BTD, targets_BT, weights_BT), tile_tokens)
+    (loss, dhead_VD), dh = jax.lax.scan(tile, start, tiles)
+    sparse_BTD = weights_BT[..., None] * hidden_BTD.astype(jnp.float32)
+    dhead_VD = dhead_VD.at[targets_BT].add(-sparse_BTD)
+    dh_BTD = _untile(dh, targets_BT.shape[1]).astype(hidden_BTD.dtype)
+    return loss, (dh_BTD, dhead_VD.astype(head_VD.dtype))
+
+
+def _backward(vocab_size, dtype, tile_tokens, residuals, dloss):
+    dh_BTD, dhead_VD = residuals
+    return (dloss * dh_BTD).astype(dh_BTD.dtype), (dloss * dhead_VD).astype(dhead_VD.dtype), None, None
+
+
+_loss_sum.defvjp(_forward, _backward)
+
+
+def _tile_logits(h_BtD: jax.Array, head_VD: jax.Array, vocab_size: int) -> jax.Array:
+    logits_BtV = jnp.einsum("BtD,VD->BtV", h_BtD.astype(head_VD.dtype), head_VD, preferred_element_type=jnp.float32)
+    if vocab_size < head_VD.shape[0]:
+        logits_BtV = jnp.where(jnp.arange(head_VD.shape[0]) < vocab_size, logits_BtV, -jnp.inf)
+    return logits_BtV
+
+
+def _tiles(arrays: Any, tile_tokens: int) -> Any:
+    """Returns each [B, T, ...] array as [T/t, B, t, ...], T padded with zeros to a multiple of t.
+
+    Tiles run along T, not B: the batch stays where the mesh put it.
+    """
+    batch, length = jax.tree.leaves(arrays)[0].shape[:2]
+    width = min(length, max(1, tile_tokens // batch))
+    count = -(-length // width)
+
+    def cut(x: jax.Array) -> jax.Array:
+        x = jnp.pad(x, [(0, 0), (0, count * width - length)] + [(0, 0)] * (x.ndim - 2))
+        return jnp.moveaxis(x.reshape(batch, count, width, *x.shape[2:]), 1, 0)
+
+    return jax.tree.map(cut, arrays)
+
+
+def _untile(tiles: jax.Array, length: int) -> jax.Array:
+    joined = jnp.moveaxis(tiles, 0, 1)
+    return joined.reshape(joined.shape[0], -1, *joined.shape[3:])[:, :length]

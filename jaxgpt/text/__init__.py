@@ -1,0 +1,1 @@
+"""Words: text to ids and back, conversations, corpora. Imports no JAX."""

@@ -1,0 +1,106 @@
+"""Checkpoints with Orbax: the latest two and the best, params and optimizer apart, each explaining itself."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from jaxgpt.errors import RunError
+from jaxgpt.files import write_text
+from jaxgpt.model.gpt import Params
+from jaxgpt.training.step import TrainState
+
+ITEMS = ("params", "optimizer", "config", "tokenizer", "data")
+
+
+@dataclass(frozen=True)
+class Best:
+    """The checkpoint with the lowest validation loss so far, in nats per token."""
+
+    step: int
+    valid_loss: float
+
+
+def read_best(folder: Path) -> Best | None:
+    """Returns the best checkpoint of a folder of checkpoints, or None before the first evaluation."""
+    try:
+        return Best(**json.loads((folder / "best.json").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def write_best(folder: Path, best: Best) -> None:
+    """Records the best checkpoint; it is kept until a better one is recorded."""
+    write_text(folder / "best.json", json.dumps({"step": best.step, "valid_loss": best.valid_loss}) + "\n")
+
+
+class _KeepBest(checkpoint_managers.PreservationPolicy):
+    """Keeps the checkpoint that best.json names: a checkpoint is saved before it is evaluated."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        best = read_best(self.folder)
+        return [best is not None and checkpoint.step == best.step for checkpoint in checkpoints]
+
+
+def open_checkpoints(folder: Path) -> ocp.CheckpointManager:
+    """Returns the manager of a folder of checkpoints, made if missing. Use it in a `with` statement."""
+    folder = folder.absolute()
+    policy = checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(2), _KeepBest(folder)])
+    options = ocp.CheckpointManagerOptions(preservation_policy=policy, enable_async_checkpointing=False)
+    return ocp.CheckpointManager(folder, item_names=ITEMS, options=options)
+
+
+def save(manager: ocp.CheckpointManager, state: TrainState, documents: dict[str, Any]) -> None:
+    """Saves the state and the run's documents (config, tokenizer, data) at the state's step.
+
+    Raises RunError when it cannot be written; the checkpoints already there stay.
+    """
+    step = int(state.step)
+    items: dict[str, Any] = {name: ocp.args.JsonSave(document) for name, document in documents.items()}
+    items["params"] = ocp.args.StandardSave(state.params)
+    items["optimizer"] = ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state})
+    try:
+        saved = manager.save(step, args=ocp.args.Composite(**items))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{manager.directory}: step {step} could not be saved: {_first_line(error)}") from error
+    if not saved:
+        raise RunError(f"{manager.directory}: step {step} was not saved: a checkpoint of this or a later step is there")
+
+
+def restore_state(manager: ocp.CheckpointManager, step: int, abstract: TrainState) -> TrainState:
+    """Returns the state saved at a step, laid out as `abstract` says."""
+    optimizer = {"step": abstract.step, "opt_state": abstract.opt_state}
+    items = _restore(manager, step, params=abstract.params, optimizer=optimizer)
+    return TrainState(items["optimizer"]["step"], items["params"], items["optimizer"]["opt_state"])
+
+
+def restore_params(manager: ocp.CheckpointManager, step: int, abstract: Params) -> Params:
+    """Returns the parameters saved at a step, laid out as `abstract` says; the optimizer is not read."""
+    return _restore(manager, step, params=abstract)["params"]
+
+
+def _restore(manager: ocp.CheckpointManager, step: int, **abstract: Any) -> Any:
+    args = ocp.args.Composite(**{name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()})
+    try:
+        return manager.restore(step, args=args)
+    except (OSError, ValueError, KeyError) as error:
+        folder = manager.directory / str(step)
+        raise RunError(f"{folder}: this checkpoint cannot be read as this model's: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+
+
+def abstract_on(device: Any, tree: Any) -> Any:
+    """Returns shapes and types of a tree with every array placed whole on one device."""
+    sharding = jax.sharding.SingleDeviceSharding(device)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)

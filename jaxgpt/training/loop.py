@@ -1,0 +1,198 @@
+"""The one training loop, of pretraining and finetuning: they differ in parameters, batches and weights only."""
+
+import contextlib
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxgpt.config import Config
+from jaxgpt.data.prefetch import prefetch
+from jaxgpt.data.prepare import data_name
+from jaxgpt.data.sources import Source, batch_at, num_steps
+from jaxgpt.errors import UserError
+from jaxgpt.files import write_text
+from jaxgpt.model.gpt import Params
+from jaxgpt.training.checkpoint import Best, open_checkpoints, read_best, restore_state, save, write_best
+from jaxgpt.training.evaluate import Score, evaluate
+from jaxgpt.training.mesh import make_mesh
+from jaxgpt.training.metrics import append_sample, open_metrics
+from jaxgpt.training.optimizer import learning_rate_schedule, make_optimizer
+from jaxgpt.training.progress import TrainingProgress, clock
+from jaxgpt.training.run import Run, machine, sized
+from jaxgpt.training.step import TrainState, compile_steps
+
+STOPPED = 130  # the exit code of a run that Ctrl-C ended, as shells have it
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended."""
+
+    step: int
+    best: Best
+    seconds: float
+
+
+def total_steps(config: Config, train: Source) -> int:
+    """Returns the steps of a run: all epochs, or run.max_steps if that is fewer."""
+    steps = num_steps(train, config.data.batch_size, config.run.epochs)
+    return min(steps, config.run.max_steps or steps)
+
+
+def fit(
+    run: Run,
+    train: Source,
+    valid: Source,
+    sample: Callable[[Params], str],
+    init_params: Params | None = None,
+) -> Result:
+    """Trains a run to its end, from its latest checkpoint if it has one, and returns how it ended.
+
+    Checkpoints come before evaluations. `init_params` (finetuning) are where a new run starts; their validation loss
+    is measured first. Ctrl-C saves, says how to go on and exits.
+    """
+    config = sized(run.config, run.tokenizer)
+    steps, batch_size, epochs = total_steps(config, train), config.data.batch_size, config.run.epochs
+    mesh = make_mesh(config)
+    optimizer = make_optimizer(config.optimizer, steps)
+    learning_rate = learning_rate_schedule(config.optimizer, steps, config.optimizer.learning_rate)
+    compiled = compile_steps(config, optimizer, mesh)
+    write_text(run.path / "run.json", json.dumps(machine(), indent=2) + "\n")
+    began = time.perf_counter()
+
+    with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(open_checkpoints(run.checkpoints))
+        start = checkpoints.latest_step() or 0
+        best = read_best(run.checkpoints) if start else None
+        if start:
+            state = restore_state(checkpoints, start, compiled.abstract_state)
+            print(f"going on from step {start} of {steps}")
+            if start > steps:
+                raise UserError(f"{run.path}: it has {start} steps already, more than the {steps} asked for")
+        else:
+            state = compiled.init()
+            if init_params is not None:
+                state = state._replace(params=jax.device_put(init_params, compiled.state_shardings.params))
+        metrics = stack.enter_context(open_metrics(run.path, start))
+        progress = stack.enter_context(
+            TrainingProgress(steps, start, batch_size * config.data.seq_len, config.run.log_every)
+        )
+        stopping = stack.enter_context(stop_on_interrupt())
+
+        def look_up(state: TrainState, step: int) -> Score:
+            """Measures the validation loss and lets the model speak."""
+            score = evaluate(compiled, state.params, valid, batch_size)
+            metrics.write(step, {"valid_loss": score.loss})
+            progress.say(f"step {step}: {describe(score, run.data, 'valid')}")
+            text = sample(state.params)
+            append_sample(run.path, step, text)
+            progress.say(indent(text))
+            return score
+
+        def judge(state: TrainState, step: int) -> None:
+            """Looks up after a checkpoint, and records it if it is the best so far."""
+            nonlocal best
+            score = look_up(state, step)
+            if best is None or score.loss < best.valid_loss:
+                best = Best(step, score.loss)
+                write_best(run.checkpoints, best)
+            progress.skip()
+
+        def report(step: int, values: dict[str, jax.Array]) -> None:
+            """Fetches and records the metrics of a step that has been dispatched before the one now running."""
+            fetched = {name: float(value) for name, value in values.items()}
+            rate = float(jnp.asarray(learning_rate(step - 1)))
+            progress.step(step, fetched["loss"], rate)
+            metrics.write(step, fetched | {"learning_rate": rate, "tokens_per_second": progress.tokens_per_second})
+
+        if start == 0 and init_params is not None:
+            look_up(state, 0)
+            progress.skip()
+        if start == steps and (best is None or best.step < start):
+            judge(state, start)  # it was stopped between its last checkpoint and the evaluation
+
+        def make(step: int) -> Any:
+            return compiled.put(batch_at(train, config.run.seed, step, batch_size, epochs))
+
+        batches = stack.enter_context(contextlib.closing(prefetch(make, start, steps)))
+        pending: tuple[int, dict[str, jax.Array]] | None = None
+        for step, batch in enumerate(batches, start=start + 1):
+            state, values = compiled.train_step(state, batch)
+            if pending is not None:
+                report(*pending)
+            pending = step, values
+            if stopping() or step % config.run.eval_every == 0 or step == steps:
+                report(*pending)
+                pending = None
+            if stopping():
+                save(checkpoints, state, run.documents)
+                progress.say(f"stopped at step {step} and saved; the same command goes on from there")
+                raise SystemExit(STOPPED)
+            if step % config.run.eval_every == 0 or step == steps:
+                save(checkpoints, state, run.documents)  # before the evaluation: if that fails, nothing is lost
+                judge(state, step)
+
+    assert best is not None, "the last step is always evaluated"
+    return Result(steps, best, time.perf_counter() - began)
+
+
+@contextlib.contextmanager
+def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Yields a function that tells whether Ctrl-C was pressed; a second one interrupts at once."""
+    pressed = False
+
+    def note(number: int, frame: Any) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+        print("\nstopping after this step; press Ctrl-C again to leave without saving", flush=True)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def describe(score: Score, manifest: dict[str, Any], split: str) -> str:
+    """Returns a score in words, with the data it was measured on and, where it is known, the floor."""
+    text = (
+        f"{split} loss {score.loss:.4f} nats per token, perplexity {score.perplexity:,.2f} "
+        f"over {score.tokens:,} tokens of {data_name(manifest)}"
+    )
+    floor = manifest["splits"][split].get("floor_nats")
+    if floor is None:
+        return text
+    gap = score.loss - floor / score.tokens
+    text += f"; {gap:+.4f} from the entropy floor of {floor / score.tokens:.4f}"
+    if gap < -FLOOR_NOISE:
+        text += " (BELOW the floor: no model can do that, so something is wrong)"
+    return text
+
+
+FLOOR_NOISE = 0.01  # nats per token by which a finite text may be easier than its source
+
+
+def indent(text: str) -> str:
+    """Returns text set off from the lines around it."""
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+def summary(run: Run, result: Result, made: str, next_commands: list[str]) -> str:
+    """Returns the last words of a stage: what it made, what it measured, what to do next."""
+    best = Score(result.best.valid_loss, 1)
+    lines = [
+        f"{run.path}: {made}, {result.step:,} steps in {clock(result.seconds)}",
+        f"  best checkpoint: step {result.best.step}, valid loss {best.loss:.4f} nats per token, "
+        f"perplexity {best.perplexity:,.2f} on {data_name(run.data)}",
+        "next:",
+        *(f"  {command}" for command in next_commands),
+    ]
+    return "\n".join(lines)

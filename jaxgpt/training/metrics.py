@@ -1,0 +1,62 @@
+"""What a run measured, on disk: metrics.jsonl and the same for TensorBoard."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from tensorboardX import SummaryWriter
+
+from jaxgpt.files import write_text
+
+
+class MetricsFile:
+    """Appends records, each with its step, to metrics.jsonl and to TensorBoard's event files."""
+
+    def __init__(self, file: TextIO, board: SummaryWriter):
+        self.file = file
+        self.board = board
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Writes one record; the file has it at once, should the process die."""
+        self.file.write(json.dumps({"step": step, **values}) + "\n")
+        self.file.flush()
+        for name, value in values.items():
+            self.board.add_scalar(name, value, step)
+
+
+@contextlib.contextmanager
+def open_metrics(path: Path, start: int) -> Iterator[MetricsFile]:
+    """Yields the run's metrics, cut back to the step it starts from: what came after is computed anew."""
+    drop_after(path / "metrics.jsonl", start)
+    drop_after(path / "samples.jsonl", start)
+    board = SummaryWriter(str(path / "tensorboard"), purge_step=start + 1, flush_secs=5)
+    with (path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        try:
+            yield MetricsFile(file, board)
+        finally:
+            board.close()
+
+
+def append_sample(path: Path, step: int, text: str) -> None:
+    """Adds what the model said at a step to samples.jsonl."""
+    with (path / "samples.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": step, "text": text}, ensure_ascii=False) + "\n")
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Returns the records of a JSON lines file; a line cut short by a crash is left out."""
+    records = []
+    with contextlib.suppress(FileNotFoundError):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError):
+                records.append(json.loads(line))
+    return records
+
+
+def drop_after(path: Path, step: int) -> None:
+    """Rewrites a JSON lines file without the records of later steps."""
+    if path.exists():
+        kept = [json.dumps(record, ensure_ascii=False) for record in read_records(path) if record["step"] <= step]
+        write_text(path, "".join(line + "\n" for line in kept))

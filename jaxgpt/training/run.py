@@ -1,0 +1,142 @@
+"""The run folder: runs/NAME/ explains itself, and its path alone is enough to resume, finetune, talk or evaluate.
+
+config.json       every setting, as asked for
+tokenizer.json    the vocabulary
+data.json         what was read: corpus, source, fingerprint, counts
+run.json          versions and machine
+checkpoints/      the latest two and the best (best.json says which)
+metrics.jsonl     a line a step, and a line an evaluation; tensorboard/ has the same
+samples.jsonl     what the model said at each evaluation
+"""
+
+import dataclasses
+import json
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from jaxgpt.config import Config, differences, from_json, to_json
+from jaxgpt.errors import UserError
+from jaxgpt.files import write_text
+from jaxgpt.text.tokenizer import Tokenizer
+
+# Settings that may differ when a run goes on: they say how long and how often to look, not what is computed.
+MAY_CHANGE = ["run.epochs", "run.max_steps", "run.log_every", "run.eval_every", "run.sample_prompt", "run.sample_tokens", "run.restart", "run.name", "run.folder", "data.cache_dir", "data.fallback", "mesh.data", "mesh.fsdp", "mesh.tensor"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder's identity: where it is, how it was asked for, its words and its data."""
+
+    path: Path
+    config: Config
+    tokenizer: Tokenizer
+    data: dict[str, Any]
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def documents(self) -> dict[str, Any]:
+        """What every checkpoint carries beside its arrays."""
+        return {
+            "config": json.loads(to_json(self.config)),
+            "tokenizer": self.tokenizer.to_dict(),
+            "data": self.data,
+        }
+
+
+def sized(config: Config, tokenizer: Tokenizer) -> Config:
+    """Returns the config with the vocabulary the tokenizer really has: the config the model is built from."""
+    model = dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size)
+    return dataclasses.replace(config, model=model)
+
+
+def has_checkpoint(path: Path) -> bool:
+    """Returns whether a run folder holds a finished checkpoint."""
+    folder = path / "checkpoints"
+    return folder.is_dir() and any(entry.name.isdigit() for entry in folder.iterdir())
+
+
+def open_run(run: Run, restart: bool) -> str | None:
+    """Makes the run's folder, or checks that the run there is the same one and can go on.
+
+    Returns where an older run was moved to by `restart`, or None. Raises UserError when the folder holds something else,
+    or the same run with another config, tokenizer or data.
+    """
+    moved = None
+    if restart and run.path.exists():
+        moved = _move_aside(run.path)
+    if has_checkpoint(run.path):
+        _check_same(load_run(run.path), run)
+    elif run.path.exists() and any(run.path.iterdir()) and not (run.path / "config.json").exists():
+        raise UserError(f"{run.path}: a folder that is not a run is there; choose another --run.name")
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    write_text(run.path / "config.json", to_json(run.config))
+    run.tokenizer.save(run.path / "tokenizer.json")
+    write_text(run.path / "data.json", json.dumps(run.data, indent=2, ensure_ascii=False) + "\n")
+    return moved
+
+
+def _move_aside(path: Path) -> str:
+    number = 1
+    while (aside := path.with_name(f"{path.name}.old-{number}")).exists():
+        number += 1
+    path.rename(aside)
+    return str(aside)
+
+
+def _check_same(there: Run, asked: Run) -> None:
+    changed = [
+        f"{name} is {new!r}, was {old!r}"
+        for name, old, new in differences(there.config, asked.config)
+        if name not in MAY_CHANGE
+    ]
+    if not changed and there.tokenizer.fingerprint != asked.tokenizer.fingerprint:
+        changed = ["the tokenizer built from the corpus has other words"]
+    if not changed and there.data["fingerprint"] != asked.data["fingerprint"]:
+        changed = [f"the corpus {asked.data['name']} has other contents than {there.data['name']} had"]
+    if changed:
+        raise UserError(
+            f"{asked.path}: a run is there, and it differs: {'; '.join(changed)}. "
+            "Go on with its settings, choose another --run.name, or start over with --run.restart"
+        )
+
+
+def load_run(path: str | Path) -> Run:
+    """Returns the run of a folder; raises UserError when there is none, or it has no checkpoint."""
+    path = Path(path)
+    if not path.is_dir():
+        runs = sorted(str(folder.parent) for folder in Path("runs").glob("*/config.json"))
+        raise UserError(f"{path}: no such run folder; there are: {', '.join(runs) or 'none in runs/ yet'}")
+    for name in ("config.json", "tokenizer.json", "data.json"):
+        if not (path / name).is_file():
+            raise UserError(f"{path}: not a run folder: it has no {name}")
+    if not has_checkpoint(path):
+        raise UserError(f"{path}: this run has no checkpoint yet; train it first")
+    config = from_json((path / "config.json").read_text(encoding="utf-8"), str(path / "config.json"))
+    try:
+        data = json.loads((path / "data.json").read_text(encoding="utf-8"))
+        missing = {"kind", "name", "corpus", "fingerprint", "splits"} - data.keys()
+        if missing:
+            raise ValueError(f"it has no {min(missing)}")
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path / 'data.json'}: not a data manifest ({error})") from None
+    return Run(path, config, Tokenizer.load(path / "tokenizer.json"), data)
+
+
+def machine() -> dict[str, Any]:
+    """Returns what the numbers of a run depend on beside its config: versions and devices."""
+    import jax
+
+    packages = ("jaxgpt", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: metadata.version(name) for name in packages},
+        "devices": [str(device.device_kind) for device in jax.devices()],
+        "processes": jax.process_count(),
+    }

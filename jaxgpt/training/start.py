@@ -1,0 +1,76 @@
+"""What happens before a run's first step: JAX is set up, and the person is told what will be done with what."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxgpt.config import Config
+from jaxgpt.data.prepare import Prepared, data_name
+from jaxgpt.text.tokenizer import Tokenizer
+from jaxgpt.training.loop import total_steps
+from jaxgpt.training.trained import abstract_params
+
+
+def start_jax(cache_dir: str) -> None:
+    """Keeps compiled programs on disk, so that the second start is quick; call it before the first array."""
+    jax.config.update("jax_compilation_cache_dir", str(Path(cache_dir).expanduser() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def announce(data: Prepared) -> None:
+    """Prints what was read, and unmissably when it is not what was asked for."""
+    manifest = data.manifest
+    if manifest["fallback_for"]:
+        rule = "!" * 78
+        print(rule)
+        print(f"!! {manifest['fallback_for']} could not be had. Going on with {manifest['name']} in its place.")
+        print(f"!! {manifest['notes'][0]}")
+        print("!! Every number of this run is about the stand-in.")
+        print(rule)
+    print(f"data: {data_name(manifest)} ({manifest['source']})")
+    for note in manifest["notes"][bool(manifest["fallback_for"]) :]:
+        print(f"  {note}")
+    for split, counts in manifest["splits"].items():
+        print(f"  {split}: {_counts(counts)}")
+
+
+def _counts(counts: dict[str, Any]) -> str:
+    if "lines" in counts:
+        return f"{counts['tokens']:,} tokens, {counts['unk'] / max(1, counts['tokens']):.2%} <unk>"
+    return (
+        f"{counts['kept']:,} conversations kept ({counts['cut']:,} of them cut at a turn, {counts['dropped']:,} dropped: "
+        f"no exchange fits), {counts['tokens']:,} tokens, {counts['supervised']:,} to learn; <unk> in prompts "
+        f"{counts['unk_prompts']:.1%}, in replies {counts['unk_replies']:.1%}"
+    )
+
+
+def parameter_counts(config: Config) -> dict[str, int]:
+    """Returns the number of parameters by part, in the order of the data's way through the model."""
+    parts: dict[str, int] = {}
+    for name, tree in abstract_params(config.model).items():
+        part = "blocks" if name.startswith("block_") else name
+        parts[part] = parts.get(part, 0) + sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
+    order = ("token_embedding", "position_embedding", "blocks", "final_norm", "head")
+    return {part: parts[part] for part in order if part in parts}
+
+
+def plan(config: Config, tokenizer: Tokenizer, data: Prepared) -> str:
+    """Returns what --dry-run prints: the resolved config, parameters by part, steps and tokens."""
+    counts = parameter_counts(config)
+    steps = total_steps(config, data.sources["train"])
+    tokens = data.manifest["splits"]["train"]["tokens"]
+    per_step = config.data.batch_size * config.data.seq_len
+    lines = [
+        json.dumps(dataclasses.asdict(config), indent=2),
+        f"vocabulary: {tokenizer.vocab_size:,} words, fingerprint {tokenizer.fingerprint[:16]}",
+        f"parameters: {sum(counts.values()):,}",
+        *(f"  {part:20} {count:>12,}" for part, count in counts.items()),
+        f"steps: {steps:,} of {per_step:,} tokens ({config.data.batch_size} windows of {config.data.seq_len})",
+        f"tokens: {min(steps * per_step, tokens * config.run.epochs):,}",
+        "dry run: nothing was trained or written",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,154 @@
+"""One training step, and one evaluation step: pure functions, jitted over the mesh by `compile_*`."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from jaxgpt.config import Config
+from jaxgpt.data.batch import Batch
+from jaxgpt.model.gpt import GPT, Params, head_matrix
+from jaxgpt.model.loss import cross_entropy
+from jaxgpt.training.mesh import RULES, batch_sharding, replicated, shardings_of
+
+Metrics = dict[str, jax.Array]
+
+
+class TrainState(NamedTuple):
+    """Everything a step changes. With the config and the data it decides all that follows."""
+
+    step: jax.Array
+    params: Params
+    opt_state: optax.OptState
+
+
+def init_state(config: Config, optimizer: optax.GradientTransformation, *, boxed: bool = False) -> TrainState:
+    """Returns the state at step 0, drawn from run.seed; `boxed` keeps the logical axis names on the arrays."""
+    tokens_BT = jnp.zeros((1, config.data.seq_len), jnp.int32)
+    params = GPT(config.model).init(jax.random.key(config.run.seed), tokens_BT)["params"]
+    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    return state if boxed else nn.unbox(state)
+
+
+def loss_sums(params: Params, batch: Batch, config: Config, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """Returns (summed loss in nats, summed weights) of a batch; dropout is on when a key is given."""
+    hidden_BTD, _ = GPT(config.model).apply(
+        {"params": params},
+        batch.tokens,
+        batch.segments,
+        batch.positions,
+        rngs=None if key is None else {"dropout": key},
+    )
+    return cross_entropy(
+        hidden_BTD,
+        head_matrix(params),
+        batch.targets,
+        batch.weights,
+        config.model.vocab_size,
+        config.model.dtype,
+    )
+
+
+def _summed_gradients(params: Params, batch: Batch, config: Config, key: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
+    """Returns (loss sum, weight sum, gradient of the loss sum), adding up the micro-batches one after the other."""
+    with_gradient = jax.value_and_grad(loss_sums, has_aux=True)
+    count = config.optimizer.accumulate
+    if count == 1:
+        (loss, weight), grads = with_gradient(params, batch, config, key)
+        return loss, weight, grads
+
+    def add(total, inputs):
+        micro_batch, micro_key = inputs
+        (loss, weight), grads = with_gradient(params, micro_batch, config, micro_key)
+        return jax.tree.map(jnp.add, total, (loss, weight, grads)), None
+
+    # Micro-batch i takes rows i, i + count, ...: each device's rows stay on it.
+    micro_batches = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, count, *x.shape[1:]), 0, 1), batch)
+    zero = jnp.zeros((), jnp.float32)
+    start = (zero, zero, jax.tree.map(jnp.zeros_like, params))
+    total, _ = jax.lax.scan(add, start, (micro_batches, jax.random.split(key, count)))
+    return total
+
+
+def make_train_step(
+    config: Config, optimizer: optax.GradientTransformation, axis_name: str | None = None
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Returns the pure train_step(state, batch) -> (state, metrics).
+
+    Metrics: loss (nats per counted token), weight (tokens counted), grad_norm (before clipping). Under pmap `axis_name`
+    names the device axis, over which sums are added; under jit on a mesh the compiler adds them.
+    """
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(config.run.seed + 1), state.step)
+        if axis_name is not None:
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+        loss, weight, grads = _summed_gradients(state.params, batch, config, key)
+        if axis_name is not None:
+            loss, weight, grads = jax.lax.psum((loss, weight, grads), axis_name)
+        count = jnp.maximum(weight, 1.0)
+        grads = jax.tree.map(lambda g: g / count, grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {"loss": loss / count, "weight": weight, "grad_norm": optax.tree.norm(grads)}
+        return TrainState(state.step + 1, params, opt_state), metrics
+
+    return train_step
+
+
+class Compiled(NamedTuple):
+    """The jitted functions of a run on its mesh, and how to bring data there."""
+
+    mesh: Mesh
+    state_shardings: TrainState
+    abstract_state: TrainState
+    init: Callable[[], TrainState]
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+    eval_step: Callable[[Params, Batch], tuple[jax.Array, jax.Array]]
+
+    def put(self, batch: Batch) -> Batch:
+        """Returns the batch on the devices; every process gives the same global batch and keeps its own rows."""
+        sharding = batch_sharding(self.mesh)
+
+        def place(x):
+            return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+        return jax.tree.map(place, batch)
+
+
+def compile_steps(config: Config, optimizer: optax.GradientTransformation, mesh: Mesh) -> Compiled:
+    """Returns init, train_step and eval_step jitted over the mesh; the state is donated to train_step."""
+    boxed = jax.eval_shape(lambda: init_state(config, optimizer, boxed=True))
+    shardings = shardings_of(boxed, mesh)
+    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), nn.unbox(boxed), shardings)
+    rows, whole = batch_sharding(mesh), replicated(mesh)
+
+    def on_mesh(function: Callable) -> Callable:
+        def call(*args):
+            with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
+                return function(*args)
+
+        return call
+
+    def eval_step(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        return loss_sums(params, batch, config, None)
+
+    return Compiled(
+        mesh=mesh,
+        state_shardings=shardings,
+        abstract_state=abstract,
+        init=on_mesh(jax.jit(lambda: init_state(config, optimizer), out_shardings=shardings)),
+        train_step=on_mesh(
+            jax.jit(
+                make_train_step(config, optimizer),
+                donate_argnums=0,
+                in_shardings=(shardings, rows),
+                out_shardings=(shardings, whole),
+            )
+        ),
+        eval_step=on_mesh(jax.jit(eval_step, in_shardings=(shardings.params, rows), out_shardings=(whole, whole))),
+    )

@@ -1,0 +1,173 @@
+"""The vocabulary: which words get which ids, text to ids and back, and files that are whole or refused."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxgpt.errors import RunError, UserError
+from jaxgpt.text.tokenizer import (
+    SPECIAL,
+    Tokenizer,
+    build_tokenizer,
+    count_words,
+    tokenizer_from_counts,
+)
+
+LINES = [
+    " = The dog = \n",
+    " \n",
+    " The dog saw the <unk> dog . \n",
+    "The well-known cat didn't see the dog.",
+    "<user> < user >",
+]
+TOKENIZER = build_tokenizer(LINES, 1000)
+
+
+def test_special_words_come_first_and_then_the_frequent_ones() -> None:
+    tokenizer = build_tokenizer(["b b c", "c a e d"], len(SPECIAL) + 3)
+    assert tokenizer.words == (*SPECIAL, "b", "c", "a")
+    assert tokenizer.vocab_size == len(SPECIAL) + 3
+    ids = (tokenizer.unk_id, tokenizer.eos_id, tokenizer.pad_id, tokenizer.system_id)
+    assert (*ids, tokenizer.user_id, tokenizer.assistant_id, tokenizer.end_id) == tuple(range(7))
+
+
+def test_vocabulary_smaller_than_allowed_when_the_corpus_is() -> None:
+    assert build_tokenizer(["a"], 1000).vocab_size == len(SPECIAL) + 1
+
+
+def test_vocabulary_without_room_is_refused() -> None:
+    with pytest.raises(UserError, match="vocab_size: 7 given"):
+        build_tokenizer(["a"], len(SPECIAL))
+
+
+def test_counts_hold_one_eos_for_each_line() -> None:
+    counts = count_words(LINES)
+    assert counts["<eos>"] == len(LINES)
+    assert counts["<unk>"] == 1
+    assert counts["dog"] == 4
+    assert tokenizer_from_counts(counts, 1000) == TOKENIZER
+
+
+def test_encode_lines_ends_every_line() -> None:
+    tokenizer = build_tokenizer(["a b", "a"], 100)
+    ids = tokenizer.encode_lines(["a b \n", "", "zebra <unk> a"])
+    assert ids.dtype == np.int32
+    np.testing.assert_array_equal(ids, [7, 8, 1, 1, 0, 0, 7, 1])
+
+
+def test_encode_puts_eos_only_between_lines() -> None:
+    tokenizer = build_tokenizer(["a b", "a"], 100)
+    assert tokenizer.encode("a b") == [7, 8]
+    assert tokenizer.encode("a\r\nb\n") == [7, 1, 8, 1]
+    assert tokenizer.encode("a\x0bb\x1ca\u2028b") == [7, 8, 7, 8]
+    assert tokenizer.encode("") == []
+
+
+def test_control_words_in_text_are_text() -> None:
+    assert TOKENIZER.decode(TOKENIZER.encode("<user>")) == "< user >"
+    controls = "".join(f" , {word} . {word}" for word in SPECIAL if word != "<unk>")
+    assert not {id for id in TOKENIZER.encode(controls) if 1 <= id < len(SPECIAL)}
+
+
+@settings(deadline=None)
+@given(st.text() | st.lists(st.sampled_from([*SPECIAL, " ", ",", " , ", "\n", "a", "<", ">"])).map("".join))
+def test_no_text_encodes_to_a_control_id(text: str) -> None:
+    ids = TOKENIZER.encode(text)
+    assert all(id in (TOKENIZER.unk_id, TOKENIZER.eos_id) or id >= len(SPECIAL) for id in ids)
+    assert ids.count(TOKENIZER.eos_id) == text.count("\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["The well-known cat didn't see the dog.", "The dog\n\nsaw the dog.\n", "\nThe <unk> dog", ""],
+)
+def test_decode_gives_readable_text_back(text: str) -> None:
+    assert TOKENIZER.decode(TOKENIZER.encode(text)) == text
+
+
+def test_decode_shows_control_words_as_written() -> None:
+    ids = [TOKENIZER.user_id, *TOKENIZER.encode("the dog."), TOKENIZER.end_id]
+    assert TOKENIZER.decode(np.array(ids, np.int32)) == "<user> the dog. <end>"
+
+
+def test_decode_stream_gives_each_piece_before_the_next_id_is_read() -> None:
+    text = "The dog.\nThe cat didn't."
+    ids = TOKENIZER.encode(text)
+    taken: list[int] = []
+
+    def source() -> Iterator[int]:
+        for id in ids:
+            taken.append(id)
+            yield id
+
+    pieces: list[str] = []
+    for piece in TOKENIZER.decode_stream(source()):
+        pieces.append(piece)
+        assert len(taken) == len(pieces)
+    assert "".join(pieces) == text
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    TOKENIZER.save(path)
+    assert Tokenizer.load(path) == TOKENIZER
+    assert [entry.name for entry in tmp_path.iterdir()] == ["tokenizer.json"]
+    assert Tokenizer.from_dict(TOKENIZER.to_dict()) == TOKENIZER
+
+
+def test_fingerprint_is_of_the_content() -> None:
+    same = Tokenizer(tuple(TOKENIZER.words))
+    other = Tokenizer(TOKENIZER.words[:-1])
+    assert same.fingerprint == TOKENIZER.fingerprint != other.fingerprint
+    assert Tokenizer(SPECIAL).fingerprint.startswith("8a404c1936a93ecf")
+
+
+def test_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tokenizer.json"
+    TOKENIZER.save(path)
+
+    def full_disk(self: Path, *args: Any, **kwargs: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full_disk)
+    with pytest.raises(RunError, match=r"tokenizer\.json.*No space left"):
+        Tokenizer(SPECIAL).save(path)
+    assert Tokenizer.load(path) == TOKENIZER
+
+
+def changed(**fields: Any) -> str:
+    return json.dumps({**TOKENIZER.to_dict(), **fields})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not a tokenizer file"),
+        ("[]", "format and kind are list"),
+        (changed(format=99), r"format and kind are \(99, 'word'\)"),
+        (changed(kind="bytes"), "'bytes'"),
+        (changed(words=[*SPECIAL, 5]), "must be a list of words"),
+        (changed(words=["the", *SPECIAL]), "must begin with <unk> <eos>"),
+        (changed(words=[*SPECIAL, "a", "b", "a"]), "'a' is more than once"),
+        (changed(words=[*SPECIAL, "a"]), "do not match `fingerprint`"),
+    ],
+)
+def test_damaged_file_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=rf"tokenizer\.json: .*{message}"):
+        Tokenizer.load(path)
+
+
+def test_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read: No such file"):
+        Tokenizer.load(tmp_path / "none.json")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="binary: not a tokenizer file"):
+        Tokenizer.load(tmp_path / "binary")

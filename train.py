@@ -1,0 +1,66 @@
+"""Pretraining: text becomes a language model.
+
+python train.py --config configs/base.py
+"""
+
+from jaxgpt.command_line import main, parse_train
+from jaxgpt.config import check_window
+from jaxgpt.errors import UserError
+
+
+def train() -> None:
+    arguments = parse_train("configs/base.py", __doc__)
+    config = arguments.settings
+    check_window(config)
+    if config.run.init_from is not None:
+        raise UserError("run.init_from: train.py starts from nothing; finetune.py starts from a run")
+
+    # JAX and what stands on it take seconds to import: --help and a typo should not wait for them.
+    import jax
+
+    from jaxgpt.config import run_dir
+    from jaxgpt.data.prepare import prepare_text, require_a_batch
+    from jaxgpt.inference.generate import continue_text
+    from jaxgpt.inference.sampling import Sampling
+    from jaxgpt.text.corpora import load_text
+    from jaxgpt.text.tokenizer import count_words, tokenizer_from_counts
+    from jaxgpt.training.loop import fit, summary
+    from jaxgpt.training.run import Run, open_run, sized
+    from jaxgpt.training.start import announce, plan, start_jax
+
+    start_jax(config.data.cache_dir)
+    corpus = load_text(config.data.corpus, config.data.fallback)
+    counts = count_words(corpus.splits["train"])
+    tokenizer = tokenizer_from_counts(counts, config.model.vocab_size)
+    data = prepare_text(corpus, tokenizer, config.data)
+    announce(data)
+    print(f"vocabulary: {tokenizer.vocab_size:,} words of the {len(counts):,} types in the training text")
+    model = sized(config, tokenizer).model
+    require_a_batch(data.sources["train"], config.data.batch_size, data.manifest["name"])
+    if arguments.dry_run:
+        print(plan(sized(config, tokenizer), tokenizer, data))
+        return
+
+    run = Run(run_dir(config), config, tokenizer, data.manifest)
+    moved = open_run(run, config.run.restart)
+    if moved:
+        print(f"the run that was there is now {moved}")
+
+    def sample(params) -> str:
+        key = jax.random.key(config.run.seed)
+        pieces = continue_text(
+            params, model, tokenizer, config.run.sample_prompt, key, Sampling(), config.run.sample_tokens
+        )
+        return "".join(pieces)
+
+    result = fit(run, data.sources["train"], data.sources["valid"], sample)
+    next_commands = [
+        f'python -m jaxgpt sample {run.path} --prompt "{config.run.sample_prompt}"',
+        f"python -m jaxgpt evaluate {run.path} --split test",
+        f"python finetune.py --config configs/oasst.py --run.init-from {run.path}",
+    ]
+    print(summary(run, result, "a language model", next_commands))
+
+
+if __name__ == "__main__":
+    main(train)
