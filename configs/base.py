@@ -26,6 +26,7 @@ config = Config(
     ),
     run=RunConfig(
         epochs=1,
+        eval_every=255,  # twice in the 510 steps of WikiText-2
         sample_prompt="The game",
     ),
 )

@@ -1,0 +1,136 @@
+"""OpenAssistant Conversations: from trees of ranked messages to conversations (Köpf et al., 2023)."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from jaxgpt.errors import UserError
+from jaxgpt.text.corpora.files import read_json_lines
+from jaxgpt.text.corpora.hub import HubCorpus, Row
+from jaxgpt.text.corpora.local import Conversation
+
+OUR_ROLE = {"prompter": "user", "assistant": "assistant"}
+
+# A conversation is made of these, so a row must have them. The others only filter or rank: where a file
+# lacks such a column altogether, nothing is filtered or ranked by it.
+REQUIRED = ("message_id", "parent_id", "message_tree_id", "role", "text")
+OPTIONAL = ("rank", "lang", "deleted", "tree_state")
+
+
+def read_messages(path: Path) -> list[Row]:
+    """Returns the rows of a file of the dataset, one message per line.
+
+    Raises UserError, with file and line, for a row that is no message.
+    """
+    rows = []
+    for place, row in read_json_lines(path):
+        missing = [column for column in REQUIRED if column not in row]
+        if missing:
+            raise UserError(f"{place}: no {', '.join(missing)}; a message of oasst1 has {', '.join(REQUIRED)}")
+        if not isinstance(row["text"], str):
+            raise UserError(f"{place}: text is {type(row['text']).__name__}; it must be a string")
+        if row["role"] not in OUR_ROLE:
+            raise UserError(f"{place}: unknown role {row['role']!r}; oasst1 has {' and '.join(OUR_ROLE)}")
+        rows.append(row)
+    return rows
+
+
+OASST1 = HubCorpus(
+    name="oasst1",
+    repository="OpenAssistant/oasst1",
+    config="default",
+    columns=REQUIRED + OPTIONAL,
+    hub_splits={"train": "train", "valid": "validation"},
+    files={"train": "train.jsonl", "valid": "validation.jsonl"},
+    read_file=read_messages,
+    read_rows=list,
+)
+
+
+def conversation_splits(rows: dict[str, list[Row]], all_paths: bool) -> tuple[dict[str, list[Conversation]], list[str]]:
+    """Returns the conversations of "train" and "valid", no tree in both, and notes on what was left out."""
+    held_out = {row["message_tree_id"] for row in rows["valid"]}
+    train_rows = [row for row in rows["train"] if row["message_tree_id"] not in held_out]
+    shared = len(rows["train"]) - len(train_rows)
+    notes = [f"train: {shared:,} messages left out, as their trees are in valid too"] if shared else []
+    splits = {}
+    for split, split_rows in (("train", train_rows), ("valid", rows["valid"])):
+        splits[split], split_notes = conversations(split_rows, all_paths)
+        notes += [f"{split}: {note}" for note in split_notes]
+    return splits, notes
+
+
+def conversations(rows: Iterable[Row], all_paths: bool) -> tuple[list[Conversation], list[str]]:
+    """Returns the conversations of message trees, in the order of their roots, and notes on the rest.
+
+    A tree gives its best-ranked path (rank 0 is best, no rank is last, ties go by message id) or, with
+    `all_paths`, every path from root to leaf. A path ends with its last answer; one without gives none.
+    """
+    kept, notes = _fit({row["message_id"]: row for row in rows})
+    replies: dict[str | None, list[Row]] = defaultdict(list)
+    for row in kept.values():
+        replies[row["parent_id"]].append(row)
+    for siblings in replies.values():
+        siblings.sort(key=_by_rank)
+
+    # Roots keep the order of the rows, whatever their rank; replies are walked best first.
+    roots = [row for row in kept.values() if row["parent_id"] is None]
+    reached, found, silent = 0, [], 0
+    for root in roots:
+        paths = _paths(root, replies)
+        reached += len({row["message_id"] for path in paths for row in path})
+        answered = _answered(paths if all_paths else paths[:1])
+        found += [[{"role": OUR_ROLE[row["role"]], "content": row["text"]} for row in path] for path in answered]
+        silent += not answered
+    if reached < len(kept):
+        notes.append(f"{len(kept) - reached:,} orphan messages left out: what they reply to is not there")
+    if silent:
+        notes.append(f"{silent:,} of {len(roots):,} trees left out: no answer in them")
+    return found, notes
+
+
+def _fit(rows: dict[str, Row]) -> tuple[dict[str, Row], list[str]]:
+    """Returns the messages fit for training, by id, and a note for each kind left out."""
+    notes = []
+    for column, fault, fits in (
+        ("lang", "not in English", lambda value: value == "en"),
+        ("deleted", "deleted", lambda value: not value),
+        ("tree_state", "in trees not ready for export", lambda value: value == "ready_for_export"),
+    ):
+        if not any(column in row for row in rows.values()):
+            notes.append(f"no column {column!r}: no message left out by it")
+            continue
+        fit = {name: row for name, row in rows.items() if fits(row.get(column))}
+        if len(fit) < len(rows):
+            notes.append(f"{len(rows) - len(fit):,} messages left out: {fault}")
+        rows = fit
+    return rows, notes
+
+
+def _by_rank(row: Row) -> tuple[bool, int, str]:
+    rank = row.get("rank")
+    return rank is None, 0 if rank is None else rank, row["message_id"]
+
+
+def _paths(root: Row, replies: dict[str | None, list[Row]]) -> list[list[Row]]:
+    """Returns every path from the root to a leaf, first the one that takes the best reply at every turn."""
+    done, open_paths = [], [[root]]
+    while open_paths:
+        path = open_paths.pop()
+        further = replies.get(path[-1]["message_id"], [])
+        open_paths += [[*path, reply] for reply in reversed(further)]
+        if not further:
+            done.append(path)
+    return done
+
+
+def _answered(paths: list[list[Row]]) -> list[list[Row]]:
+    """Returns the paths cut after their last answer, without empty ones and those that begin another."""
+    cut = {}
+    for path in paths:
+        while path and path[-1]["role"] != "assistant":
+            path = path[:-1]
+        if path:
+            cut[path[-1]["message_id"]] = path
+    inner = {row["message_id"] for path in cut.values() for row in path[:-1]}
+    return [path for last, path in cut.items() if last not in inner]

@@ -1,0 +1,22 @@
+"""Eight virtual devices, and one compilation cache for the whole test run."""
+
+import os
+
+os.environ.pop("JAXGPT_DATA", None)  # tests read what they make themselves
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory) -> str:
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compile_once(cache_dir):
+    jax.config.update("jax_compilation_cache_dir", f"{cache_dir}/compiled")
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -1,0 +1,99 @@
+"""Batches are a pure function of (source, seed, step); every token is a target once an epoch."""
+
+import chex
+import numpy as np
+import pytest
+
+from jaxgpt.data.sources import EMPTY, Packed, Windows, batch_at, in_order, num_steps, sample_indices
+
+STREAM = np.arange(100, 203, dtype=np.int32)  # 103 tokens, all different
+EOS = 1
+
+
+def targets_counted(batches) -> list[int]:
+    return [int(t) for b in batches for t, w in zip(b.targets.ravel(), b.weights.ravel(), strict=True) if w]
+
+
+@pytest.mark.parametrize("seq_len", [4, 10, 103, 200])
+def test_every_token_is_a_target_once_an_epoch(seq_len):
+    source = Windows(STREAM, seq_len, EOS)
+    steps = num_steps(source, 3, 2)
+    batches = [batch_at(source, 5, step, 3, 2) for step in range(steps)]
+    assert sorted(targets_counted(batches)) == sorted([*STREAM, *STREAM])
+    for batch in batches:
+        chex.assert_shape([batch.tokens, batch.targets, batch.weights], (3, seq_len))
+        chex.assert_type([batch.tokens, batch.targets, batch.weights], [int, int, float])
+
+
+def test_a_target_follows_its_token():
+    source = Windows(STREAM, 10, EOS)
+    batch = source.gather(np.array([0, 3, EMPTY]))
+    assert batch.tokens[0].tolist() == [EOS, *range(100, 109)]
+    assert batch.targets[0].tolist() == [*range(100, 110)]
+    assert batch.tokens[1].tolist() == [*range(129, 139)]
+    assert batch.targets[1].tolist() == [*range(130, 140)]
+    assert not batch.weights[2].any()
+    last = source.gather(np.array([10]))
+    assert last.weights[0].tolist() == [1, 1, 1, 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_order_is_new_each_epoch_and_decided_by_the_seed():
+    source = Windows(STREAM, 4, EOS)
+    steps = num_steps(source, 2, 2)
+
+    def order(seed):
+        return [sample_indices(len(source), 2, seed, step, 2).tolist() for step in range(steps)]
+
+    assert order(0) == order(0)
+    assert order(0) != order(1)
+    flat = [index for row in order(0) for index in row]
+    assert sorted(flat[:26]) == sorted(flat[26:]) == list(range(26))
+    assert flat[:26] != flat[26:]
+
+
+def test_only_the_very_last_batch_is_filled_up():
+    rows = [sample_indices(5, 2, 0, step, 4).tolist() for step in range(3)]
+    assert [EMPTY in row for row in rows] == [False, False, True]
+    assert rows[2][2:] == [EMPTY, EMPTY]
+
+
+def test_rows_do_not_depend_on_how_many_processes_share_them():
+    """Any process can make its rows of the global batch alone: they are the rows of the whole."""
+    source = Windows(STREAM, 4, EOS)
+    whole = batch_at(source, 3, 1, 8, 1)
+    for processes in (1, 2, 4, 8):
+        size = 8 // processes
+        for process in range(processes):
+            rows = slice(process * size, (process + 1) * size)
+            part = source.gather(sample_indices(len(source), 1, 3, 1, 8)[rows])
+            np.testing.assert_array_equal(part.tokens, whole.tokens[rows])
+
+
+def test_evaluation_scores_every_token_once_in_order():
+    source = Windows(STREAM, 10, EOS)
+    assert targets_counted(in_order(source, 4)) == STREAM.tolist()
+
+
+@pytest.mark.parametrize("stride", [1, 3, 7, 10])
+def test_sliding_windows_score_once_with_enough_context(stride):
+    source = Windows(STREAM, 10, EOS, stride)
+    batches = list(in_order(source, 4))
+    assert targets_counted(batches) == STREAM.tolist()
+    for batch in batches:
+        for row in range(4):
+            scored = np.flatnonzero(batch.weights[row])
+            if len(scored) and batch.targets[row, 0] != STREAM[0]:
+                assert scored[0] >= 10 - stride
+
+
+def test_packed_rows_and_the_pmap_view():
+    rows = np.arange(6 * 5 * 4).reshape(6, 5, 4).astype(np.int32)
+    batch = Packed(rows).gather(np.array([5, EMPTY, 0, 2]))
+    np.testing.assert_array_equal(batch.tokens[0], rows[5, 0])
+    np.testing.assert_array_equal(batch.positions[3], rows[2, 4])
+    assert not batch.weights[1].any()
+    assert not batch.segments[1].any()
+    assert batch.weights.dtype == np.float32
+    view = batch.per_device(2)
+    chex.assert_shape(list(view), (2, 2, 4))
+    np.testing.assert_array_equal(view.tokens[1, 0], rows[0, 0])

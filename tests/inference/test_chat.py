@@ -1,0 +1,41 @@
+"""Chat's history: whole oldest exchanges go, the last message never does."""
+
+import pytest
+
+from jaxgpt.errors import UserError
+from jaxgpt.inference.chat import fit_history
+from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
+
+TOKENIZER = Tokenizer((*SPECIAL, "a", "b"))
+
+
+def user(size):
+    return {"role": "user", "content": "a " * size}
+
+
+def model(size):
+    return {"role": "assistant", "content": "b " * size}
+
+
+def test_history_that_fits_is_kept_whole():
+    history = [user(3), model(3), user(3)]
+    assert fit_history(history, TOKENIZER, 64) == history
+
+
+def test_whole_oldest_exchanges_go():
+    history = [user(8), model(8), user(8), model(8), user(8)]  # 20 + 20 + 10 ids; 47 are allowed
+    assert fit_history(history, TOKENIZER, 64) == history[2:]
+    assert fit_history(history, TOKENIZER, 32) == history[4:]
+
+
+def test_a_system_message_stays():
+    history = [{"role": "system", "content": "a"}, user(8), model(8), user(8), model(8), user(8)]
+    assert fit_history(history, TOKENIZER, 64) == [history[0], *history[3:]]
+
+
+def test_a_last_message_that_is_too_long_or_empty():
+    assert fit_history([user(45)], TOKENIZER, 64)
+    with pytest.raises(UserError, match="prompt: it is 46 tokens long; .* at most 45"):
+        fit_history([user(2), model(2), user(46)], TOKENIZER, 64)
+    with pytest.raises(UserError, match="prompt: it is empty"):
+        fit_history([user(0)], TOKENIZER, 64)

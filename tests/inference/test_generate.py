@@ -1,0 +1,107 @@
+"""Generation equals the model read word by word, for prompts of any lengths, past the context and back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from jaxgpt.config import ModelConfig
+from jaxgpt.errors import UserError
+from jaxgpt.inference.generate import banned_tokens, continue_text, generate, stream
+from jaxgpt.inference.sampling import GREEDY, Sampling
+from jaxgpt.model.gpt import GPT, logits
+from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
+
+WORDS = tuple(f"w{i}" for i in range(60 - len(SPECIAL)))
+TOKENIZER = Tokenizer(SPECIAL + WORDS)
+CONFIG = ModelConfig(vocab_size=60, context_len=64, embed_dim=32, num_heads=4, num_layers=2)
+STOP = TOKENIZER.end_id
+BANNED = banned_tokens(TOKENIZER, STOP)
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def params():
+    """Larger weights than at initialisation, so that the likeliest words differ by more than rounding."""
+    initial = nn.unbox(GPT(CONFIG).init(jax.random.key(3), jnp.zeros((1, 2), jnp.int32)))["params"]
+    return jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, initial)
+
+
+def word_by_word(params, prompt, count) -> list[int]:
+    """Greedy generation the slow way: the whole text read again for each word, no cache."""
+
+    @jax.jit
+    def scores_after(tokens, length):
+        hidden, _ = GPT(CONFIG).apply({"params": params}, tokens[None])  # what follows `length` cannot be seen
+        return logits(params, hidden[0, length - 1], 60)[:60]
+
+    text = list(prompt)
+    for _ in range(count):
+        scores = scores_after(jnp.array(text + [0] * (64 - len(text))), len(text))
+        text.append(int(jnp.argmax(jnp.where(BANNED, -jnp.inf, scores))))
+        if text[-1] == STOP:
+            return text[len(prompt) : -1]
+    return text[len(prompt) :]
+
+
+def test_batch_of_different_lengths_equals_word_by_word(params):
+    prompts = [[10, 11, 12], [20], [30 + i for i in range(20)], [40, 41, 9, 8]]
+    together = generate(params, CONFIG, prompts, KEY, GREEDY, BANNED, STOP, 20)
+    assert together == [word_by_word(params, prompt, 20) for prompt in prompts]
+
+
+def test_stream_gives_the_same_and_ends_at_the_stop_token(params):
+    prompts = [[10, 11, 12], [20]]
+    likeliest = generate(params, CONFIG, prompts, KEY, GREEDY, BANNED, STOP, 12)
+    stop = likeliest[0][5]  # let a word that comes be the stop token
+    first = likeliest[0].index(stop)
+    banned = BANNED & (np.arange(60) != stop)
+    stopped = generate(params, CONFIG, prompts, KEY, GREEDY, banned, stop, 12)
+    assert stopped[0] == likeliest[0][:first]
+    steps = list(stream(params, CONFIG, prompts[:1], KEY, GREEDY, banned, stop, 12))
+    assert steps == [[token] for token in stopped[0]] + [[None]]
+
+
+def test_unknown_and_control_tokens_never_come_out(params):
+    loud = {**params, "token_embedding": params["token_embedding"].at[:STOP].mul(50.0)}
+    sampling = Sampling(temperature=2.0, top_p=None)
+    replies = generate(loud, CONFIG, [[10]] * 8, KEY, sampling, BANNED, STOP, 40)
+    out = {token for reply in replies for token in reply}
+    assert out
+    assert out.isdisjoint(set(range(len(SPECIAL))) - {TOKENIZER.eos_id})
+
+
+def test_past_the_context_the_oldest_go(params):
+    """Text may grow without end; what is read again is the newer half."""
+    prompt = [10 + i % 40 for i in range(100)]  # longer than the context of 64 already
+    (reply,) = generate(params, CONFIG, [prompt], KEY, GREEDY, BANNED, STOP, 150)
+    assert len(reply) == 150 or reply == word_by_word(params, prompt[-63:], len(reply))
+    (first,) = generate(params, CONFIG, [prompt], KEY, GREEDY, BANNED, STOP, 1)
+    assert first == word_by_word(params, prompt[-63:], 1)
+
+
+def test_the_key_decides_and_the_count_does_not(params):
+    def draws(seed, count):
+        return generate(params, CONFIG, [[10]], jax.random.key(seed), Sampling(), BANNED, STOP, count)[0]
+
+    assert draws(0, 30) == draws(0, 30)
+    assert draws(0, 30)[:7] == draws(0, 7)
+    assert draws(0, 30) != draws(1, 30)
+
+
+def test_continue_text_and_its_prompts(params):
+    def text(prompt, count=5):
+        return "".join(continue_text(params, CONFIG, TOKENIZER, prompt, KEY, GREEDY, count))
+
+    assert text("w1 w2").startswith("w1 w2 w")
+    for prompt, message in (
+        ("", "prompt: it is empty"),
+        ("   ", "prompt: it is empty"),
+        ("w1 " * 64, "prompt: it is 64 tokens"),
+    ):
+        with pytest.raises(UserError, match=message):
+            text(prompt)
+    assert text("w1 " * 63)
+    with pytest.raises(ValueError, match="a prompt is empty"):
+        next(stream(params, CONFIG, [[1], []], KEY, GREEDY, BANNED, STOP, 1))

@@ -1,0 +1,58 @@
+"""Drawing the next word: what each setting rules out."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgpt.errors import UserError
+from jaxgpt.inference.sampling import GREEDY, Sampling, draw, filter_logits
+
+P = jnp.array([0.5, 0.2, 0.15, 0.1, 0.05])
+LOGITS = jnp.log(P)[None, :]
+
+
+def allowed(**settings) -> list[int]:
+    settings = {"top_p": None} | settings
+    return np.flatnonzero(np.isfinite(filter_logits(LOGITS, Sampling(**settings))[0])).tolist()
+
+
+def test_what_each_filter_keeps():
+    assert allowed() == [0, 1, 2, 3, 4]
+    assert allowed(top_k=2) == [0, 1]
+    assert allowed(top_k=99) == [0, 1, 2, 3, 4]
+    assert allowed(top_p=0.6) == [0, 1]
+    assert allowed(top_p=0.01) == [0]
+    assert allowed(top_p=1.0) == [0, 1, 2, 3, 4]
+    assert allowed(min_p=0.25) == [0, 1, 2]
+    assert allowed(min_p=1.0) == [0]
+    assert allowed(top_k=4, top_p=0.8, min_p=0.35) == [0, 1]
+
+
+def test_what_is_ruled_out_stays_out():
+    logits = LOGITS.at[0, 0].set(-jnp.inf)
+    for sampling in (GREEDY, Sampling(), Sampling(top_k=1), Sampling(temperature=100.0, top_p=None)):
+        tokens = jax.vmap(lambda key, s=sampling: draw(key, logits, s))(jax.random.split(jax.random.key(0), 200))
+        assert not jnp.any(tokens == 0)
+
+
+def test_greedy_takes_the_likeliest():
+    assert draw(jax.random.key(0), LOGITS, GREEDY).tolist() == [0]
+
+
+def test_draws_follow_the_probabilities():
+    logits = jnp.broadcast_to(LOGITS, (20_000, 5))
+    tokens = draw(jax.random.key(0), logits, Sampling(temperature=1.0, top_p=None))
+    np.testing.assert_allclose(np.bincount(tokens, minlength=5) / 20_000, P, atol=0.01)
+    colder = draw(jax.random.key(0), logits, Sampling(temperature=0.5, top_p=None))
+    expected = P**2 / jnp.sum(P**2)
+    np.testing.assert_allclose(np.bincount(colder, minlength=5) / 20_000, expected, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}, {"min_p": -0.1}]
+)
+def test_settings_out_of_range(settings):
+    (name,) = settings
+    with pytest.raises(UserError, match=f"{name}: .* must be"):
+        Sampling(**settings)

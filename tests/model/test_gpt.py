@@ -1,0 +1,222 @@
+"""The network: its shapes, that it looks only back, and that its options are what they say."""
+
+import dataclasses
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from jaxgpt.config import ModelConfig
+from jaxgpt.model.attention import Attention, attention_mask
+from jaxgpt.model.cache import init_cache
+from jaxgpt.model.gpt import GPT, Block, Mlp, head_matrix, logits, padded_vocab_size
+from jaxgpt.model.layers import Dropout, Linear, Norm, rotate
+
+SMALL = ModelConfig(vocab_size=100, context_len=16, embed_dim=32, num_heads=4, num_layers=2, dropout=0.0)
+OPTIONS = {
+    "plain": {},
+    "rotary": {"positions": "rotary"},
+    "rmsnorm": {"norm": "rmsnorm"},
+    "swiglu": {"mlp": "swiglu"},
+    "grouped": {"num_kv_heads": 2},
+    "one_kv_head": {"num_kv_heads": 1},
+    "qk_norm": {"qk_norm": True},
+    "untied": {"tied_head": False},
+    "bfloat16": {"dtype": "bfloat16"},
+    "all": {"positions": "rotary", "norm": "rmsnorm", "mlp": "swiglu", "num_kv_heads": 2, "qk_norm": True},
+}
+
+
+@pytest.fixture(params=OPTIONS, name="config")
+def _config(request) -> ModelConfig:
+    return dataclasses.replace(SMALL, **OPTIONS[request.param])
+
+
+def init(config: ModelConfig):
+    tokens = jnp.zeros((1, 4), jnp.int32)
+    return nn.unbox(jax.jit(GPT(config).init)(jax.random.key(0), tokens))["params"]
+
+
+def random_tokens(batch: int, length: int) -> jax.Array:
+    return jax.random.randint(jax.random.key(7), (batch, length), 0, SMALL.vocab_size)
+
+
+def test_shapes_of_every_module(config):
+    B, T, D, N = 2, 8, config.embed_dim, config.num_heads
+    x_BTD = jnp.ones((B, T, D))
+    positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
+    mask_BTS = attention_mask(jnp.ones((B, T), jnp.int32), jnp.ones((B, T), jnp.int32), 0)
+    chex.assert_shape(mask_BTS, (B, T, T))
+    key = jax.random.key(0)
+
+    (y_BTD, cache), _ = Attention(config).init_with_output(key, x_BTD, mask_BTS, positions_BT)
+    chex.assert_shape(y_BTD, (B, T, D))
+    assert cache is None
+    chex.assert_shape(Mlp(config).init_with_output(key, x_BTD)[0], (B, T, D))
+    (y_BTD, _), _ = Block(config).init_with_output(key, x_BTD, mask_BTS, positions_BT, None, 0)
+    chex.assert_shape(y_BTD, (B, T, D))
+    chex.assert_shape(Norm(config.norm).init_with_output(key, x_BTD)[0], (B, T, D))
+    chex.assert_shape(rotate(jnp.ones((B, T, N, D // N)), positions_BT), (B, T, N, D // N))
+    chex.assert_shape(Dropout(0.5).apply({}, x_BTD, rngs={"dropout": key}), (B, T, D))
+    linear = Linear("BTD,DNH->BTNH", (D, N, 5), ("embed", "heads", "head_dim"), nn.initializers.ones, bias_axes=2)
+    chex.assert_shape(linear.init_with_output(key, x_BTD)[0], (B, T, N, 5))
+
+    params = init(config)
+    hidden_BTD, cache = GPT(config).apply({"params": params}, random_tokens(B, T))
+    chex.assert_shape(hidden_BTD, (B, T, D))
+    chex.assert_type(hidden_BTD, jnp.dtype(config.dtype))
+    chex.assert_shape(head_matrix(params), (padded_vocab_size(config), D))
+    scores_BTV = logits(params, hidden_BTD, config.vocab_size)
+    chex.assert_shape(scores_BTV, (B, T, 128))
+    chex.assert_type(scores_BTV, jnp.float32)
+    assert jnp.all(scores_BTV[..., 100:] == -jnp.inf)
+    chex.assert_trees_all_equal_dtypes(params, jax.tree.map(lambda x: x.astype(jnp.float32), params))
+
+
+def test_cache_shapes(config):
+    B, T = 3, 5
+    cache = init_cache(config, B)
+    _, cache = GPT(config).apply({"params": init(config)}, random_tokens(B, T), None, None, cache)
+    kv_heads = config.num_kv_heads or config.num_heads
+    head_dim = config.embed_dim // config.num_heads
+    chex.assert_shape([cache.k_LBSKH, cache.v_LBSKH], (2, B, config.context_len, kv_heads, head_dim))
+    chex.assert_shape(cache.segments_BS, (B, config.context_len))
+    assert int(cache.length) == T
+
+
+def test_no_token_sees_a_later_one(config):
+    """The gradient of one position's output reaches the embeddings of that position and earlier ones only."""
+    params = init(config)
+    tokens_BT = jnp.arange(10)[None, :]  # ten different tokens: their embedding rows tell positions apart
+
+    def output_at(embedding, position):
+        hidden_BTD, _ = GPT(config).apply({"params": {**params, "token_embedding": embedding}}, tokens_BT)
+        return jnp.sum(jnp.square(hidden_BTD[0, position].astype(jnp.float32)) * jnp.arange(config.embed_dim))
+
+    for position in (0, 4, 9):
+        gradient = jax.grad(output_at)(params["token_embedding"], position)
+        reached = jnp.any(gradient[:10] != 0, axis=1)
+        assert reached.tolist() == [row <= position for row in range(10)]
+
+
+def test_cached_equals_uncached(config):
+    params, tokens_BT = init(config), random_tokens(2, 12)
+    model = GPT(config)
+    whole_BTD, _ = model.apply({"params": params}, tokens_BT)
+    cache, pieces = init_cache(config, 2), []
+    for start, stop in ((0, 5), (5, 6), (6, 7), (7, 12)):
+        piece, cache = model.apply({"params": params}, tokens_BT[:, start:stop], None, None, cache)
+        pieces.append(piece)
+    whole, cached = (logits(params, x, 100)[..., :100] for x in (whole_BTD, jnp.concatenate(pieces, axis=1)))
+    # bfloat16 rounds hidden states to 3 digits, in another order of additions.
+    np.testing.assert_allclose(cached, whole, atol=0.05 if config.dtype == "bfloat16" else 1e-5)
+
+
+def test_left_padded_rows_equal_rows_alone(config):
+    """A short prompt padded on the left in a batch gives what it gives alone, also after the next token."""
+    params, model = init(config), GPT(config)
+    tokens_BT = random_tokens(2, 9)
+    segments_BT = jnp.array([[1] * 9, [0] * 4 + [1] * 5])
+    together, cache = model.apply({"params": params}, tokens_BT, segments_BT, None, init_cache(config, 2))
+    following, _ = model.apply({"params": params}, tokens_BT[:, :1], None, None, cache)
+    alone, cache = model.apply({"params": params}, tokens_BT[1:, 4:], None, None, init_cache(config, 1))
+    alone_following, _ = model.apply({"params": params}, tokens_BT[1:, :1], None, None, cache)
+    tolerance = 0.1 if config.dtype == "bfloat16" else 1e-5
+    np.testing.assert_allclose(together[1, 4:].astype("f4"), alone[0].astype("f4"), atol=tolerance)
+    np.testing.assert_allclose(following[1].astype("f4"), alone_following[0].astype("f4"), atol=tolerance)
+
+
+def test_mask_literally():
+    segments_BT = jnp.array([[1, 1, 2, 2]])
+    assert attention_mask(segments_BT, segments_BT, 0).astype(int).tolist() == [
+        [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
+    ]
+    # One query in slot 2 of a cache whose last slot is empty (-1).
+    assert attention_mask(jnp.array([[1]]), jnp.array([[1, 1, 1, -1]]), 2).astype(int).tolist() == [[[1, 1, 1, 0]]]
+
+
+def test_packed_segments_do_not_leak(config):
+    """Two conversations in one row give exactly what each gives in a row of its own."""
+    params, model = init(config), GPT(config)
+    first, second = random_tokens(1, 5), random_tokens(1, 11)[:, 5:]
+    packed = jnp.concatenate([first, second], axis=1)
+    segments_BT = jnp.array([[1] * 5 + [2] * 6])
+    positions_BT = jnp.array([[*range(5), *range(6)]])
+    together, _ = model.apply({"params": params}, packed, segments_BT, positions_BT)
+    tolerance = 0.1 if config.dtype == "bfloat16" else 1e-5
+    for part, tokens in ((together[:, :5], first), (together[:, 5:], second)):
+        alone, _ = model.apply({"params": params}, tokens)
+        np.testing.assert_allclose(part.astype("f4"), alone.astype("f4"), atol=tolerance)
+
+
+def test_reference_parameters():
+    """base.py's model, counted by hand: 12 D^2 + 13 D a block, as in GPT-2."""
+    config = ModelConfig()
+    shapes = jax.eval_shape(lambda: nn.unbox(GPT(config).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))))
+    D = 128
+    expected = 30_080 * D + 128 * D + 4 * (12 * D * D + 13 * D) + 2 * D
+    assert sum(math.prod(x.shape) for x in jax.tree.leaves(shapes)) == expected
+
+
+def test_initialisation_is_gpt2s():
+    config = ModelConfig(vocab_size=1000, embed_dim=256, num_heads=4, num_layers=8)
+    params = init(config)
+    block = params["block_3"]
+    assert np.std(params["token_embedding"]) == pytest.approx(0.02, rel=0.02)
+    assert np.std(block["attention"]["query"]["kernel"]) == pytest.approx(0.02, rel=0.02)
+    assert np.std(block["attention"]["out"]["kernel"]) == pytest.approx(0.02 / 4, rel=0.02)
+    assert np.std(block["mlp"]["down"]["kernel"]) == pytest.approx(0.02 / 4, rel=0.02)
+    assert not np.any(block["mlp"]["up"]["bias"])
+    assert np.all(np.asarray(block["mlp_norm"]["scale"]) == 1)
+
+
+def test_every_parameter_has_logical_axes(config):
+    boxed = GPT(config).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]
+    leaves = jax.tree.leaves(boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
+    for leaf in leaves:
+        assert isinstance(leaf, nn.LogicallyPartitioned)
+        assert len(leaf.names) == leaf.value.ndim
+
+
+def test_norms():
+    x = jax.random.normal(jax.random.key(0), (3, 4, 32)) * 5 + 2
+    layernorm = Norm("layernorm").init_with_output(jax.random.key(0), x)[0]
+    np.testing.assert_allclose(layernorm.mean(-1), 0, atol=1e-5)
+    np.testing.assert_allclose(layernorm.std(-1), 1, atol=1e-4)
+    rmsnorm = Norm("rmsnorm").init_with_output(jax.random.key(0), x)[0]
+    np.testing.assert_allclose(jnp.square(rmsnorm).mean(-1), 1, atol=1e-4)
+    np.testing.assert_allclose(rmsnorm / x, (rmsnorm / x)[..., :1].repeat(32, -1), rtol=1e-5)
+
+
+def test_rotation_depends_on_distance_only():
+    q, k = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 8))
+
+    def score(query_position, key_position):
+        return jnp.sum(rotate(q, jnp.array([[query_position]])) * rotate(k, jnp.array([[key_position]])))
+
+    np.testing.assert_allclose(score(3, 1), score(103, 101), rtol=1e-4)
+    assert abs(score(3, 1) - score(3, 2)) > 1e-3
+
+
+@pytest.mark.parametrize("width", [64, 7])
+def test_dropout_drops_its_share_and_keeps_the_mean(width):
+    x = jnp.ones((4096, width))
+    y = Dropout(0.1).apply({}, x, rngs={"dropout": jax.random.key(0)})
+    assert jnp.mean(y == 0) == pytest.approx(0.1, abs=0.01)
+    assert y.mean() == pytest.approx(1.0, abs=0.01)
+    np.testing.assert_array_equal(Dropout(0.1).apply({}, x), x)
+
+
+def test_dropout_changes_training_only():
+    config = dataclasses.replace(SMALL, dropout=0.5)
+    params, tokens_BT = init(config), random_tokens(1, 8)
+
+    def hidden(key=None):
+        return GPT(config).apply({"params": params}, tokens_BT, rngs=None if key is None else {"dropout": key})[0]
+
+    np.testing.assert_array_equal(hidden(), hidden())
+    assert jnp.any(hidden(jax.random.key(0)) != hidden(jax.random.key(1)))

@@ -1,0 +1,98 @@
+"""Schedules at the steps that matter; decay on matrices only; clipping before all."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+
+from jaxgpt.config import ModelConfig, OptimizerConfig
+from jaxgpt.model.gpt import GPT
+from jaxgpt.training.optimizer import decay_mask, learning_rate_schedule, make_optimizer, muon_labels
+
+
+def rates(steps: int, **options) -> list[float]:
+    schedule = learning_rate_schedule(OptimizerConfig(**options), steps, 1.0)
+    return [float(schedule(step)) for step in range(steps)]
+
+
+def test_constant():
+    assert rates(5) == [1.0] * 5
+
+
+def test_warmup_rises_to_the_peak_and_wastes_no_step():
+    np.testing.assert_allclose(rates(6, warmup_steps=4), [0.25, 0.5, 0.75, 1.0, 1.0, 1.0])
+    assert rates(3, warmup_steps=1) == [1.0] * 3
+    assert len(rates(2, warmup_steps=10)) == 2
+
+
+def test_cosine():
+    got = rates(101, schedule="cosine", final_fraction=0.1)
+    assert got[0] == 1.0
+    assert got[50] == pytest.approx(0.55, abs=0.01)
+    assert got[100] == pytest.approx(0.1, abs=0.01)
+    assert got == sorted(got, reverse=True)
+
+
+def test_wsd_is_flat_and_then_falls_in_a_line():
+    got = rates(100, schedule="wsd", warmup_steps=10, decay_fraction=0.5, final_fraction=0.0)
+    assert got[9:55] == [1.0] * 46
+    np.testing.assert_allclose(np.diff(got[56:]), np.diff(got[56:])[0], rtol=1e-3)
+    assert 0 < got[-1] < 0.05
+
+
+@pytest.fixture(scope="module")
+def params():
+    config = ModelConfig(vocab_size=64, embed_dim=16, num_heads=2, num_layers=1, tied_head=False)
+    return nn.unbox(GPT(config).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32)))["params"]
+
+
+def names(tree, wanted) -> set[str]:
+    flat = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator=".") for path, value in flat if value == wanted}
+
+
+def test_decay_is_for_matrices_only(params):
+    decayed = names(decay_mask(params), True)
+    assert decayed >= {"token_embedding", "position_embedding", "head", "block_0.mlp.up.kernel"}
+    left_alone = names(decay_mask(params), False)
+    assert all(name.endswith(("bias", "scale")) for name in left_alone)
+    assert "block_0.attention.query.bias" in left_alone  # two axes, and still no matrix
+
+
+def test_decay_moves_matrices_towards_zero_without_a_gradient(params):
+    optimizer = make_optimizer(OptimizerConfig(learning_rate=0.1, weight_decay=0.5), 1)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["token_embedding"], -0.05 * params["token_embedding"], rtol=1e-5)
+    assert not np.any(updates["block_0"]["mlp_norm"]["scale"])
+
+
+def test_clipping_comes_first(params):
+    """Adam does not care for the gradient's length, so clipping shows in its second moment."""
+    optimizer = make_optimizer(OptimizerConfig(grad_clip=1.0, beta2=0.0), 1)
+    gradient = jax.tree.map(lambda x: 100 * jnp.ones_like(x), params)
+    _, state = optimizer.update(gradient, optimizer.init(params), params)
+    adam = next(
+        s
+        for s in jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, optax.ScaleByAdamState))
+        if isinstance(s, optax.ScaleByAdamState)
+    )
+    assert float(sum(jnp.sum(x) for x in jax.tree.leaves(adam.nu))) == pytest.approx(1.0, rel=1e-3)
+
+
+def test_muon_takes_the_blocks_matrices_only(params):
+    labels = muon_labels(params)
+    assert names(labels, "muon") == {
+        f"block_0.{part}.kernel"
+        for part in ("attention.query", "attention.key", "attention.value", "attention.out", "mlp.up", "mlp.down")
+    }
+    optimizer = make_optimizer(OptimizerConfig(name="muon", weight_decay=0.0, grad_clip=1e9), 1)
+    gradient = jax.tree.map(lambda x: jax.random.normal(jax.random.key(1), x.shape), params)
+    updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+    for name in ("query", "out"):
+        update = np.asarray(updates["block_0"]["attention"][name]["kernel"])
+        matrix = update.reshape(16, 16)  # heads and head_dim together, on their own side
+        singular = np.linalg.svd(matrix, compute_uv=False)
+        assert singular.max() / singular.min() < 3  # nearly orthogonal

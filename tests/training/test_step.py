@@ -1,0 +1,179 @@
+"""The step gives the same numbers however it is cut: over devices, over micro-batches, under jit and pmap."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from jax.sharding import AxisType
+
+from jaxgpt.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig
+from jaxgpt.data.batch import Batch
+from jaxgpt.errors import UserError
+from jaxgpt.model.gpt import GPT, head_matrix, logits
+from jaxgpt.training.mesh import RULES, make_mesh
+from jaxgpt.training.optimizer import make_optimizer
+from jaxgpt.training.step import compile_steps, init_state, loss_sums, make_train_step
+
+MODEL = ModelConfig(vocab_size=200, context_len=16, embed_dim=32, num_heads=4, num_layers=2, dropout=0.1)
+CONFIG = Config(model=MODEL, data=DataConfig(seq_len=16, batch_size=16), mesh=MeshConfig(1, 1, 1))
+STEPS = 3
+
+
+def batch_of(seed: int) -> Batch:
+    """Random tokens, a third of them without weight, so that shards carry different weights."""
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(0, 200, (16, 17)).astype(np.int32)
+    weights = (rng.random((16, 16)) > 0.33).astype(np.float32)
+    return Batch(tokens[:, :-1], tokens[:, 1:], weights)
+
+
+def run(config: Config, mesh) -> tuple[list[dict[str, float]], dict]:
+    """Returns the metrics of three steps, and the parameters after them."""
+    compiled = compile_steps(config, make_optimizer(config.optimizer, STEPS), mesh)
+    state, seen = compiled.init(), []
+    for step in range(STEPS):
+        state, metrics = compiled.train_step(state, compiled.put(batch_of(step)))
+        seen.append({name: float(value) for name, value in metrics.items()})
+    assert int(state.step) == STEPS
+    return seen, jax.device_get(state.params)
+
+
+def one_device():
+    return jax.make_mesh(
+        (1, 1, 1), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3, devices=jax.devices()[:1]
+    )
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return run(CONFIG, one_device())
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2)])
+def test_one_device_equals_eight(alone, shape):
+    """Dropout is on: every device draws the bits that one device would draw for its rows."""
+    config = dataclasses.replace(
+        CONFIG, mesh=MeshConfig(*shape), model=dataclasses.replace(MODEL, embed_dim=32, num_heads=4)
+    )
+    metrics, params = run(config, make_mesh(config))
+    for got, want in zip(metrics, alone[0], strict=True):
+        assert got == pytest.approx(want, rel=1e-5)
+    chex.assert_trees_all_close(params, alone[1], atol=2e-5)
+
+
+def test_state_is_laid_out_over_the_mesh_and_constraints_are_compiled_in():
+    config = dataclasses.replace(CONFIG, mesh=MeshConfig(2, 2, 2))
+    compiled = compile_steps(config, make_optimizer(config.optimizer, STEPS), make_mesh(config))
+    state = compiled.init()
+    for tree in (state.params, state.opt_state[1][0].mu):
+        kernel = tree["block_0"]["attention"]["query"]["kernel"]
+        assert kernel.sharding.spec == jax.sharding.PartitionSpec("fsdp", "tensor", None)
+        assert kernel.addressable_shards[0].data.shape == (16, 2, 8)
+    batch = compiled.put(batch_of(0))
+    assert batch.tokens.addressable_shards[0].data.shape == (4, 16)
+    with jax.set_mesh(compiled.mesh), nn.logical_axis_rules(RULES):
+        lowered = jax.jit(make_train_step(config, make_optimizer(config.optimizer, STEPS))).lower(state, batch)
+    assert "sharding_constraint" in lowered.as_text()  # silently absent where the mesh is not set
+
+
+def test_accumulated_equals_full_batch():
+    plain = dataclasses.replace(CONFIG, model=dataclasses.replace(MODEL, dropout=0.0))
+    cut = dataclasses.replace(plain, optimizer=dataclasses.replace(plain.optimizer, accumulate=4))
+    (whole, whole_params), (micro, micro_params) = run(plain, one_device()), run(cut, one_device())
+    for got, want in zip(micro, whole, strict=True):
+        assert got == pytest.approx(want, rel=1e-5)
+    chex.assert_trees_all_close(micro_params, whole_params, atol=1e-5)
+
+
+def test_jit_equals_pmap():
+    """The same pure step, over `per_device` batches: the loss is divided by the weights of all devices."""
+    config = dataclasses.replace(CONFIG, model=dataclasses.replace(MODEL, dropout=0.0))
+    expected, expected_params = run(config, one_device())
+    optimizer = make_optimizer(config.optimizer, STEPS)
+    step = jax.pmap(make_train_step(config, optimizer, axis_name="devices"), axis_name="devices")
+    state = jax.tree.map(lambda x: jnp.stack([x] * 8), init_state(config, optimizer))
+    for number in range(STEPS):
+        state, metrics = step(state, batch_of(number).per_device(8))
+        for name, value in metrics.items():
+            np.testing.assert_allclose(value, expected[number][name], rtol=1e-5)
+    for device in (0, 7):
+        params = jax.tree.map(lambda x, device=device: np.asarray(x[device]), state.params)
+        chex.assert_trees_all_close(params, expected_params, atol=1e-5)
+
+
+def test_step_is_plain_optax_on_the_plain_loss():
+    """Against a step written the obvious way: mean loss over all logits, optax, nothing else."""
+    config = dataclasses.replace(CONFIG, model=dataclasses.replace(MODEL, dropout=0.0))
+    optimizer = make_optimizer(config.optimizer, STEPS)
+    state, batch = init_state(config, optimizer), batch_of(0)
+
+    def mean_loss(params):
+        hidden, _ = GPT(config.model).apply({"params": params}, batch.tokens)
+        scores = logits(params, hidden, 200)
+        losses = optax.softmax_cross_entropy_with_integer_labels(scores[..., :200], batch.targets)
+        return jnp.sum(losses * batch.weights) / batch.weights.sum()
+
+    loss, gradients = jax.value_and_grad(mean_loss)(state.params)
+    updates, _ = optimizer.update(gradients, state.opt_state, state.params)
+    expected = optax.apply_updates(state.params, updates)
+    after, metrics = jax.jit(make_train_step(config, optimizer))(state, batch)
+    assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
+    assert float(metrics["grad_norm"]) == pytest.approx(float(optax.tree.norm(gradients)), rel=1e-4)
+    chex.assert_trees_all_close(after.params, expected, atol=1e-5)
+
+
+def test_losses_and_weights_add_up():
+    config = CONFIG
+    params, batch = init_state(config, make_optimizer(config.optimizer, 1)).params, batch_of(1)
+    whole = loss_sums(params, batch, config, None)
+    halves = [
+        loss_sums(params, Batch(*(x if x is None else x[i : i + 8] for x in batch)), config, None) for i in (0, 8)
+    ]
+    np.testing.assert_allclose(whole, np.sum(halves, axis=0), rtol=1e-5)
+    assert float(whole[1]) == batch.weights.sum()
+
+
+def test_dropout_is_decided_by_seed_and_step():
+    optimizer = make_optimizer(CONFIG.optimizer, STEPS)
+    step = jax.jit(make_train_step(CONFIG, optimizer))
+    state = init_state(CONFIG, optimizer)
+
+    def loss(state):
+        return float(step(state, batch_of(0))[1]["loss"])
+
+    assert loss(state) == loss(state)
+    assert loss(state) != loss(state._replace(step=jnp.ones((), jnp.int32)))
+
+
+def test_muon_learns_and_shards():
+    config = dataclasses.replace(
+        CONFIG, optimizer=OptimizerConfig(name="muon", learning_rate=1e-2), mesh=MeshConfig(2, 2, 2)
+    )
+    compiled = compile_steps(config, make_optimizer(config.optimizer, 20), make_mesh(config))
+    state, batch = compiled.init(), compiled.put(batch_of(0))
+    losses = []
+    for _ in range(20):
+        state, metrics = compiled.train_step(state, batch)
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < losses[0] - 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mesh": MeshConfig(3, 1, 1)}, "there are 8; their product must be the number of devices"),
+        (
+            {"data": DataConfig(seq_len=16, batch_size=12)},
+            "data.batch_size: 12 in 1 micro-batches does not divide over 8",
+        ),
+        ({"mesh": MeshConfig(1, 1, 8)}, "model.num_heads: 4 does not divide over mesh.tensor"),
+    ],
+)
+def test_what_does_not_divide_is_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        make_mesh(dataclasses.replace(CONFIG, **{"mesh": MeshConfig(), **changes}))
