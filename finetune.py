@@ -28,7 +28,7 @@ def finetune() -> None:
     from jaxgpt.text.conversation import show_mask
     from jaxgpt.text.corpora import load_chat
     from jaxgpt.training.loop import fit, summary
-    from jaxgpt.training.run import Run, open_run, sized
+    from jaxgpt.training.run import Run, sized
     from jaxgpt.training.start import announce, plan, start_jax
     from jaxgpt.training.trained import load_trained
 
@@ -49,9 +49,6 @@ def finetune() -> None:
         return
 
     run = Run(run_dir(config), config, tokenizer, data.manifest)
-    moved = open_run(run, config.run.restart)
-    if moved:
-        print(f"the run that was there is now {moved}")
     model = sized(config, tokenizer).model
     prompt = fit_history([{"role": "user", "content": config.run.sample_prompt}], tokenizer, model.context_len)
 

@@ -25,7 +25,7 @@ def train() -> None:
     from jaxgpt.text.corpora import load_text
     from jaxgpt.text.tokenizer import count_words, tokenizer_from_counts
     from jaxgpt.training.loop import fit, summary
-    from jaxgpt.training.run import Run, open_run, sized
+    from jaxgpt.training.run import Run, sized
     from jaxgpt.training.start import announce, plan, start_jax
 
     start_jax(config.data.cache_dir)
@@ -42,9 +42,6 @@ def train() -> None:
         return
 
     run = Run(run_dir(config), config, tokenizer, data.manifest)
-    moved = open_run(run, config.run.restart)
-    if moved:
-        print(f"the run that was there is now {moved}")
 
     def sample(params) -> str:
         key = jax.random.key(config.run.seed)

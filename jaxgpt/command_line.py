@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import difflib
+import os
 import re
 import sys
 import traceback
@@ -119,8 +120,11 @@ def errors_in_words() -> Iterator[None]:
         yield
     except (UserError, RunError) as error:
         stop(error)
+    except BrokenPipeError:  # the reader of our output has gone; there is nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(RunError.exit_code)
     except OSError as error:
-        stop(RunError(f"{error.filename or 'system'}: {error.strerror or error}"))
+        stop(UserError(f"{error.filename or 'system'}: {error.strerror or error}"))
 
 
 def main(command: Callable[[], None]) -> None:

@@ -266,7 +266,9 @@ def from_json(text: str, source: str) -> Config:
     try:
         sections = json.loads(text)
         kinds = typing.get_type_hints(Config)
-        config = Config(**{name: kinds[name](**values) for name, values in sections.items()})
+        config = Config(**{name: kind(**sections.pop(name)) for name, kind in kinds.items()})
+        if sections:
+            raise KeyError(f"unknown section {min(sections)}")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{source}: not a config of this version of jaxgpt ({error})") from None
     return validate(config)

@@ -64,7 +64,7 @@ def evaluate_chat(trained: Trained, split: str) -> Iterator[str]:
     yield f"  loss           {score.loss:.4f} nats per assistant token (its words and the end token)"
     yield f"  perplexity     {score.perplexity:,.2f} per assistant token"
     yield f"  tokens         {score.tokens:,} in {counts['kept']:,} conversations, window {config.data.seq_len}"
-    yield f"  <unk>          {counts['unk_prompts']:.2%} of the words in prompts, {counts['unk_replies']:.2%} of replies"
+    yield f"  <unk>          {counts['unk_prompts']:.2%} of prompts, {counts['unk_replies']:.2%} in replies"
     key = jax.random.key(config.run.seed)
     conversations = corpus.splits[split]
     if corpus.exact is not None:

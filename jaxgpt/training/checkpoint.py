@@ -15,7 +15,8 @@ from jaxgpt.files import write_text
 from jaxgpt.model.gpt import Params
 from jaxgpt.training.step import TrainState
 
-ITEMS = ("params", "optimizer", "config", "tokenizer", "data")
+ARRAYS = ("params", "optimizer")
+DOCUMENTS = ("config", "tokenizer", "data")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ def open_checkpoints(folder: Path) -> ocp.CheckpointManager:
     folder = folder.absolute()
     policy = checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(2), _KeepBest(folder)])
     options = ocp.CheckpointManagerOptions(preservation_policy=policy, enable_async_checkpointing=False)
-    return ocp.CheckpointManager(folder, item_names=ITEMS, options=options)
+    handlers: dict[str, Any] = {name: ocp.StandardCheckpointHandler() for name in ARRAYS}
+    handlers |= {name: ocp.JsonCheckpointHandler() for name in DOCUMENTS}
+    return ocp.CheckpointManager(folder, item_handlers=handlers, options=options)
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, documents: dict[str, Any]) -> None:

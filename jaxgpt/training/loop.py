@@ -15,7 +15,6 @@ from jaxgpt.config import Config
 from jaxgpt.data.prefetch import prefetch
 from jaxgpt.data.prepare import data_name
 from jaxgpt.data.sources import Source, batch_at, num_steps
-from jaxgpt.errors import UserError
 from jaxgpt.files import write_text
 from jaxgpt.model.gpt import Params
 from jaxgpt.training.checkpoint import Best, open_checkpoints, read_best, restore_state, save, write_best
@@ -24,7 +23,7 @@ from jaxgpt.training.mesh import make_mesh
 from jaxgpt.training.metrics import append_sample, open_metrics
 from jaxgpt.training.optimizer import learning_rate_schedule, make_optimizer
 from jaxgpt.training.progress import TrainingProgress, clock
-from jaxgpt.training.run import Run, machine, sized
+from jaxgpt.training.run import Run, machine, open_run, sized
 from jaxgpt.training.step import TrainState, compile_steps
 
 STOPPED = 130  # the exit code of a run that Ctrl-C ended, as shells have it
@@ -63,6 +62,9 @@ def fit(
     optimizer = make_optimizer(config.optimizer, steps)
     learning_rate = learning_rate_schedule(config.optimizer, steps, config.optimizer.learning_rate)
     compiled = compile_steps(config, optimizer, mesh)
+    moved = open_run(run, steps)  # nothing is written before all that could be wrong was looked at
+    if moved:
+        print(f"the run that was there is now {moved}")
     write_text(run.path / "run.json", json.dumps(machine(), indent=2) + "\n")
     began = time.perf_counter()
 
@@ -73,8 +75,6 @@ def fit(
         if start:
             state = restore_state(checkpoints, start, compiled.abstract_state)
             print(f"going on from step {start} of {steps}")
-            if start > steps:
-                raise UserError(f"{run.path}: it has {start} steps already, more than the {steps} asked for")
         else:
             state = compiled.init()
             if init_params is not None:

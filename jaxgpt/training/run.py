@@ -23,7 +23,22 @@ from jaxgpt.files import write_text
 from jaxgpt.text.tokenizer import Tokenizer
 
 # Settings that may differ when a run goes on: they say how long and how often to look, not what is computed.
-MAY_CHANGE = ["run.epochs", "run.max_steps", "run.log_every", "run.eval_every", "run.sample_prompt", "run.sample_tokens", "run.restart", "run.name", "run.folder", "data.cache_dir", "data.fallback", "mesh.data", "mesh.fsdp", "mesh.tensor"]
+MAY_CHANGE = [
+    "run.epochs",
+    "run.max_steps",
+    "run.log_every",
+    "run.eval_every",
+    "run.sample_prompt",
+    "run.sample_tokens",
+    "run.restart",
+    "run.name",
+    "run.folder",
+    "data.cache_dir",
+    "data.fallback",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.tensor",
+]
 
 
 @dataclass(frozen=True)
@@ -55,23 +70,27 @@ def sized(config: Config, tokenizer: Tokenizer) -> Config:
     return dataclasses.replace(config, model=model)
 
 
-def has_checkpoint(path: Path) -> bool:
-    """Returns whether a run folder holds a finished checkpoint."""
+def latest_step(path: Path) -> int | None:
+    """Returns the step of a run folder's latest finished checkpoint, or None where there is none."""
     folder = path / "checkpoints"
-    return folder.is_dir() and any(entry.name.isdigit() for entry in folder.iterdir())
+    steps = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.is_dir() else []
+    return max(steps, default=None)
 
 
-def open_run(run: Run, restart: bool) -> str | None:
-    """Makes the run's folder, or checks that the run there is the same one and can go on.
+def open_run(run: Run, num_steps: int) -> str | None:
+    """Makes the run's folder, or checks that the run there is the same one and can go on to `num_steps`.
 
-    Returns where an older run was moved to by `restart`, or None. Raises UserError when the folder holds something else,
-    or the same run with another config, tokenizer or data.
+    With run.restart an older run is moved aside, and its new place is returned; otherwise None. Raises UserError, with
+    nothing touched, when the folder holds something else, or a run with another config, tokenizer or data.
     """
     moved = None
-    if restart and run.path.exists():
+    if run.config.run.restart and run.path.exists():
         moved = _move_aside(run.path)
-    if has_checkpoint(run.path):
+    step = latest_step(run.path)
+    if step is not None:
         _check_same(load_run(run.path), run)
+        if step > num_steps:
+            raise UserError(f"{run.path}: it has {step} steps already, more than the {num_steps} asked for")
     elif run.path.exists() and any(run.path.iterdir()) and not (run.path / "config.json").exists():
         raise UserError(f"{run.path}: a folder that is not a run is there; choose another --run.name")
     run.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -115,7 +134,7 @@ def load_run(path: str | Path) -> Run:
     for name in ("config.json", "tokenizer.json", "data.json"):
         if not (path / name).is_file():
             raise UserError(f"{path}: not a run folder: it has no {name}")
-    if not has_checkpoint(path):
+    if latest_step(path) is None:
         raise UserError(f"{path}: this run has no checkpoint yet; train it first")
     config = from_json((path / "config.json").read_text(encoding="utf-8"), str(path / "config.json"))
     try:

@@ -40,11 +40,13 @@ def announce(data: Prepared) -> None:
 
 def _counts(counts: dict[str, Any]) -> str:
     if "lines" in counts:
-        return f"{counts['tokens']:,} tokens, {counts['unk'] / max(1, counts['tokens']):.2%} <unk>"
+        share = counts["unk"] / max(1, counts["tokens"])
+        return f"{counts['lines']:,} lines, {counts['tokens']:,} tokens, {share:.2%} of them <unk>"
     return (
-        f"{counts['kept']:,} conversations kept ({counts['cut']:,} of them cut at a turn, {counts['dropped']:,} dropped: "
-        f"no exchange fits), {counts['tokens']:,} tokens, {counts['supervised']:,} to learn; <unk> in prompts "
-        f"{counts['unk_prompts']:.1%}, in replies {counts['unk_replies']:.1%}"
+        f"{counts['conversations']:,} conversations: {counts['kept']:,} kept, {counts['cut']:,} of them cut at a turn "
+        f"(by {counts['messages_cut']:,} messages with those dropped), {counts['dropped']:,} dropped: no exchange fits\n"
+        f"    {counts['tokens']:,} tokens, {counts['supervised']:,} of them to learn; "
+        f"<unk>: {counts['unk_prompts']:.1%} of the words of prompts, {counts['unk_replies']:.1%} of replies"
     )
 
 

@@ -137,7 +137,7 @@ def _text(name: str) -> TextCorpus:
         path = Path(name).expanduser().resolve()
         splits, notes = load_lines(path)
         name, source = path.name, "files"
-    return TextCorpus(name, source, splits, None, None, [*notes, *_count_lines(splits)])
+    return TextCorpus(name, source, splits, None, None, notes)
 
 
 def _chat(name: str, all_paths: bool) -> ChatCorpus:
@@ -151,7 +151,7 @@ def _chat(name: str, all_paths: bool) -> ChatCorpus:
         path = Path(name).expanduser().resolve()
         splits, notes = load_conversations(path)
         name, source = path.name, "files"
-    return ChatCorpus(name, source, splits, None, None, [*notes, *_count_turns(splits)])
+    return ChatCorpus(name, source, splits, None, None, notes)
 
 
 def _tinyworld() -> TextCorpus:
@@ -162,7 +162,7 @@ def _tinyworld() -> TextCorpus:
         told = list(stories(split))
         splits[split] = [line for story in told for line in story.text.split("\n")]
         floor[split] = -math.fsum(story.log_prob for story in told)
-    return TextCorpus("tinyworld", "embedded", splits, floor, None, _count_lines(splits))
+    return TextCorpus("tinyworld", "embedded", splits, floor, None, [])
 
 
 def _tinyworld_chat() -> ChatCorpus:
@@ -173,12 +173,4 @@ def _tinyworld_chat() -> ChatCorpus:
         held = list(dialogues(split))
         splits[split] = [list(dialogue.messages) for dialogue in held]
         exact[split] = [dialogue.exact for dialogue in held]
-    return ChatCorpus("tinyworld-chat", "embedded", splits, exact, None, _count_turns(splits))
-
-
-def _count_lines(splits: dict[str, list[str]]) -> list[str]:
-    return [f"{split}: {len(lines):,} lines" for split, lines in splits.items()]
-
-
-def _count_turns(splits: dict[str, list[Conversation]]) -> list[str]:
-    return [f"{split}: {len(part):,} conversations, {sum(map(len, part)):,} messages" for split, part in splits.items()]
+    return ChatCorpus("tinyworld-chat", "embedded", splits, exact, None, [])

@@ -91,4 +91,4 @@ def test_the_embedded_conversations_say_which_answers_are_exact(monkeypatch):
         {"role": "user", "content": "test 1?"},
         {"role": "assistant", "content": "Yes."},
     ]
-    assert corpus.notes == [f"{split}: 2 conversations, 4 messages" for split in ("train", "valid", "test")]
+    assert corpus.notes == []

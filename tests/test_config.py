@@ -1,0 +1,184 @@
+"""The config: its numbers, its file, its command line, and everything that cannot be."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jaxgpt.command_line import load_config_file, parse_train
+from jaxgpt.config import Config, DataConfig, ModelConfig, check_window, differences, from_json, to_json, validate
+from jaxgpt.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+PRESETS = sorted((ROOT / "configs").glob("*.py"))
+
+
+def test_base_is_the_reference():
+    config = load_config_file(str(ROOT / "configs/base.py"))
+    model, data, optimizer = config.model, config.data, config.optimizer
+    assert (model.vocab_size, model.embed_dim, model.num_heads, model.num_layers) == (30_000, 128, 4, 4)
+    assert (model.dropout, model.positions, data.seq_len, data.batch_size) == (0.1, "learned", 128, 32)
+    assert (optimizer.name, optimizer.learning_rate, optimizer.weight_decay) == ("adamw", 3e-4, 0.01)
+    assert (optimizer.grad_clip, optimizer.schedule, config.run.epochs) == (1.0, "constant", 1)
+    assert (data.corpus, data.fallback, config.run.name) == ("wikitext-2", "tinyworld", "base")
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_presets_load_and_survive_json(preset):
+    config = load_config_file(str(preset))
+    assert config.run.name == preset.stem
+    assert from_json(to_json(config), "test") == config
+    if config.run.init_from is not None:  # finetuning takes the model from its run
+        assert config.model == ModelConfig()
+
+
+def test_the_command_line_goes_over_the_file():
+    arguments = ["--config", str(ROOT / "configs/base.py"), "--optimizer.learning-rate", "1e-3", "--run.restart"]
+    parsed = parse_train("unused.py", "", [*arguments, "--model.num-kv-heads", "2", "--dry-run"])
+    config = parsed.settings
+    assert parsed.dry_run
+    assert (config.optimizer.learning_rate, config.run.restart, config.model.num_kv_heads) == (1e-3, True, 2)
+    assert config.model.vocab_size == 30_000
+
+
+def test_differences_are_named():
+    one = Config()
+    other = dataclasses.replace(one, data=DataConfig(batch_size=8))
+    assert differences(one, other) == [("data.batch_size", 32, 8)]
+    assert differences(one, one) == []
+
+
+OUT_OF_RANGE = [
+    ("model", "vocab_size", 3),
+    ("model", "context_len", 0),
+    ("model", "num_heads", 3),
+    ("model", "num_heads", 0),
+    ("model", "num_kv_heads", 3),
+    ("model", "num_layers", 0),
+    ("model", "embed_dim", -4),
+    ("model", "mlp_dim", 0),
+    ("model", "dropout", 1.0),
+    ("model", "dropout", float("nan")),
+    ("data", "seq_len", 1),
+    ("data", "batch_size", 0),
+    ("optimizer", "accumulate", 5),
+    ("optimizer", "learning_rate", 0.0),
+    ("optimizer", "muon_learning_rate", -1.0),
+    ("optimizer", "grad_clip", 0.0),
+    ("optimizer", "weight_decay", -0.1),
+    ("optimizer", "beta1", 1.0),
+    ("optimizer", "beta2", -0.1),
+    ("optimizer", "warmup_steps", -1),
+    ("optimizer", "final_fraction", 1.5),
+    ("optimizer", "decay_fraction", 0.0),
+    ("mesh", "data", 0),
+    ("mesh", "data", -2),
+    ("mesh", "fsdp", 0),
+    ("mesh", "tensor", 0),
+    ("run", "name", "a/b"),
+    ("run", "name", ".."),
+    ("run", "seed", -1),
+    ("run", "epochs", 0),
+    ("run", "log_every", 0),
+    ("run", "eval_every", 0),
+    ("run", "max_steps", 0),
+    ("run", "sample_tokens", 0),
+    ("run", "sample_prompt", " "),
+]
+WRONG_TYPE = [
+    ("model", "dropout", "a lot"),
+    ("model", "num_layers", 2.5),
+    ("model", "num_layers", True),
+    ("model", "positions", "sinusoidal"),
+    ("model", "tied_head", 1),
+    ("data", "corpus", None),
+    ("optimizer", "schedule", ["cosine"]),
+    ("run", "epochs", None),
+]
+
+
+@pytest.mark.parametrize(("section", "field", "value"), OUT_OF_RANGE + WRONG_TYPE)
+def test_what_cannot_be_is_named(section, field, value):
+    """Values inside a config file are not checked by the command line's parser."""
+    part = dataclasses.replace(getattr(Config(), section), **{field: value})
+    config = dataclasses.replace(Config(), **{section: part})
+    with pytest.raises(UserError, match=rf"^{section}\.{field}: {re.escape(repr(value))} was given; it must be "):
+        validate(config)
+
+
+def test_rotary_needs_pairs_and_windows_need_positions():
+    with pytest.raises(UserError, match="even number of dimensions per head"):
+        validate(Config(model=ModelConfig(embed_dim=12, num_heads=4, positions="rotary")))
+    with pytest.raises(UserError, match=r"data\.seq_len: 256 .* positions for model\.context_len = 128"):
+        check_window(Config(data=DataConfig(seq_len=256)))
+
+
+FILES = {
+    "typo": (
+        "config = Config(model=ModelConfig(embed_dims=3))",
+        "line 2: .* no field embed_dims; perhaps you meant embed_dim",
+    ),
+    "section": ("config = Config(modle=ModelConfig())", "no field modle; perhaps you meant model"),
+    "syntax": ("config = Config(", "line 2: "),
+    "crash": ("\nconfig = 1 / 0", "line 3: ZeroDivisionError"),
+    "nothing": ("x = 1", "no `config = Config"),
+    "other": ("config = {}", "no `config = Config"),
+    "range": ("config = Config(model=ModelConfig(num_heads=5))", r"model\.num_heads: 5 was given"),
+    "type": ("config = Config(data=3)", "data: 3 was given; it must be a DataConfig"),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_broken_config_files(tmp_path, kind):
+    text, message = FILES[kind]
+    path = tmp_path / "mine.py"
+    path.write_text(f"from jaxgpt.config import Config, ModelConfig\n{text}\n")
+    with pytest.raises(UserError, match=f"(?s)mine.py.*{message}"):
+        load_config_file(str(path))
+
+
+def test_a_missing_file_gets_a_guess(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError, match="no file configs/bsae.py; perhaps you meant configs/base.py"):
+        load_config_file("configs/bsae.py")
+    for arguments in (["--config"], ["--config", "--dry-run"]):
+        with pytest.raises(UserError, match="--config: no file was given"):
+            parse_train("configs/base.py", "", arguments)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}x", '{"model": {"wings": 2}}', '{"model": 3}', '{"flags": {}}'])
+def test_broken_config_json(text):
+    with pytest.raises(UserError, match=r"^some/config\.json: not a config of this version"):
+        from_json(text, "some/config.json")
+
+
+@pytest.mark.parametrize("command", [["train.py"], ["finetune.py"], ["-m", "jaxgpt"], ["-m", "jaxgpt", "chat"]])
+def test_help_is_quick_and_needs_no_jax(command):
+    began = time.perf_counter()
+    run = subprocess.run(
+        [sys.executable, "-X", "importtime", *command, "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    seconds = time.perf_counter() - began
+    assert run.returncode == 0
+    assert not re.search(r"\| +(jax|flax|numpy|datasets|orbax)\b", run.stderr)
+    assert seconds < 5  # about 0.3 s on a quiet machine
+    if command[0].endswith(".py"):
+        for section in dataclasses.fields(Config):
+            for field in dataclasses.fields(getattr(Config(), section.name)):
+                assert (
+                    f"{section.name}.{'no-' if field.name == 'tied_head' else ''}{field.name.replace('_', '-')}"
+                    in run.stdout
+                )
+
+
+def test_a_typo_on_the_command_line_gets_a_guess():
+    run = subprocess.run(
+        [sys.executable, "train.py", "--optimizer.lerning-rate", "1"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 2
+    assert "--optimizer.learning-rate" in run.stderr
+    assert "Traceback" not in run.stderr

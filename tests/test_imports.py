@@ -1,0 +1,58 @@
+"""The rooms import one way: config <- text <- data <- model <- training <- inference <- cli."""
+
+import ast
+from pathlib import Path
+
+import jaxgpt
+
+PACKAGE = Path(jaxgpt.__file__).parent
+BASE = {"errors", "files"}
+MAY_USE = {
+    "errors": set(),
+    "files": set(),
+    "config": BASE,
+    "command_line": BASE | {"config"},
+    "text": BASE | {"text"},
+    "data": BASE | {"config", "text", "data"},
+    "model": {"config", "model"},
+    "training": BASE | {"config", "text", "data", "model", "training"},
+    "inference": BASE | {"config", "text", "data", "model", "training", "inference"},
+    "cli": BASE | {"command_line", "config", "text", "data", "model", "training", "inference"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Returns the names of all modules a file imports, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names.add(node.module or "")
+    return names
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def test_imports_run_one_way():
+    files = sorted(PACKAGE.rglob("*.py"))
+    assert {room(path) for path in files} == MAY_USE.keys()
+    for path in files:
+        used = {name.split(".")[1] for name in imported(path) if name.startswith("jaxgpt.")}
+        assert used <= MAY_USE[room(path)], path
+
+
+def test_words_and_batches_know_nothing_of_jax():
+    for path in [*(PACKAGE / "text").rglob("*.py"), *(PACKAGE / "data").rglob("*.py"), PACKAGE / "config.py"]:
+        assert not {name.split(".")[0] for name in imported(path)} & {"jax", "flax", "optax", "orbax"}, path
+
+
+def test_nothing_that_is_loaded_is_a_pickle():
+    for path in PACKAGE.rglob("*.py"):
+        assert "pickle" not in {name.split(".")[0] for name in imported(path)}
+        assert "allow_pickle=True" not in path.read_text(encoding="utf-8")
