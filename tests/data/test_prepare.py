@@ -1,0 +1,104 @@
+"""From a corpus to sources and a manifest: counted, cut where it must be, refused where it makes no sense."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+from jaxgpt.config import DataConfig
+from jaxgpt.data.prepare import data_name, prepare_chat, prepare_text, require_a_batch
+from jaxgpt.errors import UserError
+from jaxgpt.text.corpora import ChatCorpus, TextCorpus
+from jaxgpt.text.tokenizer import build_tokenizer
+from jaxgpt.training.start import announce
+
+LINES = {"train": ["a b c", "", "b c d"], "valid": ["a x"], "test": ["b"]}
+TEXT = TextCorpus("mine", "files", LINES, None, None, [])
+TOKENIZER = build_tokenizer(LINES["train"] + ["? !"], 100)
+
+
+@pytest.fixture
+def config(tmp_path) -> DataConfig:
+    return DataConfig(corpus="mine.txt", seq_len=8, batch_size=2, cache_dir=str(tmp_path))
+
+
+def said(role, size):
+    return {"role": role, "content": " ".join(["a"] * size)}
+
+
+def talk(*sizes):
+    return [said(role, size) for role, size in zip(["user", "assistant"] * len(sizes), sizes, strict=False)]
+
+
+def test_text_is_counted_and_encoded_once(config, tmp_path):
+    data = prepare_text(TEXT, TOKENIZER, config)
+    assert data.manifest["splits"]["train"] == {"lines": 3, "tokens": 9, "unk": 0, "bytes": 13, "floor_nats": None}
+    assert data.manifest["splits"]["valid"]["unk"] == 1
+    train = data.sources["train"].gather(np.array([0]))
+    a, b, c, d = (TOKENIZER.encode(word)[0] for word in "abcd")
+    assert train.targets[0].tolist() == [a, b, c, 1, 1, b, c, d]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    prepare_text(TEXT, TOKENIZER, config)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def test_changed_text_is_never_served_stale(config):
+    prepare_text(TEXT, TOKENIZER, config)
+    changed = dataclasses.replace(TEXT, splits=LINES | {"train": ["d d d"]})
+    assert prepare_text(changed, TOKENIZER, config).manifest["splits"]["train"]["tokens"] == 4
+    other = build_tokenizer(["d c b a"], 100)
+    batch = prepare_text(TEXT, other, config).sources["train"].gather(np.array([0]))
+    assert batch.targets[0, 0] == other.encode("a")[0]
+
+
+def test_conversations_are_cut_at_turns_and_every_cut_is_counted(config):
+    corpus = ChatCorpus(
+        "mine",
+        "files",
+        {"train": [talk(1, 2), talk(2, 2, 1, 1), talk(20, 20), talk(1, 1, 9, 9)], "valid": [talk(1, 1)]},
+        None,
+        None,
+        [],
+    )
+    data = prepare_chat(corpus, TOKENIZER, config)
+    train = data.manifest["splits"]["train"]
+    assert (train["conversations"], train["kept"], train["cut"], train["dropped"]) == (4, 3, 2, 1)
+    assert train["messages_cut"] == 2 + 2 + 2
+    assert train["supervised"] == 3 + 2 + 2
+    rows = data.sources["train"].gather(np.arange(len(data.sources["train"])))
+    assert rows.weights.sum() == train["supervised"]
+    assert data.example == talk(1, 2)
+
+
+def test_conversations_the_tokenizer_does_not_know_are_refused(config):
+    strange = [[said("user", 3), {"role": "assistant", "content": "u v w a"}]] * 3
+    corpus = ChatCorpus("strange", "files", {"train": strange}, None, None, [])
+    with pytest.raises(UserError, match=r"75% of the words in the replies of strange are unknown to this tokenizer \(at most 30%"):
+        prepare_chat(corpus, TOKENIZER, config)
+
+
+def test_conversations_that_never_fit_are_refused(config):
+    corpus = ChatCorpus("long", "files", {"train": [talk(9, 9)]}, None, None, [])
+    with pytest.raises(UserError, match=r"data\.seq_len: no conversation of long has an exchange that fits in 8"):
+        prepare_chat(corpus, TOKENIZER, config)
+
+
+def test_less_than_a_batch_is_refused(config):
+    source = prepare_text(TEXT, TOKENIZER, config).sources["train"]
+    require_a_batch(source, 2, "mine")
+    with pytest.raises(UserError, match=r"data\.batch_size: 3 was given, but mine makes only 2 training windows"):
+        require_a_batch(source, 3, "mine")
+
+
+def test_a_stand_in_is_announced_and_named(config, capsys):
+    standing_in = dataclasses.replace(TEXT, fallback_for="wikitext-2", notes=["wikitext-2 was not found: no network"])
+    data = prepare_text(standing_in, TOKENIZER, config)
+    assert data_name(data.manifest) == "mine, standing in for wikitext-2"
+    assert data.manifest["corpus"] == "mine"
+    announce(data)
+    out = capsys.readouterr().out
+    assert re.search(r"^!+\n!! wikitext-2 could not be had. Going on with mine in its place.\n!! .*no network\n", out)
+    assert "data: mine, standing in for wikitext-2 (files)" in out
+    announce(prepare_text(TEXT, TOKENIZER, config))
+    assert "!!" not in capsys.readouterr().out
