@@ -6,7 +6,7 @@ python finetune.py --config configs/oasst.py
 import dataclasses
 
 from jaxgpt.command_line import main, parse_train
-from jaxgpt.config import ModelConfig, check_window
+from jaxgpt.config import ModelConfig, Sampling, check_window
 from jaxgpt.errors import UserError
 
 
@@ -24,7 +24,6 @@ def finetune() -> None:
     from jaxgpt.config import run_dir
     from jaxgpt.data.prepare import data_name, prepare_chat, require_a_batch
     from jaxgpt.inference.chat import fit_history, reply
-    from jaxgpt.inference.sampling import Sampling
     from jaxgpt.text.conversation import show_mask
     from jaxgpt.text.corpora import load_chat
     from jaxgpt.training.loop import fit, summary

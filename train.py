@@ -4,7 +4,7 @@ python train.py --config configs/base.py
 """
 
 from jaxgpt.command_line import main, parse_train
-from jaxgpt.config import check_window
+from jaxgpt.config import Sampling, check_window
 from jaxgpt.errors import UserError
 
 
@@ -21,7 +21,6 @@ def train() -> None:
     from jaxgpt.config import run_dir
     from jaxgpt.data.prepare import prepare_text, require_a_batch
     from jaxgpt.inference.generate import continue_text
-    from jaxgpt.inference.sampling import Sampling
     from jaxgpt.text.corpora import load_text
     from jaxgpt.text.tokenizer import count_words, tokenizer_from_counts
     from jaxgpt.training.loop import fit, summary

@@ -7,30 +7,13 @@ from typing import Annotated, Literal
 import tyro
 
 from jaxgpt.command_line import errors_in_words
+from jaxgpt.config import Sampling
 from jaxgpt.errors import UserError
 
 RunPath = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """How words are drawn."""
-
-    temperature: float = 0.8
-    """Lower is more sure of itself; 0 always takes the likeliest word."""
-    top_k: int | None = None
-    """Draw from the k likeliest words only."""
-    top_p: float | None = 0.9
-    """Draw from the likeliest words that together have this probability."""
-    min_p: float | None = None
-    """Draw from words at least this likely, relative to the likeliest one."""
-    max_tokens: int = 128
-    """Longest text, in tokens."""
-    seed: int = 0
-    """The same seed gives the same text."""
-
-
-Draw = Annotated[Drawing, tyro.conf.arg(name="")]
+Drawn = Annotated[Sampling, tyro.conf.arg(name="")]
 
 
 @dataclass(frozen=True)
@@ -39,9 +22,13 @@ class Sample:
 
     run: RunPath
     """A run folder, for example runs/base."""
-    draw: Draw
+    sampling: Drawn
     prompt: str = "The"
     """Where the text begins."""
+    max_tokens: int = 128
+    """Longest text, in tokens."""
+    seed: int = 0
+    """The same seed gives the same text."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +37,13 @@ class Chat:
 
     run: RunPath
     """A run folder, for example runs/oasst."""
-    draw: Draw
+    sampling: Drawn
     prompt: str | None = None
     """Answer this and exit."""
+    max_tokens: int = 128
+    """Longest reply, in tokens."""
+    seed: int = 0
+    """The same seed gives the same replies."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +85,9 @@ def _load(path: str):
     return load_trained(path)
 
 
-def _sampling(draw: Drawing):
-    from jaxgpt.inference.sampling import Sampling
-
-    if draw.max_tokens < 1:
-        raise UserError(f"max_tokens: {draw.max_tokens} was given; it must be at least 1")
-    return Sampling(draw.temperature, draw.top_k, draw.top_p, draw.min_p)
+def _check_max_tokens(max_tokens: int) -> None:
+    if max_tokens < 1:
+        raise UserError(f"max_tokens: {max_tokens} was given; it must be at least 1")
 
 
 def _print_stream(pieces) -> None:
@@ -114,9 +102,10 @@ def sample(verb: Sample) -> None:
 
     from jaxgpt.inference.generate import continue_text
 
-    sampling, trained, key = _sampling(verb.draw), _load(verb.run), jax.random.key(verb.draw.seed)
+    _check_max_tokens(verb.max_tokens)
+    trained, key = _load(verb.run), jax.random.key(verb.seed)
     model, tokenizer = trained.config.model, trained.run.tokenizer
-    pieces = continue_text(trained.params, model, tokenizer, verb.prompt, key, sampling, verb.draw.max_tokens)
+    pieces = continue_text(trained.params, model, tokenizer, verb.prompt, key, verb.sampling, verb.max_tokens)
     _print_stream(pieces)
 
 
@@ -127,7 +116,8 @@ def chat(verb: Chat) -> None:
     from jaxgpt.data.prepare import data_name
     from jaxgpt.inference.chat import fit_history, reply
 
-    sampling, trained, key = _sampling(verb.draw), _load(verb.run), jax.random.key(verb.draw.seed)
+    _check_max_tokens(verb.max_tokens)
+    trained, key = _load(verb.run), jax.random.key(verb.seed)
     if trained.run.data["kind"] != "chat":
         raise UserError(
             f"{verb.run}: this run is a language model that has not learned to talk; finetune it first "
@@ -136,7 +126,7 @@ def chat(verb: Chat) -> None:
     model, tokenizer = trained.config.model, trained.run.tokenizer
     if verb.prompt is not None:
         messages = fit_history([{"role": "user", "content": verb.prompt}], tokenizer, model.context_len)
-        _print_stream(reply(trained.params, model, tokenizer, messages, key, sampling, verb.draw.max_tokens))
+        _print_stream(reply(trained.params, model, tokenizer, messages, key, verb.sampling, verb.max_tokens))
         return
 
     print(f"{verb.run}, step {trained.step}, trained on {data_name(trained.run.data)}. An empty line or Ctrl-D leaves.")
@@ -153,7 +143,7 @@ def chat(verb: Chat) -> None:
         pieces = []
         print("model> ", end="", flush=True)
         turn_key = jax.random.fold_in(key, turn)
-        for piece in reply(trained.params, model, tokenizer, fitted, turn_key, sampling, verb.draw.max_tokens):
+        for piece in reply(trained.params, model, tokenizer, fitted, turn_key, verb.sampling, verb.max_tokens):
             pieces.append(piece)
             print(piece, end="", flush=True)
         print()

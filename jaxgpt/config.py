@@ -144,6 +144,30 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How the next word is drawn."""
+
+    temperature: float = 0.8
+    """Lower is more sure of itself; 0 always takes the likeliest word."""
+    top_k: int | None = None
+    """Draw from the k likeliest words only."""
+    top_p: float | None = 0.9
+    """Draw from the likeliest words that together have this probability (Holtzman et al. 2020)."""
+    min_p: float | None = None
+    """Draw from words at least this likely, relative to the likeliest one (Nguyen et al. 2024)."""
+
+    def __post_init__(self) -> None:
+        for name, value, ok, allowed in (
+            ("temperature", self.temperature, self.temperature >= 0, "at least 0"),
+            ("top_k", self.top_k, self.top_k is None or self.top_k >= 1, "at least 1"),
+            ("top_p", self.top_p, self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("min_p", self.min_p, self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),
+        ):
+            if not ok:
+                raise UserError(f"{name}: {value!r} was given; it must be {allowed}")
+
+
 def validate(config: Config) -> Config:
     """Returns the config unchanged, or raises UserError naming the first field that cannot be."""
     _check_types(config, "")

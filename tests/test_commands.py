@@ -45,7 +45,7 @@ TALK = """from jaxgpt.config import *
 config = Config(
     data=DataConfig(corpus="talk.jsonl", seq_len=40, batch_size=8, cache_dir="cache"),
     optimizer=OptimizerConfig(learning_rate=1e-2),
-    run=RunConfig(init_from="runs/mini", eval_every=20, log_every=5, epochs=4, sample_prompt="The box?", sample_tokens=8),
+    run=RunConfig(init_from="runs/mini", eval_every=20, log_every=5, epochs=4, sample_prompt="The box?"),
 )
 """
 
@@ -214,13 +214,9 @@ def bad(workplace, finetuned, cache_dir, monkeypatch, capsys, tmp_path):
 
     def run(*arguments: str, contains: str) -> None:
         kept = {path: path.stat().st_mtime_ns for path in (workplace / "runs").rglob("*") if path.is_file()}
-        name, *rest = arguments
-        monkeypatch.setattr(sys, "argv", [name, *rest])
+        monkeypatch.setattr(sys, "argv", [*arguments])
         with pytest.raises(SystemExit) as stopped:
-            if name == "jaxgpt":
-                cli.main(rest)
-            else:
-                command_line.main({"train.py": train.train, "finetune.py": finetune.finetune}[name])
+            MAIN[arguments[0]]()
         err = capsys.readouterr().err
         assert stopped.value.code == 2, err
         assert err.startswith("error: ")
@@ -231,6 +227,11 @@ def bad(workplace, finetuned, cache_dir, monkeypatch, capsys, tmp_path):
     return run
 
 
+MAIN = {
+    "train.py": lambda: command_line.main(train.train),
+    "finetune.py": lambda: command_line.main(finetune.finetune),
+    "jaxgpt": cli.main,
+}
 TRAIN = ("train.py", "--config", "mini.py", "--run.name", "bad")
 TUNE = ("finetune.py", "--config", "mini_talk.py", "--run.name", "bad")
 

@@ -143,7 +143,7 @@ def test_broken_config_files(tmp_path, kind):
 
 def test_a_missing_file_gets_a_guess(monkeypatch):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(UserError, match="no file configs/bsae.py; perhaps you meant configs/base.py"):
+    with pytest.raises(UserError, match=r"no file configs/bsae\.py; perhaps you meant configs/base\.py"):
         load_config_file("configs/bsae.py")
     for arguments in (["--config"], ["--config", "--dry-run"]):
         with pytest.raises(UserError, match="--config: no file was given"):

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import jax
 
+from jaxgpt.config import Sampling
 from jaxgpt.errors import UserError
 from jaxgpt.inference.chat import fit_history
 from jaxgpt.inference.generate import banned_tokens, generate
-from jaxgpt.inference.sampling import Sampling
 from jaxgpt.text.conversation import Message, render_prompt
 from jaxgpt.training.trained import Trained
 

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import jax
 
-from jaxgpt.config import ModelConfig
+from jaxgpt.config import ModelConfig, Sampling
 from jaxgpt.errors import UserError
 from jaxgpt.inference.generate import banned_tokens, stream
-from jaxgpt.inference.sampling import Sampling
 from jaxgpt.model.gpt import Params
 from jaxgpt.text.conversation import Message, fit, render_prompt
 from jaxgpt.text.tokenizer import Tokenizer

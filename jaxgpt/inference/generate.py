@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgpt.config import ModelConfig
+from jaxgpt.config import ModelConfig, Sampling
 from jaxgpt.errors import UserError
-from jaxgpt.inference.sampling import Sampling, draw
+from jaxgpt.inference.sampling import draw
 from jaxgpt.model.cache import KVCache, init_cache
 from jaxgpt.model.gpt import GPT, Params, logits, padded_vocab_size
 from jaxgpt.text.tokenizer import SPECIAL, Tokenizer

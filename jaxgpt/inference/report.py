@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import jax
 
-from jaxgpt.config import Config, MeshConfig
+from jaxgpt.config import Config, MeshConfig, Sampling
 from jaxgpt.data.prepare import Prepared, data_name, prepare_chat, prepare_text
 from jaxgpt.data.sources import Source, Windows
 from jaxgpt.errors import UserError
 from jaxgpt.inference.answers import answer_all
-from jaxgpt.inference.sampling import GREEDY, Sampling
+from jaxgpt.inference.sampling import GREEDY
 from jaxgpt.text.corpora import load_chat, load_text
 from jaxgpt.training.evaluate import Score, evaluate
 from jaxgpt.training.mesh import make_mesh

@@ -1,7 +1,10 @@
 """Checkpoints with Orbax: the latest two and the best, params and optimizer apart, each explaining itself."""
 
+import contextlib
 import json
-from collections.abc import Sequence
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +13,15 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from jaxgpt.errors import RunError
+from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import write_text
 from jaxgpt.model.gpt import Params
 from jaxgpt.training.step import TrainState
 
 ARRAYS = ("params", "optimizer")
 DOCUMENTS = ("config", "tokenizer", "data")
+
+ROOM_BESIDE_ARRAYS = 2_000_000  # bytes for documents and metadata
 
 
 @dataclass(frozen=True)
@@ -64,18 +69,32 @@ def open_checkpoints(folder: Path) -> ocp.CheckpointManager:
 def save(manager: ocp.CheckpointManager, state: TrainState, documents: dict[str, Any]) -> None:
     """Saves the state and the run's documents (config, tokenizer, data) at the state's step.
 
-    Raises RunError when it cannot be written; the checkpoints already there stay.
+    Raises UserError when the disk has no room for it, and RunError when saving fails otherwise; those that are
+    there already stay.
     """
     step = int(state.step)
     items: dict[str, Any] = {name: ocp.args.JsonSave(document) for name, document in documents.items()}
     items["params"] = ocp.args.StandardSave(state.params)
     items["optimizer"] = ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state})
+    _require_room(Path(manager.directory), state, step)
     try:
-        saved = manager.save(step, args=ocp.args.Composite(**items))
+        with _quiet():
+            saved = manager.save(step, args=ocp.args.Composite(**items))
     except (OSError, ValueError) as error:
         raise RunError(f"{manager.directory}: step {step} could not be saved: {_first_line(error)}") from error
     if not saved:
         raise RunError(f"{manager.directory}: step {step} was not saved: a checkpoint of this or a later step is there")
+
+
+def _require_room(folder: Path, state: TrainState, step: int) -> None:
+    """Asks before it is too late: a disk that fills up in the middle of a save fails in many places at once."""
+    needed = sum(x.nbytes for x in jax.tree.leaves(state)) + ROOM_BESIDE_ARRAYS
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"{folder}: the checkpoint of step {step} needs {needed / 1e6:.1f} MB and the disk has "
+            f"{free / 1e6:.1f} MB left. What was saved before is whole: make room, and the same command goes on from there"
+        )
 
 
 def restore_state(manager: ocp.CheckpointManager, step: int, abstract: TrainState) -> TrainState:
@@ -93,10 +112,23 @@ def restore_params(manager: ocp.CheckpointManager, step: int, abstract: Params) 
 def _restore(manager: ocp.CheckpointManager, step: int, **abstract: Any) -> Any:
     args = ocp.args.Composite(**{name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()})
     try:
-        return manager.restore(step, args=args)
+        with _quiet():
+            return manager.restore(step, args=args)
     except (OSError, ValueError, KeyError) as error:
         folder = manager.directory / str(step)
         raise RunError(f"{folder}: this checkpoint cannot be read as this model's: {_first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Orbax from logging a traceback for an error that it also raises, and that we put in words."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _first_line(error: Exception) -> str:

@@ -44,7 +44,7 @@ def _counts(counts: dict[str, Any]) -> str:
         return f"{counts['lines']:,} lines, {counts['tokens']:,} tokens, {share:.2%} of them <unk>"
     return (
         f"{counts['conversations']:,} conversations: {counts['kept']:,} kept, {counts['cut']:,} of them cut at a turn "
-        f"(by {counts['messages_cut']:,} messages with those dropped), {counts['dropped']:,} dropped: no exchange fits\n"
+        f"({counts['messages_cut']:,} messages gone in all), {counts['dropped']:,} dropped: no exchange fits\n"
         f"    {counts['tokens']:,} tokens, {counts['supervised']:,} of them to learn; "
         f"<unk>: {counts['unk_prompts']:.1%} of the words of prompts, {counts['unk_replies']:.1%} of replies"
     )

@@ -35,7 +35,7 @@ def test_a_system_message_stays():
 
 def test_a_last_message_that_is_too_long_or_empty():
     assert fit_history([user(45)], TOKENIZER, 64)
-    with pytest.raises(UserError, match="prompt: it is 46 tokens long; .* at most 45"):
+    with pytest.raises(UserError, match=r"prompt: it is 46 tokens long; .* at most 45"):
         fit_history([user(2), model(2), user(46)], TOKENIZER, 64)
     with pytest.raises(UserError, match="prompt: it is empty"):
         fit_history([user(0)], TOKENIZER, 64)

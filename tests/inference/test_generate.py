@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxgpt.config import ModelConfig
+from jaxgpt.config import ModelConfig, Sampling
 from jaxgpt.errors import UserError
 from jaxgpt.inference.generate import banned_tokens, continue_text, generate, stream
-from jaxgpt.inference.sampling import GREEDY, Sampling
+from jaxgpt.inference.sampling import GREEDY
 from jaxgpt.model.gpt import GPT, logits
 from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
 

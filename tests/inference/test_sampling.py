@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgpt.config import Sampling
 from jaxgpt.errors import UserError
-from jaxgpt.inference.sampling import GREEDY, Sampling, draw, filter_logits
+from jaxgpt.inference.sampling import GREEDY, draw, filter_logits
 
 P = jnp.array([0.5, 0.2, 0.15, 0.1, 0.05])
 LOGITS = jnp.log(P)[None, :]

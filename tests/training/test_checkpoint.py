@@ -1,12 +1,14 @@
 """Checkpoints: the latest two and the best stay; params come back alone; what cannot be written loses nothing."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxgpt.config import Config, DataConfig, MeshConfig, ModelConfig
-from jaxgpt.errors import RunError
+from jaxgpt.errors import RunError, UserError
 from jaxgpt.training.checkpoint import (
     Best,
     abstract_on,
@@ -73,6 +75,17 @@ def test_a_step_that_is_there_is_not_silently_skipped(tmp_path):
         save(manager, state, DOCUMENTS)
         with pytest.raises(RunError, match="step 3 "):
             save(manager, state, DOCUMENTS)
+
+
+def test_a_full_disk_is_noticed_before_and_loses_nothing(tmp_path, monkeypatch):
+    state = compiled_on(8, 1, 1).init()
+    with open_checkpoints(tmp_path) as manager:
+        save(manager, at_step(state, 1), DOCUMENTS)
+        monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10_000))
+        with pytest.raises(UserError, match=r"step 2 needs 2\.\d MB and the disk has 0\.0 MB left"):
+            save(manager, at_step(state, 2), DOCUMENTS)
+        assert manager.all_steps() == [1]
+        assert restore_state(manager, 1, compiled_on(8, 1, 1).abstract_state).step == 1
 
 
 def test_no_best_before_the_first_evaluation(tmp_path):

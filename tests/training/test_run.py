@@ -41,7 +41,7 @@ def test_the_same_run_goes_on_and_another_is_refused(run):
     faster = dataclasses.replace(run.config, optimizer=OptimizerConfig(learning_rate=1.0))
     with pytest.raises(UserError, match=r"optimizer\.learning_rate is 1\.0, was 0\.0003.*--run\.restart"):
         open_run(dataclasses.replace(run, config=faster), 10)
-    with pytest.raises(UserError, match="tokenizer .* has other words"):
+    with pytest.raises(UserError, match=r"tokenizer .* has other words"):
         open_run(dataclasses.replace(run, tokenizer=Tokenizer((*SPECIAL, "b"))), 10)
     with pytest.raises(UserError, match="the corpus mine has other contents"):
         open_run(dataclasses.replace(run, data=MANIFEST | {"fingerprint": "g"}), 10)

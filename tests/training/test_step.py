@@ -14,7 +14,7 @@ from jax.sharding import AxisType
 from jaxgpt.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig
 from jaxgpt.data.batch import Batch
 from jaxgpt.errors import UserError
-from jaxgpt.model.gpt import GPT, head_matrix, logits
+from jaxgpt.model.gpt import GPT, logits
 from jaxgpt.training.mesh import RULES, make_mesh
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import compile_steps, init_state, loss_sums, make_train_step
