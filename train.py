@@ -22,7 +22,7 @@ def train() -> None:
     from jaxgpt.data.prepare import prepare_text, require_a_batch
     from jaxgpt.inference.generate import continue_text
     from jaxgpt.text.corpora import load_text
-    from jaxgpt.text.tokenizer import count_words, tokenizer_from_counts
+    from jaxgpt.text.tokenizer import SPECIAL, count_words, tokenizer_from_counts
     from jaxgpt.training.loop import fit, summary
     from jaxgpt.training.run import Run, sized
     from jaxgpt.training.start import announce, plan, start_jax
@@ -33,7 +33,9 @@ def train() -> None:
     tokenizer = tokenizer_from_counts(counts, config.model.vocab_size)
     data = prepare_text(corpus, tokenizer, config.data)
     announce(data)
-    print(f"vocabulary: {tokenizer.vocab_size:,} words of the {len(counts):,} types in the training text")
+    print(
+        f"  {len(counts):,} types of words in train, <eos> counted; vocabulary {tokenizer.vocab_size:,} with {len(SPECIAL)} special"
+    )
     model = sized(config, tokenizer).model
     require_a_batch(data.sources["train"], config.data.batch_size, data.manifest["name"])
     if arguments.dry_run:
@@ -50,10 +52,11 @@ def train() -> None:
         return "".join(pieces)
 
     result = fit(run, data.sources["train"], data.sources["valid"], sample)
+    talk = "configs/tiny_chat.py" if data.manifest["name"] == "tinyworld" else "configs/oasst.py"
     next_commands = [
         f'python -m jaxgpt sample {run.path} --prompt "{config.run.sample_prompt}"',
         f"python -m jaxgpt evaluate {run.path} --split test",
-        f"python finetune.py --config configs/oasst.py --run.init-from {run.path}",
+        f"python finetune.py --config {talk} --run.init-from {run.path}",
     ]
     print(summary(run, result, "a language model", next_commands))
 

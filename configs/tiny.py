@@ -8,19 +8,23 @@ config = Config(
         context_len=128,
         embed_dim=128,
         num_heads=4,
-        num_layers=4,
-        dropout=0.0,  # the text is endless compared with the model: nothing to overfit
+        num_layers=3,
+        dropout=0.0,
+        positions="rotary",
     ),
-    data=DataConfig(corpus="tinyworld", seq_len=128, batch_size=32),
+    data=DataConfig(corpus="tinyworld", whole_lines=True, seq_len=128, batch_size=8),
     optimizer=OptimizerConfig(
+        name="muon",
         learning_rate=3e-3,
+        muon_learning_rate=0.015,
         schedule="cosine",
         warmup_steps=50,
         final_fraction=0.02,
     ),
     run=RunConfig(
-        epochs=3,
-        eval_every=400,
+        epochs=1,
+        eval_every=10_000,  # at the end only
+        log_every=100,
         sample_prompt="One morning",
         sample_tokens=100,
     ),

@@ -4,9 +4,11 @@ from jaxgpt.config import Config, DataConfig, OptimizerConfig, RunConfig
 
 config = Config(
     # The model and the tokenizer are those of init_from.
-    data=DataConfig(corpus="tinyworld-chat", seq_len=128, batch_size=32),
+    data=DataConfig(corpus="tinyworld-chat", seq_len=128, batch_size=8),
     optimizer=OptimizerConfig(
-        learning_rate=1e-3,
+        name="muon",
+        learning_rate=2e-3,
+        muon_learning_rate=0.01,
         schedule="cosine",
         warmup_steps=20,
         final_fraction=0.02,
@@ -14,7 +16,8 @@ config = Config(
     run=RunConfig(
         init_from="runs/tiny",
         epochs=1,
-        eval_every=300,
+        eval_every=10_000,  # at the end only
+        log_every=100,
         sample_prompt="What does a cow eat?",
     ),
 )

@@ -55,6 +55,8 @@ class DataConfig:
     """Corpus that stands in, with a loud notice, when the one asked for cannot be had. None: an error."""
     all_paths: bool = False
     """oasst1: every path of a conversation tree; otherwise the best-ranked one."""
+    whole_lines: bool = False
+    """Text: never cut a line between two windows; lines share a window without seeing each other."""
     seq_len: int = 128
     """Tokens in a training window; at most model.context_len."""
     batch_size: int = 32

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxgpt.errors import UserError
+
 Rendered = tuple[Sequence[int], Sequence[int]]  # (ids, mask) of a conversation
 
 
@@ -42,3 +44,19 @@ def packed_rows(conversations: Sequence[Rendered], seq_len: int) -> np.ndarray:
             row_5T[:, at:end] = [ids[:-1], ids[1:], mask[1:], [segment] * (end - at), range(end - at)]
             at = end
     return rows_R5T
+
+
+def packed_lines(stream: np.ndarray, eos_id: int, seq_len: int) -> np.ndarray:
+    """Returns rows_R5T in which the lines of a stream stand whole, each after an end of line, every token a target.
+
+    Raises UserError for a line longer than the window.
+    """
+    ends = np.flatnonzero(stream == eos_id) + 1
+    lines = [np.concatenate([[eos_id], line]) for line in np.split(stream, ends[:-1])]
+    longest = max(map(len, lines)) - 1
+    if longest > seq_len:
+        raise UserError(
+            f"data.whole_lines: a line of {longest} tokens does not fit in a window of {seq_len}; "
+            "give a longer data.seq_len, or let lines be cut"
+        )
+    return packed_rows([(line.tolist(), [1] * len(line)) for line in lines], seq_len)

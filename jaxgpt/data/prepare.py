@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from jaxgpt.config import DataConfig
 from jaxgpt.data.cache import cache_key, cached_array
-from jaxgpt.data.packing import packed_rows
+from jaxgpt.data.packing import packed_lines, packed_rows
 from jaxgpt.data.sources import Packed, Source, Windows
 from jaxgpt.errors import UserError
 from jaxgpt.text.conversation import Message, fit, render
@@ -29,14 +30,22 @@ class Prepared:
 
 
 def prepare_text(corpus: TextCorpus, tokenizer: Tokenizer, config: DataConfig) -> Prepared:
-    """Returns every split as windows of one stream of tokens; encoded once, kept in data.cache_dir."""
+    """Returns every split as windows of one stream of tokens, or of whole lines; encoded once, kept in data.cache_dir.
+
+    Raises UserError where lines are to be kept whole and one is longer than the window.
+    """
     content = fingerprint(corpus)
     sources: dict[str, Source] = {}
     splits: dict[str, Any] = {}
     for split, lines in corpus.splits.items():
         key = cache_key("text", content, split, tokenizer.fingerprint)
         stream = cached_array(config.cache_dir, key, lambda lines=lines: tokenizer.encode_lines(lines))
-        sources[split] = Windows(stream, config.seq_len, start=tokenizer.eos_id)
+        if config.whole_lines:
+            rows_key = cache_key("lines", content, split, tokenizer.fingerprint, config.seq_len)
+            build = partial(packed_lines, stream, tokenizer.eos_id, config.seq_len)
+            sources[split] = Packed(cached_array(config.cache_dir, rows_key, build))
+        else:
+            sources[split] = Windows(stream, config.seq_len, start=tokenizer.eos_id)
         splits[split] = {
             "lines": len(lines),
             "tokens": len(stream),

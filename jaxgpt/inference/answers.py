@@ -26,9 +26,13 @@ class Answer:
 
 
 def answer_all(
-    trained: Trained, conversations: Sequence[Sequence[Message]], sampling: Sampling, key: jax.Array
+    trained: Trained,
+    conversations: Sequence[Sequence[Message]],
+    sampling: Sampling,
+    key: jax.Array,
+    limit: int | None = None,
 ) -> list[Answer]:
-    """Returns the answers to those conversations whose prompt fits in the context, in their order."""
+    """Returns the answers to the (first `limit`) conversations whose prompt fits in the context, in their order."""
     tokenizer, model = trained.run.tokenizer, trained.config.model
     asked = []
     for conversation in conversations:
@@ -36,6 +40,7 @@ def answer_all(
             asked.append((fit_history(conversation[:-1], tokenizer, model.context_len), conversation[-1]["content"]))
         except UserError:
             continue
+    asked = asked[:limit]
     answers = []
     for first in range(0, len(asked), BATCH):
         part = asked[first : first + BATCH]

@@ -32,13 +32,18 @@ def evaluate_text(trained: Trained, split: str, stride: int | None) -> Iterator[
     corpus = load_text(run.data["corpus"], None)
     data = prepare_text(corpus, run.tokenizer, config.data)
     source = _source(data, split)
-    assert isinstance(source, Windows)
+    if stride is not None:
+        if not isinstance(source, Windows):
+            raise UserError("stride: this run keeps its lines whole, and every token sees its whole line; leave it out")
+        source = dataclasses.replace(source, stride=stride)
     yield from _heading(trained, data, split)
-    score = _score(trained, dataclasses.replace(source, stride=stride))
+    score = _score(trained, source)
     counts = data.manifest["splits"][split]
     seq_len = config.data.seq_len
     window = f"windows of {seq_len} tokens"
-    if stride is None or stride == seq_len:
+    if config.data.whole_lines:
+        window = "its line from the beginning"
+    elif stride is None or stride == seq_len:
         window += " side by side: a token sees what is before it in its window"
     else:
         window += f" every {stride}: a token sees at least {seq_len - stride} before it"
@@ -72,7 +77,7 @@ def evaluate_chat(trained: Trained, split: str) -> Iterator[str]:
         answers = answer_all(trained, checkable, GREEDY, key)
         right = sum(answer.given == answer.expected for answer in answers)
         yield f"  exact answers  {right} of {len(answers)} ({right / len(answers):.1%}), greedy, whole answer equal"
-    answers = answer_all(trained, conversations[:PROMPTS], Sampling(), key)
+    answers = answer_all(trained, conversations, Sampling(), key, limit=PROMPTS)
     ended = sum(answer.ended for answer in answers)
     yield f"  replies end    {ended} of {len(answers)} by themselves within {config.model.context_len} tokens, sampled"
 

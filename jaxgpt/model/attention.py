@@ -72,12 +72,15 @@ class Attention(nn.Module):
             cache = (k_BSKH, v_BSKH)
         chex.assert_shape(mask_BTS, (B, T, k_BSKH.shape[1]))
 
-        q_BTKGH = q_BTNH.reshape(B, T, K, G, H)
-        scores_BKGTS = jnp.einsum("BTKGH,BSKH->BKGTS", q_BTKGH, k_BSKH, preferred_element_type=jnp.float32)
+        # Heads before positions: every product below is then a plain batch of matrices, which CPUs like.
+        q_BKGTH = jnp.transpose(q_BTNH.reshape(B, T, K, G, H), (0, 2, 3, 1, 4))
+        k_BKSH, v_BKSH = jnp.swapaxes(k_BSKH, 1, 2), jnp.swapaxes(v_BSKH, 1, 2)
+        scores_BKGTS = jnp.einsum("BKGTH,BKSH->BKGTS", q_BKGTH, k_BKSH, preferred_element_type=jnp.float32)
         scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS / math.sqrt(H), -jnp.inf)
         weights_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1).astype(dtype)
         weights_BKGTS = Dropout(config.dropout, name="weights_dropout")(weights_BKGTS)
-        y_BTNH = jnp.einsum("BKGTS,BSKH->BTKGH", weights_BKGTS, v_BSKH).reshape(B, T, N, H)
+        y_BKGTH = jnp.einsum("BKGTS,BKSH->BKGTH", weights_BKGTS, v_BKSH)
+        y_BTNH = jnp.transpose(y_BKGTH, (0, 3, 1, 2, 4)).reshape(B, T, N, H)
 
         out_init = nn.initializers.normal(0.02 / math.sqrt(2 * config.num_layers))
         axes = ("heads", "head_dim", "embed")

@@ -93,7 +93,7 @@ def _require_room(folder: Path, state: TrainState, step: int) -> None:
     if free < needed:
         raise UserError(
             f"{folder}: the checkpoint of step {step} needs {needed / 1e6:.1f} MB and the disk has "
-            f"{free / 1e6:.1f} MB left. What was saved before is whole: make room, and the same command goes on from there"
+            f"{free / 1e6:.1f} MB left. What was saved before is whole: make room, and the same command goes on"
         )
 
 

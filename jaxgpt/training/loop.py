@@ -163,9 +163,10 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 
 def describe(score: Score, manifest: dict[str, Any], split: str) -> str:
     """Returns a score in words, with the data it was measured on and, where it is known, the floor."""
+    tokens = "assistant tokens" if manifest["kind"] == "chat" else "tokens"
     text = (
         f"{split} loss {score.loss:.4f} nats per token, perplexity {score.perplexity:,.2f} "
-        f"over {score.tokens:,} tokens of {data_name(manifest)}"
+        f"over {score.tokens:,} {tokens} of {data_name(manifest)}"
     )
     floor = manifest["splits"][split].get("floor_nats")
     if floor is None:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxgpt.data.packing import pack, packed_rows
+from jaxgpt.data.packing import pack, packed_lines, packed_rows
+from jaxgpt.errors import UserError
 
 
 @given(st.lists(st.integers(1, 20), max_size=60))
@@ -34,6 +35,20 @@ def test_rows_literally():
         [1, 1, 1, 1, 1, 2, 2, 0],
         [0, 1, 2, 3, 4, 0, 1, 0],
     ]
+
+
+def test_lines_stand_whole_and_every_token_is_a_target():
+    stream = np.array([5, 6, 1, 1, 7, 8, 9, 1], np.int32)  # three lines, the second one blank
+    (row,) = packed_lines(stream, 1, 8)
+    assert row.tolist() == [
+        [1, 7, 8, 9, 1, 5, 6, 1],
+        [7, 8, 9, 1, 5, 6, 1, 1],
+        [1, 1, 1, 1, 1, 1, 1, 1],
+        [1, 1, 1, 1, 2, 2, 2, 3],
+        [0, 1, 2, 3, 0, 1, 2, 0],
+    ]
+    with pytest.raises(UserError, match="a line of 4 tokens does not fit in a window of 3"):
+        packed_lines(stream, 1, 3)
 
 
 def test_every_supervised_token_is_a_target_once():
