@@ -22,7 +22,7 @@ def finetune() -> None:
     import jax
 
     from jaxgpt.config import run_dir
-    from jaxgpt.data.prepare import data_name, prepare_chat, require_a_batch
+    from jaxgpt.data.prepare import data_name, prepare_chat, require_enough
     from jaxgpt.inference.chat import fit_history, reply
     from jaxgpt.text.conversation import show_mask
     from jaxgpt.text.corpora import load_chat
@@ -40,7 +40,7 @@ def finetune() -> None:
     corpus = load_chat(config.data.corpus, config.data.fallback, config.data.all_paths)
     data = prepare_chat(corpus, tokenizer, config.data)
     announce(data)
-    require_a_batch(data.sources["train"], config.data.batch_size, data.manifest["name"])
+    require_enough(data, config.data.batch_size)
     print("an example, with what the model must learn to say in [brackets]:")
     print(show_mask(data.example, tokenizer))
     if arguments.dry_run:

@@ -19,8 +19,8 @@ def train() -> None:
     import jax
 
     from jaxgpt.config import run_dir
-    from jaxgpt.data.prepare import prepare_text, require_a_batch
-    from jaxgpt.inference.generate import continue_text
+    from jaxgpt.data.prepare import prepare_text, require_enough
+    from jaxgpt.inference.generate import continue_text, encode_prompt
     from jaxgpt.text.corpora import load_text
     from jaxgpt.text.tokenizer import SPECIAL, count_words, tokenizer_from_counts
     from jaxgpt.training.loop import fit, summary
@@ -33,11 +33,11 @@ def train() -> None:
     tokenizer = tokenizer_from_counts(counts, config.model.vocab_size)
     data = prepare_text(corpus, tokenizer, config.data)
     announce(data)
-    print(
-        f"  {len(counts):,} types of words in train, <eos> counted; vocabulary {tokenizer.vocab_size:,} with {len(SPECIAL)} special"
-    )
+    types = f"{len(counts):,} types of words in train, <eos> counted"
+    print(f"  {types}; vocabulary of {tokenizer.vocab_size:,}, {len(SPECIAL)} of them special tokens")
     model = sized(config, tokenizer).model
-    require_a_batch(data.sources["train"], config.data.batch_size, data.manifest["name"])
+    require_enough(data, config.data.batch_size)
+    prompt = encode_prompt(config.run.sample_prompt, tokenizer, model)
     if arguments.dry_run:
         print(plan(sized(config, tokenizer), tokenizer, data))
         return
@@ -46,10 +46,7 @@ def train() -> None:
 
     def sample(params) -> str:
         key = jax.random.key(config.run.seed)
-        pieces = continue_text(
-            params, model, tokenizer, config.run.sample_prompt, key, Sampling(), config.run.sample_tokens
-        )
-        return "".join(pieces)
+        return "".join(continue_text(params, model, tokenizer, prompt, key, Sampling(), config.run.sample_tokens))
 
     result = fit(run, data.sources["train"], data.sources["valid"], sample)
     talk = "configs/tiny_chat.py" if data.manifest["name"] == "tinyworld" else "configs/oasst.py"

@@ -100,13 +100,13 @@ def sample(verb: Sample) -> None:
     """Prints the prompt and what the model makes of it."""
     import jax
 
-    from jaxgpt.inference.generate import continue_text
+    from jaxgpt.inference.generate import continue_text, encode_prompt
 
     _check_max_tokens(verb.max_tokens)
     trained, key = _load(verb.run), jax.random.key(verb.seed)
     model, tokenizer = trained.config.model, trained.run.tokenizer
-    pieces = continue_text(trained.params, model, tokenizer, verb.prompt, key, verb.sampling, verb.max_tokens)
-    _print_stream(pieces)
+    prompt = encode_prompt(verb.prompt, tokenizer, model)
+    _print_stream(continue_text(trained.params, model, tokenizer, prompt, key, verb.sampling, verb.max_tokens))
 
 
 def chat(verb: Chat) -> None:

@@ -104,12 +104,17 @@ def prepare_chat(corpus: ChatCorpus, tokenizer: Tokenizer, config: DataConfig) -
     return Prepared(sources, _manifest(corpus, fingerprint(corpus), config, tokenizer, splits), example)
 
 
-def require_a_batch(source: Source, batch_size: int, name: str) -> None:
-    """Raises UserError when the training split is shorter than one batch."""
-    if len(source) < batch_size:
+def require_enough(data: Prepared, batch_size: int) -> None:
+    """Raises UserError when there is less than a batch to train on, or nothing to validate on."""
+    name, windows = data.manifest["name"], len(data.sources["train"])
+    if windows < batch_size:
         raise UserError(
-            f"data.batch_size: {batch_size} was given, but {name} makes only {len(source)} training windows; "
-            f"give at most {len(source)}, a shorter --data.seq-len, or more text"
+            f"data.batch_size: {batch_size} was given, but {name} makes only {windows} training windows; "
+            f"give at most {windows}, a shorter --data.seq-len, or more text"
+        )
+    if "valid" not in data.sources or not len(data.sources["valid"]):
+        raise UserError(
+            f"data.corpus: {name} leaves nothing to validate on; give more text, or a valid file beside train"
         )
 
 

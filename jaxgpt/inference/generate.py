@@ -28,19 +28,8 @@ def banned_tokens(tokenizer: Tokenizer, stop_id: int) -> np.ndarray:
     return banned_V
 
 
-def continue_text(
-    params: Params,
-    config: ModelConfig,
-    tokenizer: Tokenizer,
-    prompt: str,
-    key: jax.Array,
-    sampling: Sampling,
-    max_tokens: int,
-) -> Iterator[str]:
-    """Yields the prompt and what the model writes after it, piece by piece, up to the end of the line.
-
-    Raises UserError for a prompt that is empty or leaves no room in the context.
-    """
+def encode_prompt(prompt: str, tokenizer: Tokenizer, config: ModelConfig) -> list[int]:
+    """Returns the ids of a prompt; raises UserError when it is empty or leaves no room in the context."""
     ids = tokenizer.encode(prompt)
     if not ids:
         raise UserError("prompt: it is empty; write a word or more for the model to go on from")
@@ -49,9 +38,23 @@ def continue_text(
             f"prompt: it is {len(ids)} tokens long; this model's context is {config.context_len} tokens, so write at "
             f"most {config.context_len - 1}"
         )
-    banned_V = banned_tokens(tokenizer, tokenizer.eos_id)
-    tokens = stream(params, config, [[tokenizer.eos_id, *ids]], key, sampling, banned_V, tokenizer.eos_id, max_tokens)
-    return tokenizer.decode_stream(chain(ids, (token for (token,) in tokens if token is not None)))
+    return ids
+
+
+def continue_text(
+    params: Params,
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    prompt: Sequence[int],
+    key: jax.Array,
+    sampling: Sampling,
+    max_tokens: int,
+) -> Iterator[str]:
+    """Yields the prompt and what the model writes after it, piece by piece, up to the end of the line."""
+    eos_id = tokenizer.eos_id
+    banned_V = banned_tokens(tokenizer, eos_id)
+    tokens = stream(params, config, [[eos_id, *prompt]], key, sampling, banned_V, eos_id, max_tokens)
+    return tokenizer.decode_stream(chain(prompt, (token for (token,) in tokens if token is not None)))
 
 
 def generate(

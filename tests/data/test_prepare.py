@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxgpt.config import DataConfig
-from jaxgpt.data.prepare import data_name, prepare_chat, prepare_text, require_a_batch
+from jaxgpt.data.prepare import data_name, prepare_chat, prepare_text, require_enough
 from jaxgpt.errors import UserError
 from jaxgpt.text.corpora import ChatCorpus, TextCorpus
 from jaxgpt.text.tokenizer import build_tokenizer
@@ -85,10 +85,13 @@ def test_conversations_that_never_fit_are_refused(config):
 
 
 def test_less_than_a_batch_is_refused(config):
-    source = prepare_text(TEXT, TOKENIZER, config).sources["train"]
-    require_a_batch(source, 2, "mine")
+    data = prepare_text(TEXT, TOKENIZER, config)
+    require_enough(data, 2)
     with pytest.raises(UserError, match=r"data\.batch_size: 3 was given, but mine makes only 2 training windows"):
-        require_a_batch(source, 3, "mine")
+        require_enough(data, 3)
+    alone = prepare_text(dataclasses.replace(TEXT, splits={"train": LINES["train"]}), TOKENIZER, config)
+    with pytest.raises(UserError, match=r"mine leaves nothing to validate on"):
+        require_enough(alone, 2)
 
 
 def test_a_stand_in_is_announced_and_named(config, capsys):

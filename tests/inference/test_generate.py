@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from jaxgpt.config import ModelConfig, Sampling
 from jaxgpt.errors import UserError
-from jaxgpt.inference.generate import banned_tokens, continue_text, generate, stream
+from jaxgpt.inference.generate import banned_tokens, continue_text, encode_prompt, generate, stream
 from jaxgpt.inference.sampling import GREEDY
 from jaxgpt.model.gpt import GPT, logits
 from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
@@ -92,7 +92,8 @@ def test_the_key_decides_and_the_count_does_not(params):
 
 def test_continue_text_and_its_prompts(params):
     def text(prompt, count=5):
-        return "".join(continue_text(params, CONFIG, TOKENIZER, prompt, KEY, GREEDY, count))
+        ids = encode_prompt(prompt, TOKENIZER, CONFIG)
+        return "".join(continue_text(params, CONFIG, TOKENIZER, ids, KEY, GREEDY, count))
 
     assert text("w1 w2").startswith("w1 w2 w")
     for prompt, message in (

@@ -182,7 +182,6 @@ def hide(t: Teller) -> None:
         f"[Somebody laughed|Somebody sneezed|A foot was showing] {where}, and {seeker} found {caught}.",
         f'"There you are!" So {seeker} found {caught} {where}.',
     )
-    t.note("caught", f"{seeker} found {caught}.", seeker.name)
     winner = second if caught is first else first
     t.say(f"But nobody found {winner}, who [fell asleep|won the game|waited until dinner].")
 

@@ -10,7 +10,6 @@ QUESTIONS = {
     "helped": ("Who helped {}?", "Do you know who helped {}?", "Tell me who helped {}."),
     "found": ("What did {} find?", "Do you know what {} found?", "Tell me what {} found."),
     "found at": ("Where did {} find {}?", "Do you know where {} found {}?"),
-    "caught": ("Who did {} find?", "Do you know who {} found?", "Tell me who {} found."),
     "color": (
         "What color was {}?",
         "Which color was {}?",
