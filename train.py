@@ -3,6 +3,8 @@
 python train.py --config configs/base.py
 """
 
+import shlex
+
 from jaxgpt.command_line import main, parse_train
 from jaxgpt.config import Sampling, check_window
 from jaxgpt.errors import UserError
@@ -51,7 +53,7 @@ def train() -> None:
     result = fit(run, data.sources["train"], data.sources["valid"], sample)
     talk = "configs/tiny_chat.py" if data.manifest["name"] == "tinyworld" else "configs/oasst.py"
     next_commands = [
-        f'python -m jaxgpt sample {run.path} --prompt "{config.run.sample_prompt}"',
+        f"python -m jaxgpt sample {run.path} --prompt {shlex.quote(config.run.sample_prompt)}",
         f"python -m jaxgpt evaluate {run.path} --split test",
         f"python finetune.py --config {talk} --run.init-from {run.path}",
     ]

@@ -1,5 +1,6 @@
 """python -m jaxgpt VERB: what one does with a run. Each verb is a few lines over the rooms below."""
 
+import contextlib
 import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -143,9 +144,10 @@ def chat(verb: Chat) -> None:
         pieces = []
         print("model> ", end="", flush=True)
         turn_key = jax.random.fold_in(key, turn)
-        for piece in reply(trained.params, model, tokenizer, fitted, turn_key, verb.sampling, verb.max_tokens):
-            pieces.append(piece)
-            print(piece, end="", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):  # ends this reply, not the conversation
+            for piece in reply(trained.params, model, tokenizer, fitted, turn_key, verb.sampling, verb.max_tokens):
+                pieces.append(piece)
+                print(piece, end="", flush=True)
         print()
         messages = [*fitted, {"role": "assistant", "content": "".join(pieces)}]
         turn += 1

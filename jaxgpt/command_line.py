@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import tyro
 
 from jaxgpt.config import Config, validate
-from jaxgpt.errors import RunError, UserError
+from jaxgpt.errors import INTERRUPTED, RunError, UserError
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ def parse_train(default_file: str, description: str | None, arguments: list[str]
         description=description,
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
     )
+    if parsed.settings.run.name is None:
+        raise UserError("run.name: None was given; it must be one folder's name")
     return dataclasses.replace(parsed, settings=validate(parsed.settings))
 
 
@@ -120,6 +122,9 @@ def errors_in_words() -> Iterator[None]:
         yield
     except (UserError, RunError) as error:
         stop(error)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone; there is nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(RunError.exit_code)

@@ -90,7 +90,7 @@ class OptimizerConfig:
     final_fraction: float = 0.1
     """cosine and wsd end at this fraction of the peak."""
     decay_fraction: float = 0.2
-    """wsd decays over this last fraction of the steps."""
+    """wsd decays over this last fraction of the steps after warm-up."""
     accumulate: int = 1
     """Micro-batches in a step: less memory, the same gradient."""
 
@@ -122,7 +122,7 @@ class RunConfig:
     epochs: int = 1
     """Passes over the training data."""
     max_steps: int | None = None
-    """Stop after this many steps. None: when the epochs are done."""
+    """Stop after this many steps; the schedule stays that of all epochs. None: when the epochs are done."""
     log_every: int = 10
     """Steps between two lines of metrics."""
     eval_every: int = 250

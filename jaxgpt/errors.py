@@ -1,5 +1,7 @@
 """The two ways a command ends early: the user can mend it (exit 2), or it failed (exit 1)."""
 
+INTERRUPTED = 130  # the exit code after Ctrl-C, as shells have it
+
 
 class UserError(Exception):
     """Bad input: the message says which field or file, what was given, what is allowed and what to do."""

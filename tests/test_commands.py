@@ -88,7 +88,7 @@ def test_pretraining(workplace, pretrained):
         r"step 12: valid loss [\d.]+ nats per token, perplexity [\d.]+ over \d+ tokens of text.txt", pretrained
     )
     assert "runs/mini: a language model, 30 steps" in pretrained
-    assert 'python -m jaxgpt sample runs/mini --prompt "The ball"' in pretrained
+    assert "python -m jaxgpt sample runs/mini --prompt 'The ball'" in pretrained
     run = workplace / "runs/mini"
     assert {file.name for file in run.iterdir()} == {
         *("config.json", "tokenizer.json", "data.json", "run.json"),
@@ -100,6 +100,22 @@ def test_pretraining(workplace, pretrained):
     assert [record["step"] for record in records if "valid_loss" in record] == [12, 24, 30]
     assert losses[-1] < losses[0] - 1
     assert sorted(int(p.name) for p in (run / "checkpoints").iterdir() if p.name.isdigit()) == [24, 30]
+
+
+def test_a_loss_that_explodes_stops_the_run_and_saves_nothing_bad(workplace, pretrained):
+    run = shell(
+        workplace,
+        "train.py",
+        "--config",
+        "mini.py",
+        "--run.name",
+        "wild",
+        "--optimizer.learning-rate",
+        "1e30",
+        expect=1,
+    )
+    assert re.search(r"^error: step \d+: the loss is nan", run.stderr, re.MULTILINE)
+    assert not [path for path in (workplace / "runs/wild/checkpoints").iterdir() if path.name.isdigit()]
 
 
 def test_finetuning(workplace, finetuned):

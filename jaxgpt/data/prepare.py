@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,8 @@ def prepare_chat(corpus: ChatCorpus, tokenizer: Tokenizer, config: DataConfig) -
         cut = dropped = messages_cut = 0
         for conversation in conversations:
             fitted = fit(conversation, tokenizer, config.seq_len + 1)
+            if all(message["role"] != "assistant" for message in fitted):
+                fitted = []
             cut += bool(fitted) and len(fitted) < len(conversation)
             dropped += not fitted
             messages_cut += len(conversation) - len(fitted)
@@ -139,7 +142,7 @@ def _manifest(
     return {
         "kind": "text" if isinstance(corpus, TextCorpus) else "chat",
         "name": corpus.name,
-        "corpus": corpus.name if corpus.fallback_for else config.corpus,  # what loads it again
+        "corpus": _address(corpus, config),
         "fallback_for": corpus.fallback_for,
         "source": corpus.source,
         "fingerprint": content,
@@ -147,6 +150,15 @@ def _manifest(
         "splits": splits,
         "notes": corpus.notes,
     }
+
+
+def _address(corpus: TextCorpus | ChatCorpus, config: DataConfig) -> str:
+    """Returns the name or path that loads the corpus again, from any folder."""
+    address = corpus.name
+    if corpus.source == "files":
+        asked = config.fallback if corpus.fallback_for and config.fallback else config.corpus
+        address = str(Path(asked).expanduser().resolve())
+    return address
 
 
 def data_name(manifest: dict[str, Any]) -> str:

@@ -32,10 +32,12 @@ def answer_all(
     key: jax.Array,
     limit: int | None = None,
 ) -> list[Answer]:
-    """Returns the answers to the (first `limit`) conversations whose prompt fits in the context, in their order."""
+    """Returns the answers to the (first `limit`) conversations that end in question and answer, if the prompt fits."""
     tokenizer, model = trained.run.tokenizer, trained.config.model
     asked = []
     for conversation in conversations:
+        if [message["role"] for message in conversation[-2:]] != ["user", "assistant"]:
+            continue
         try:
             asked.append((fit_history(conversation[:-1], tokenizer, model.context_len), conversation[-1]["content"]))
         except UserError:

@@ -14,6 +14,7 @@ from jaxgpt.inference.answers import answer_all
 from jaxgpt.inference.sampling import GREEDY
 from jaxgpt.text.corpora import load_chat, load_text
 from jaxgpt.training.evaluate import Score, evaluate
+from jaxgpt.training.loop import below_floor
 from jaxgpt.training.mesh import make_mesh
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import compile_steps
@@ -54,7 +55,8 @@ def evaluate_text(trained: Trained, split: str, stride: int | None) -> Iterator[
     yield f"  context        {window}"
     if counts["floor_nats"] is not None:
         floor = counts["floor_nats"] / counts["tokens"]
-        yield f"  entropy floor  {floor:.4f} nats per token; the model is {score.loss - floor:+.4f} from it"
+        gap = score.loss - floor
+        yield f"  entropy floor  {floor:.4f} nats per token; the model is {gap:+.4f} from it{below_floor(gap)}"
 
 
 def evaluate_chat(trained: Trained, split: str) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -10,23 +12,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgpt.config import Config
 from jaxgpt.data.prefetch import prefetch
 from jaxgpt.data.prepare import data_name
 from jaxgpt.data.sources import Source, batch_at, num_steps
+from jaxgpt.errors import INTERRUPTED, RunError
 from jaxgpt.files import write_text
 from jaxgpt.model.gpt import Params
 from jaxgpt.training.checkpoint import Best, open_checkpoints, read_best, restore_state, save, write_best
 from jaxgpt.training.evaluate import Score, evaluate
 from jaxgpt.training.mesh import make_mesh
-from jaxgpt.training.metrics import append_sample, open_metrics
+from jaxgpt.training.metrics import append_sample, open_metrics, read_records
 from jaxgpt.training.optimizer import learning_rate_schedule, make_optimizer
 from jaxgpt.training.progress import TrainingProgress, clock
 from jaxgpt.training.run import Run, machine, open_run, sized
 from jaxgpt.training.step import TrainState, compile_steps
-
-STOPPED = 130  # the exit code of a run that Ctrl-C ended, as shells have it
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,10 @@ class Result:
     seconds: float
 
 
-def total_steps(config: Config, train: Source) -> int:
-    """Returns the steps of a run: all epochs, or run.max_steps if that is fewer."""
+def total_steps(config: Config, train: Source) -> tuple[int, int]:
+    """Returns (the steps of all epochs, which the schedule is laid out over; those until the run stops)."""
     steps = num_steps(train, config.data.batch_size, config.run.epochs)
-    return min(steps, config.run.max_steps or steps)
+    return steps, min(steps, config.run.max_steps or steps)
 
 
 def fit(
@@ -57,10 +59,12 @@ def fit(
     is measured first. Ctrl-C saves, says how to go on and exits.
     """
     config = sized(run.config, run.tokenizer)
-    steps, batch_size, epochs = total_steps(config, train), config.data.batch_size, config.run.epochs
+    planned, steps = total_steps(config, train)
+    batch_size, epochs = config.data.batch_size, config.run.epochs
     mesh = make_mesh(config)
-    optimizer = make_optimizer(config.optimizer, steps)
-    learning_rate = learning_rate_schedule(config.optimizer, steps, config.optimizer.learning_rate)
+    optimizer = make_optimizer(config.optimizer, planned)
+    schedule = learning_rate_schedule(config.optimizer, planned, config.optimizer.learning_rate)
+    learning_rates = np.broadcast_to(np.asarray(schedule(jnp.arange(steps))), steps)
     compiled = compile_steps(config, optimizer, mesh)
     moved = open_run(run, steps)  # nothing is written before all that could be wrong was looked at
     if moved:
@@ -85,37 +89,38 @@ def fit(
         )
         stopping = stack.enter_context(stop_on_interrupt())
 
-        def look_up(state: TrainState, step: int) -> Score:
-            """Measures the validation loss and lets the model speak."""
+        def look_up(state: TrainState, step: int) -> None:
+            """Measures the validation loss, remembers the best checkpoint, and lets the model speak."""
+            nonlocal best
             score = evaluate(compiled, state.params, valid, batch_size)
             metrics.write(step, {"valid_loss": score.loss})
+            if step and (best is None or score.loss < best.valid_loss):
+                best = Best(step, score.loss)
+                write_best(run.checkpoints, best)
             progress.say(f"step {step}: {describe(score, run.data, 'valid')}")
             text = sample(state.params)
             append_sample(run.path, step, text)
             progress.say(indent(text))
-            return score
-
-        def judge(state: TrainState, step: int) -> None:
-            """Looks up after a checkpoint, and records it if it is the best so far."""
-            nonlocal best
-            score = look_up(state, step)
-            if best is None or score.loss < best.valid_loss:
-                best = Best(step, score.loss)
-                write_best(run.checkpoints, best)
             progress.skip()
+
+        def due(step: int) -> bool:
+            return step % config.run.eval_every == 0 or step == steps
 
         def report(step: int, values: dict[str, jax.Array]) -> None:
             """Fetches and records the metrics of a step that has been dispatched before the one now running."""
             fetched = {name: float(value) for name, value in values.items()}
-            rate = float(jnp.asarray(learning_rate(step - 1)))
+            if not all(map(math.isfinite, fetched.values())):
+                raise RunError(
+                    f"step {step}: the loss is {fetched['loss']} and the gradient's norm {fetched['grad_norm']}. "
+                    "The last checkpoint is from before. A lower learning rate may help"
+                )
+            rate = float(learning_rates[step - 1])
             progress.step(step, fetched["loss"], rate)
             metrics.write(step, fetched | {"learning_rate": rate, "tokens_per_second": progress.tokens_per_second})
 
-        if start == 0 and init_params is not None:
-            look_up(state, 0)
-            progress.skip()
-        if start == steps and (best is None or best.step < start):
-            judge(state, start)  # it was stopped between its last checkpoint and the evaluation
+        evaluated = {record["step"] for record in read_records(run.path / "metrics.jsonl") if "valid_loss" in record}
+        if (init_params is not None if start == 0 else due(start)) and start not in evaluated:
+            look_up(state, start)  # before finetuning; or the run was stopped between a checkpoint and its evaluation
 
         def make(step: int) -> Any:
             return compiled.put(batch_at(train, config.run.seed, step, batch_size, epochs))
@@ -127,16 +132,18 @@ def fit(
             if pending is not None:
                 report(*pending)
             pending = step, values
-            if stopping() or step % config.run.eval_every == 0 or step == steps:
+            if stopping() or due(step):
                 report(*pending)
                 pending = None
             if stopping():
                 save(checkpoints, state, run.documents)
-                progress.say(f"stopped at step {step} and saved; the same command goes on from there")
-                raise SystemExit(STOPPED)
-            if step % config.run.eval_every == 0 or step == steps:
+                progress.say(
+                    f"stopped at step {step} and saved; the same command{without_restart(config)} goes on from there"
+                )
+                raise SystemExit(INTERRUPTED)
+            if due(step):
                 save(checkpoints, state, run.documents)  # before the evaluation: if that fails, nothing is lost
-                judge(state, step)
+                look_up(state, step)
 
     assert best is not None, "the last step is always evaluated"
     return Result(steps, best, time.perf_counter() - began)
@@ -152,7 +159,7 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         if pressed:
             raise KeyboardInterrupt
         pressed = True
-        print("\nstopping after this step; press Ctrl-C again to leave without saving", flush=True)
+        os.write(2, b"\nstopping after this step; press Ctrl-C again to leave without saving\n")  # print may be busy
 
     before = signal.signal(signal.SIGINT, note)
     try:
@@ -172,13 +179,20 @@ def describe(score: Score, manifest: dict[str, Any], split: str) -> str:
     if floor is None:
         return text
     gap = score.loss - floor / score.tokens
-    text += f"; {gap:+.4f} from the entropy floor of {floor / score.tokens:.4f}"
-    if gap < -FLOOR_NOISE:
-        text += " (BELOW the floor: no model can do that, so something is wrong)"
-    return text
+    return f"{text}; {gap:+.4f} from the entropy floor of {floor / score.tokens:.4f}{below_floor(gap)}"
 
 
 FLOOR_NOISE = 0.01  # nats per token by which a finite text may be easier than its source
+
+
+def below_floor(gap: float) -> str:
+    """Returns a warning when a loss lies under the entropy floor by more than chance, else nothing."""
+    return " (BELOW the floor: no model can do that, so something is wrong)" if gap < -FLOOR_NOISE else ""
+
+
+def without_restart(config: Config) -> str:
+    """Returns what must be left out of the command that goes on with this run, if anything."""
+    return " without --run.restart" if config.run.restart else ""
 
 
 def indent(text: str) -> str:

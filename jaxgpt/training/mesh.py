@@ -8,6 +8,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxgpt.config import Config
 from jaxgpt.errors import UserError
+from jaxgpt.model.gpt import padded_vocab_size
 
 BATCH_AXES = ("data", "fsdp")
 
@@ -46,6 +47,7 @@ def make_mesh(config: Config) -> Mesh:
         ("model.num_heads", "tensor", model.num_heads),
         ("model.num_kv_heads", "tensor", model.num_kv_heads or model.num_heads),
         ("model.mlp_dim", "tensor", model.mlp_dim or 4 * model.embed_dim),
+        ("model.vocab_size (padded)", "tensor", padded_vocab_size(model)),
     ):
         if size % getattr(mesh, axis):
             raise UserError(f"{name}: {size} does not divide over mesh.{axis} ({getattr(mesh, axis)} devices)")

@@ -25,7 +25,7 @@ class TrainingProgress:
     """
 
     def __init__(self, num_steps: int, start: int, tokens_per_step: int, log_every: int):
-        self.num_steps, self.tokens_per_step, self.log_every = num_steps, tokens_per_step, log_every
+        self.num_steps, self.start, self.tokens_per_step, self.log_every = num_steps, start, tokens_per_step, log_every
         self.losses: list[float] = []
         self.durations: deque[float] = deque(maxlen=50)
         self.last = time.perf_counter()
@@ -54,7 +54,7 @@ class TrainingProgress:
     def step(self, step: int, loss: float, learning_rate: float) -> None:
         """Notes a finished step."""
         now = time.perf_counter()
-        if step > 1 or self.durations:
+        if step > self.start + 1:  # the first step's time went into compiling
             self.durations.append(now - self.last)
         self.last = now
         self.losses.append(loss)

@@ -84,6 +84,8 @@ def open_run(run: Run, num_steps: int) -> str | None:
     nothing touched, when the folder holds something else, or a run with another config, tokenizer or data.
     """
     moved = None
+    if run.path.exists() and any(run.path.iterdir()) and not (run.path / "config.json").exists():
+        raise UserError(f"{run.path}: a folder that is not a run is there; choose another --run.name")
     if run.config.run.restart and run.path.exists():
         moved = _move_aside(run.path)
     step = latest_step(run.path)
@@ -91,8 +93,6 @@ def open_run(run: Run, num_steps: int) -> str | None:
         _check_same(load_run(run.path), run)
         if step > num_steps:
             raise UserError(f"{run.path}: it has {step} steps already, more than the {num_steps} asked for")
-    elif run.path.exists() and any(run.path.iterdir()) and not (run.path / "config.json").exists():
-        raise UserError(f"{run.path}: a folder that is not a run is there; choose another --run.name")
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     write_text(run.path / "config.json", to_json(run.config))
     run.tokenizer.save(run.path / "tokenizer.json")
@@ -109,10 +109,13 @@ def _move_aside(path: Path) -> str:
 
 
 def _check_same(there: Run, asked: Run) -> None:
+    may_change = set(MAY_CHANGE)
+    if asked.config.optimizer.schedule != "constant":
+        may_change.remove("run.epochs")  # the schedule is laid out over them
     changed = [
         f"{name} is {new!r}, was {old!r}"
         for name, old, new in differences(there.config, asked.config)
-        if name not in MAY_CHANGE
+        if name not in may_change
     ]
     if not changed and there.tokenizer.fingerprint != asked.tokenizer.fingerprint:
         changed = ["the tokenizer built from the corpus has other words"]

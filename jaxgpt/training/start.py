@@ -12,6 +12,7 @@ from jaxgpt.config import Config
 from jaxgpt.data.prepare import Prepared, data_name
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.training.loop import total_steps
+from jaxgpt.training.mesh import make_mesh
 from jaxgpt.training.trained import abstract_params
 
 
@@ -63,7 +64,8 @@ def parameter_counts(config: Config) -> dict[str, int]:
 def plan(config: Config, tokenizer: Tokenizer, data: Prepared) -> str:
     """Returns what --dry-run prints: the resolved config, parameters by part, steps and tokens."""
     counts = parameter_counts(config)
-    steps = total_steps(config, data.sources["train"])
+    make_mesh(config)  # refuses here what a run would refuse
+    _, steps = total_steps(config, data.sources["train"])
     tokens = data.manifest["splits"]["train"]["tokens"]
     per_step = config.data.batch_size * config.data.seq_len
     lines = [

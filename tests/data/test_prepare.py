@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,6 +72,12 @@ def test_conversations_are_cut_at_turns_and_every_cut_is_counted(config):
     assert data.example == talk(1, 2)
 
 
+def test_a_conversation_without_anything_to_learn_is_dropped(config):
+    talks = [[said("user", 2), said("user", 2), said("assistant", 20)], talk(1, 1)]
+    data = prepare_chat(ChatCorpus("mine", "files", {"train": talks}, None, None, []), TOKENIZER, config)
+    assert (data.manifest["splits"]["train"]["kept"], data.manifest["splits"]["train"]["dropped"]) == (1, 1)
+
+
 def test_conversations_the_tokenizer_does_not_know_are_refused(config):
     strange = [[said("user", 3), {"role": "assistant", "content": "u v w a"}]] * 3
     corpus = ChatCorpus("strange", "files", {"train": strange}, None, None, [])
@@ -95,13 +102,17 @@ def test_less_than_a_batch_is_refused(config):
 
 
 def test_a_stand_in_is_announced_and_named(config, capsys):
-    standing_in = dataclasses.replace(TEXT, fallback_for="wikitext-2", notes=["wikitext-2 was not found: no network"])
+    standing_in = dataclasses.replace(
+        TEXT, source="embedded", fallback_for="wikitext-2", notes=["wikitext-2 was not found: no network"]
+    )
     data = prepare_text(standing_in, TOKENIZER, config)
     assert data_name(data.manifest) == "mine, standing in for wikitext-2"
     assert data.manifest["corpus"] == "mine"
     announce(data)
     out = capsys.readouterr().out
     assert re.search(r"^!+\n!! wikitext-2 could not be had. Going on with mine in its place.\n!! .*no network\n", out)
-    assert "data: mine, standing in for wikitext-2 (files)" in out
-    announce(prepare_text(TEXT, TOKENIZER, config))
+    assert "data: mine, standing in for wikitext-2 (embedded)" in out
+    asked = prepare_text(TEXT, TOKENIZER, config)
+    assert asked.manifest["corpus"] == str(Path("mine.txt").resolve())  # found again from any folder
+    announce(asked)
     assert "!!" not in capsys.readouterr().out

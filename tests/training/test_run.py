@@ -48,6 +48,15 @@ def test_the_same_run_goes_on_and_another_is_refused(run):
     assert json.loads((run.path / "config.json").read_text())["optimizer"]["learning_rate"] == 3e-4
 
 
+def test_a_schedule_laid_out_over_the_epochs_does_not_stretch(run):
+    cosine = dataclasses.replace(run.config, optimizer=OptimizerConfig(schedule="cosine"))
+    open_run(dataclasses.replace(run, config=cosine), 10)
+    train_a_step(run)
+    longer = dataclasses.replace(cosine, run=dataclasses.replace(run.config.run, epochs=3))
+    with pytest.raises(UserError, match=r"run\.epochs is 3, was 1"):
+        open_run(dataclasses.replace(run, config=longer), 10)
+
+
 def test_restart_moves_the_old_run_aside(run):
     again = dataclasses.replace(run, config=Config(run=dataclasses.replace(run.config.run, restart=True)))
     for number in (1, 2):
