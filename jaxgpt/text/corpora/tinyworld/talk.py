@@ -121,6 +121,9 @@ def story_time(t: Teller, split: str) -> tuple[list[Turn], str]:
 TOPICS = (about_story, about_world, small_talk, story_time)
 SHARES = {"train": (68, 22, 6, 4), "valid": (75, 25, 0, 0), "test": (75, 25, 0, 0)}
 
+# How often people change the subject, once or more.
+CHANGES = {"train": 0.4, "valid": 0.0, "test": 0.0}
+
 
 def dialogues(split: str) -> Iterator[Dialogue]:
     """Yields the conversations of the split: always the same ones, in the same order.
@@ -132,6 +135,9 @@ def dialogues(split: str) -> Iterator[Dialogue]:
     t = Teller(Random(seed).random)
     while count:
         turns, kind = t.pick(TOPICS, SHARES[split])(t, split)
+        while t.random() < CHANGES[split]:
+            more, kind = t.pick(TOPICS[1:], SHARES[split][1:])(t, split)
+            turns += more
         words = sum(len(_WORD.findall(text)) + CONTROL_WORDS for turn in turns for text in turn)
         if words <= MAX_WORDS:
             count -= 1
