@@ -17,11 +17,15 @@ from jaxgpt.errors import UserError
 from jaxgpt.model.gpt import GPT, logits
 from jaxgpt.training.mesh import RULES, make_mesh
 from jaxgpt.training.optimizer import make_optimizer
-from jaxgpt.training.step import compile_steps, init_state, loss_sums, make_train_step
+from jaxgpt.training.step import TrainState, compile_steps, init_state, loss_sums, make_train_step
 
 MODEL = ModelConfig(vocab_size=200, context_len=16, embed_dim=32, num_heads=4, num_layers=2, dropout=0.1)
 CONFIG = Config(model=MODEL, data=DataConfig(seq_len=16, batch_size=16), mesh=MeshConfig(1, 1, 1))
 STEPS = 3
+
+
+def initial(config: Config, optimizer) -> TrainState:
+    return jax.jit(lambda: init_state(config, optimizer))()
 
 
 def batch_of(seed: int) -> Batch:
@@ -96,7 +100,7 @@ def test_jit_equals_pmap():
     expected, expected_params = run(config, one_device())
     optimizer = make_optimizer(config.optimizer, STEPS)
     step = jax.pmap(make_train_step(config, optimizer, axis_name="devices"), axis_name="devices")
-    state = jax.tree.map(lambda x: jnp.stack([x] * 8), init_state(config, optimizer))
+    state = jax.tree.map(lambda x: jnp.stack([x] * 8), initial(config, optimizer))
     for number in range(STEPS):
         state, metrics = step(state, batch_of(number).per_device(8))
         for name, value in metrics.items():
@@ -110,7 +114,7 @@ def test_step_is_plain_optax_on_the_plain_loss():
     """Against a step written the obvious way: mean loss over all logits, optax, nothing else."""
     config = dataclasses.replace(CONFIG, model=dataclasses.replace(MODEL, dropout=0.0))
     optimizer = make_optimizer(config.optimizer, STEPS)
-    state, batch = init_state(config, optimizer), batch_of(0)
+    state, batch = initial(config, optimizer), batch_of(0)
 
     def mean_loss(params):
         hidden, _ = GPT(config.model).apply({"params": params}, batch.tokens)
@@ -118,8 +122,8 @@ def test_step_is_plain_optax_on_the_plain_loss():
         losses = optax.softmax_cross_entropy_with_integer_labels(scores[..., :200], batch.targets)
         return jnp.sum(losses * batch.weights) / batch.weights.sum()
 
-    loss, gradients = jax.value_and_grad(mean_loss)(state.params)
-    updates, _ = optimizer.update(gradients, state.opt_state, state.params)
+    loss, gradients = jax.jit(jax.value_and_grad(mean_loss))(state.params)
+    updates, _ = jax.jit(optimizer.update)(gradients, state.opt_state, state.params)
     expected = optax.apply_updates(state.params, updates)
     after, metrics = jax.jit(make_train_step(config, optimizer))(state, batch)
     assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
@@ -129,11 +133,10 @@ def test_step_is_plain_optax_on_the_plain_loss():
 
 def test_losses_and_weights_add_up():
     config = CONFIG
-    params, batch = init_state(config, make_optimizer(config.optimizer, 1)).params, batch_of(1)
-    whole = loss_sums(params, batch, config, None)
-    halves = [
-        loss_sums(params, Batch(*(x if x is None else x[i : i + 8] for x in batch)), config, None) for i in (0, 8)
-    ]
+    params, batch = initial(config, make_optimizer(config.optimizer, 1)).params, batch_of(1)
+    sums = jax.jit(lambda params, batch: loss_sums(params, batch, config, None))
+    whole = sums(params, batch)
+    halves = [sums(params, Batch(*(x if x is None else x[i : i + 8] for x in batch))) for i in (0, 8)]
     np.testing.assert_allclose(whole, np.sum(halves, axis=0), rtol=1e-5)
     assert float(whole[1]) == batch.weights.sum()
 
@@ -141,7 +144,7 @@ def test_losses_and_weights_add_up():
 def test_dropout_is_decided_by_seed_and_step():
     optimizer = make_optimizer(CONFIG.optimizer, STEPS)
     step = jax.jit(make_train_step(CONFIG, optimizer))
-    state = init_state(CONFIG, optimizer)
+    state = initial(CONFIG, optimizer)
 
     def loss(state):
         return float(step(state, batch_of(0))[1]["loss"])
