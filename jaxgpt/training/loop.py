@@ -93,10 +93,10 @@ def fit(
             """Measures the validation loss, remembers the best checkpoint, and lets the model speak."""
             nonlocal best
             score = evaluate(compiled, state.params, valid, batch_size)
-            metrics.write(step, {"valid_loss": score.loss})
             if step and (best is None or score.loss < best.valid_loss):
                 best = Best(step, score.loss)
                 write_best(run.checkpoints, best)
+            metrics.write(step, {"valid_loss": score.loss})  # last: what is on record was judged
             progress.say(f"step {step}: {describe(score, run.data, 'valid')}")
             text = sample(state.params)
             append_sample(run.path, step, text)
