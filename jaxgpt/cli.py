@@ -91,6 +91,12 @@ def _check_max_tokens(max_tokens: int) -> None:
         raise UserError(f"max_tokens: {max_tokens} was given; it must be at least 1")
 
 
+def _tell_unknown(tokenizer, text: str) -> None:
+    """Says which words of a prompt the model cannot read: to it they are all the same <unk>."""
+    if unknown := tokenizer.unknown_words(text):
+        print(f"(not in this model's vocabulary: {', '.join(unknown)})", file=sys.stderr, flush=True)
+
+
 def _print_stream(pieces) -> None:
     for piece in pieces:
         print(piece, end="", flush=True)
@@ -107,6 +113,7 @@ def sample(verb: Sample) -> None:
     trained, key = _load(verb.run), jax.random.key(verb.seed)
     model, tokenizer = trained.config.model, trained.run.tokenizer
     prompt = encode_prompt(verb.prompt, tokenizer, model)
+    _tell_unknown(tokenizer, verb.prompt)
     _print_stream(continue_text(trained.params, model, tokenizer, prompt, key, verb.sampling, verb.max_tokens))
 
 
@@ -127,6 +134,7 @@ def chat(verb: Chat) -> None:
     model, tokenizer = trained.config.model, trained.run.tokenizer
     if verb.prompt is not None:
         messages = fit_history([{"role": "user", "content": verb.prompt}], tokenizer, model.context_len)
+        _tell_unknown(tokenizer, verb.prompt)
         _print_stream(reply(trained.params, model, tokenizer, messages, key, verb.sampling, verb.max_tokens))
         return
 
@@ -141,6 +149,7 @@ def chat(verb: Chat) -> None:
             continue
         if dropped := len(messages) + 1 - len(fitted):
             print(f"(the oldest {dropped} messages no longer fit and are forgotten)")
+        _tell_unknown(tokenizer, said)
         pieces = []
         print("model> ", end="", flush=True)
         turn_key = jax.random.fold_in(key, turn)

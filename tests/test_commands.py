@@ -139,6 +139,11 @@ def test_talking(workplace, finetuned):
     assert "(prompt: it is 80 tokens long" in session
 
 
+def test_words_the_model_cannot_read_are_named(workplace, pretrained):
+    run = shell(workplace, "-m", "jaxgpt", "sample", "runs/mini", "--prompt", "The zebra", "--max-tokens", "3")
+    assert "(not in this model's vocabulary: zebra)" in run.stderr
+
+
 def test_sampling(workplace, pretrained):
     text = shell(workplace, "-m", "jaxgpt", "sample", "runs/mini", "--prompt", "The ball", "--max-tokens", "6").stdout
     assert text.startswith("The ball")

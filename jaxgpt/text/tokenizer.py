@@ -81,6 +81,11 @@ class Tokenizer:
             ids.extend(self._text_ids.get(word, self.unk_id) for word in split(line))
         return ids
 
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of `text` that are not in the vocabulary, in their order, each once."""
+        words = (word for line in text.split("\n") for word in split(line))
+        return list(dict.fromkeys(word for word in words if word not in self._text_ids))
+
     def encode_lines(self, lines: Iterable[str]) -> np.ndarray:
         """The ids [N] int32 of the words of a corpus, every line, blank ones too, followed by <eos>."""
         return np.fromiter(self._iterate_ids(lines), np.int32)

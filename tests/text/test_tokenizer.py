@@ -142,6 +142,10 @@ def test_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_unknown_words_are_named_once() -> None:
+    assert Tokenizer((*SPECIAL, "a", "b")).unknown_words("a b c\nc <end> <unk>") == ["c", "<", "end", ">"]
+
+
 def changed(**fields: Any) -> str:
     return json.dumps({**TOKENIZER.to_dict(), **fields})
 
