@@ -27,9 +27,10 @@ def train() -> None:
     from jaxgpt.text.tokenizer import SPECIAL, count_words, tokenizer_from_counts
     from jaxgpt.training.loop import fit, summary
     from jaxgpt.training.run import Run, sized
-    from jaxgpt.training.start import announce, plan, start_jax
+    from jaxgpt.training.start import announce, plan, settle_dtype, start_jax
 
     start_jax(config.data.cache_dir)
+    config = settle_dtype(config)
     corpus = load_text(config.data.corpus, config.data.fallback)
     counts = count_words(corpus.splits["train"])
     tokenizer = tokenizer_from_counts(counts, config.model.vocab_size)

@@ -10,6 +10,7 @@ config = Config(
         num_heads=4,  # 32 dimensions each
         num_layers=4,
         dropout=0.1,
+        dtype="auto",  # bfloat16 products where the machine is quick at them
     ),
     data=DataConfig(
         corpus="wikitext-2",

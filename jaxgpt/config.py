@@ -41,8 +41,9 @@ class ModelConfig:
     """Normalise queries and keys per head before they meet."""
     tied_head: bool = True
     """Predict words with the token embedding itself; otherwise with a matrix of its own."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the arithmetic. Parameters, norms, softmax and loss are float32 always."""
+    dtype: Literal["auto", "float32", "mixed", "bfloat16"] = "float32"
+    """Precision of matrix products and of activations: mixed multiplies bfloat16 and keeps float32, bfloat16 keeps
+    bfloat16; auto takes what this machine is fast at. Parameters, sums, norms, softmax and loss are float32 always."""
 
 
 @dataclass(frozen=True)

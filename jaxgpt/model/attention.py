@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgpt.config import ModelConfig
-from jaxgpt.model.layers import Dropout, Linear, Norm, rotate
+from jaxgpt.model.layers import Dropout, Linear, Norm, precision, rotate
 
 
 def attention_mask(query_segments_BT: jax.Array, key_segments_BS: jax.Array, offset: jax.Array | int) -> jax.Array:
@@ -45,7 +45,8 @@ class Attention(nn.Module):
         cache: tuple[jax.Array, jax.Array] | None = None,
         offset: jax.Array | int = 0,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
-        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        config = self.config
+        products, activations = precision(config.dtype)
         D, N = config.embed_dim, config.num_heads
         K, H = config.num_kv_heads or N, D // N
         G = N // K  # query heads that share a key and value head
@@ -54,7 +55,7 @@ class Attention(nn.Module):
 
         def project(name: str, heads: int, axis: str) -> jax.Array:
             axes, shape = ("embed", axis, "head_dim"), (D, heads, H)
-            return Linear("BTD,DNH->BTNH", shape, axes, init, bias_axes=2, dtype=dtype, name=name)(x_BTD)
+            return Linear("BTD,DNH->BTNH", shape, axes, init, bias_axes=2, dtype=config.dtype, name=name)(x_BTD)
 
         q_BTNH = project("query", N, "heads")
         k_BTKH, v_BTKH = project("key", K, "kv_heads"), project("value", K, "kv_heads")
@@ -64,11 +65,13 @@ class Attention(nn.Module):
         if config.positions == "rotary":
             q_BTNH, k_BTKH = rotate(q_BTNH, positions_BT), rotate(k_BTKH, positions_BT)
 
+        q_BTNH, k_BTKH, v_BTKH = (x.astype(products) for x in (q_BTNH, k_BTKH, v_BTKH))
+
         if cache is None:
             k_BSKH, v_BSKH = k_BTKH, v_BTKH
         else:
-            k_BSKH = jax.lax.dynamic_update_slice_in_dim(cache[0], k_BTKH.astype(cache[0].dtype), offset, axis=1)
-            v_BSKH = jax.lax.dynamic_update_slice_in_dim(cache[1], v_BTKH.astype(cache[1].dtype), offset, axis=1)
+            k_BSKH = jax.lax.dynamic_update_slice_in_dim(cache[0], k_BTKH, offset, axis=1)
+            v_BSKH = jax.lax.dynamic_update_slice_in_dim(cache[1], v_BTKH, offset, axis=1)
             cache = (k_BSKH, v_BSKH)
         chex.assert_shape(mask_BTS, (B, T, k_BSKH.shape[1]))
 
@@ -77,12 +80,12 @@ class Attention(nn.Module):
         k_BKSH, v_BKSH = jnp.swapaxes(k_BSKH, 1, 2), jnp.swapaxes(v_BSKH, 1, 2)
         scores_BKGTS = jnp.einsum("BKGTH,BKSH->BKGTS", q_BKGTH, k_BKSH, preferred_element_type=jnp.float32)
         scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS / math.sqrt(H), -jnp.inf)
-        weights_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1).astype(dtype)
+        weights_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1).astype(products)
         weights_BKGTS = Dropout(config.dropout, name="weights_dropout")(weights_BKGTS)
-        y_BKGTH = jnp.einsum("BKGTS,BKSH->BKGTH", weights_BKGTS, v_BKSH)
+        y_BKGTH = jnp.einsum("BKGTS,BKSH->BKGTH", weights_BKGTS, v_BKSH, preferred_element_type=activations)
         y_BTNH = jnp.transpose(y_BKGTH, (0, 3, 1, 2, 4)).reshape(B, T, N, H)
 
         out_init = nn.initializers.normal(0.02 / math.sqrt(2 * config.num_layers))
         axes = ("heads", "head_dim", "embed")
-        y_BTD = Linear("BTNH,NHD->BTD", (N, H, D), axes, out_init, dtype=dtype, name="out")(y_BTNH)
+        y_BTD = Linear("BTNH,NHD->BTD", (N, H, D), axes, out_init, dtype=config.dtype, name="out")(y_BTNH)
         return y_BTD, cache

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgpt.config import ModelConfig
+from jaxgpt.model.layers import precision
 
 EMPTY = -1  # the segment of a slot that holds nothing; equal to no token's segment
 
@@ -28,8 +29,8 @@ def init_cache(config: ModelConfig, batch_size: int, num_slots: int | None = Non
     num_kv_heads = config.num_kv_heads or config.num_heads
     shape = (config.num_layers, batch_size, num_slots, num_kv_heads, config.embed_dim // config.num_heads)
     return KVCache(
-        k_LBSKH=jnp.zeros(shape, config.dtype),
-        v_LBSKH=jnp.zeros(shape, config.dtype),
+        k_LBSKH=jnp.zeros(shape, precision(config.dtype).products),
+        v_LBSKH=jnp.zeros(shape, precision(config.dtype).products),
         segments_BS=jnp.full((batch_size, num_slots), EMPTY, jnp.int32),
         length=jnp.zeros((), jnp.int32),
     )

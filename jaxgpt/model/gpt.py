@@ -15,7 +15,7 @@ from flax import linen as nn
 from jaxgpt.config import ModelConfig
 from jaxgpt.model.attention import Attention, attention_mask
 from jaxgpt.model.cache import KVCache
-from jaxgpt.model.layers import Dropout, Linear, Norm
+from jaxgpt.model.layers import Dropout, Linear, Norm, precision
 
 Params = Any  # a nested dict of arrays
 
@@ -34,7 +34,7 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        config, dtype = self.config, self.config.dtype
         D, F = config.embed_dim, config.mlp_dim or 4 * config.embed_dim
 
         def up(name: str) -> jax.Array:
@@ -87,7 +87,7 @@ class GPT(nn.Module):
         positions_BT: jax.Array | None = None,
         cache: KVCache | None = None,
     ) -> tuple[jax.Array, KVCache | None]:
-        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        config = self.config
         chex.assert_rank(tokens_BT, 2)
         B, T = tokens_BT.shape
         D, L, V = config.embed_dim, config.num_layers, padded_vocab_size(config)
@@ -107,7 +107,7 @@ class GPT(nn.Module):
             x_BTD = x_BTD + table("position_embedding", config.context_len, "positions")[positions_BT]  # where it sits
         if not config.tied_head:
             table("head", V, "vocab")  # made here, used by head_matrix
-        x_BTD = Dropout(config.dropout, name="embedding_dropout")(x_BTD.astype(dtype))
+        x_BTD = Dropout(config.dropout, name="embedding_dropout")(x_BTD.astype(precision(config.dtype).activations))
         x_BTD = nn.with_logical_constraint(x_BTD, ("batch", "length", "act_embed"))
 
         if cache is None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,28 @@ from flax import linen as nn
 Initializer = Callable[..., jax.Array]
 
 
+class Precision(NamedTuple):
+    """Of the matrix products' factors, and of the activations between them."""
+
+    products: jnp.dtype
+    activations: jnp.dtype
+
+
+def precision(dtype: str) -> Precision:
+    """Returns what model.dtype stands for; "auto" stands for nothing until a machine has decided it."""
+    names = {
+        "float32": ("float32", "float32"),
+        "mixed": ("bfloat16", "float32"),
+        "bfloat16": ("bfloat16", "bfloat16"),
+    }[dtype]
+    return Precision(*map(jnp.dtype, names))
+
+
 class Linear(nn.Module):
     """An einsum with a kernel of exactly the shape given, and an optional bias over its trailing axes.
 
-    `spec` reads like "BTD,DNH->BTNH": input, kernel, output. `axes` names the kernel's axes for the mesh.
+    `spec` reads like "BTD,DNH->BTNH": input, kernel, output. `axes` names the kernel's axes for the mesh, `dtype` is
+    ModelConfig's.
     """
 
     spec: str
@@ -23,19 +41,20 @@ class Linear(nn.Module):
     initializer: Initializer
     bias_axes: int = 1
     use_bias: bool = True
-    dtype: jnp.dtype = jnp.float32
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel: Any = self.param(
             "kernel", nn.with_logical_partitioning(self.initializer, tuple(self.axes)), tuple(self.shape)
         )
-        y = jnp.einsum(self.spec, x.astype(self.dtype), kernel.astype(self.dtype))
+        products, activations = precision(self.dtype)
+        y = jnp.einsum(self.spec, x.astype(products), kernel.astype(products), preferred_element_type=activations)
         if not self.use_bias:
             return y
         shape, axes = tuple(self.shape)[-self.bias_axes :], tuple(self.axes)[-self.bias_axes :]
         bias: Any = self.param("bias", nn.with_logical_partitioning(nn.initializers.zeros, axes), shape)
-        return y + bias.astype(self.dtype)
+        return y + bias.astype(activations)
 
 
 class Norm(nn.Module):
@@ -61,10 +80,7 @@ class Norm(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Zeroes a share of the entries and scales the others up, when a "dropout" key is given (Srivastava et al. 2014).
-
-    Each random word decides two entries, to 1/65536 of probability: random bits are what dropout costs.
-    """
+    """Zeroes a share of the entries and scales the others up, if a "dropout" key is given (Srivastava et al. 2014)."""
 
     rate: float
 
@@ -72,11 +88,21 @@ class Dropout(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         if self.rate == 0.0 or not self.has_rng("dropout"):
             return x
-        *leading, width = x.shape
-        words = jax.random.bits(self.make_rng("dropout"), (*leading, math.ceil(width / 2)), jnp.uint32)
-        halves = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(*leading, -1)[..., :width]
-        keep = halves >= round(self.rate * 65536)
+        keep = hashed_bits(self.make_rng("dropout"), x.shape) >= jnp.uint32(round(self.rate * 2**32))
         return jnp.where(keep, x / (1.0 - self.rate), 0.0).astype(x.dtype)
+
+
+def hashed_bits(key: jax.Array, shape: Sequence[int]) -> jax.Array:
+    """Returns uint32 bits of this shape: a hash of each entry's number, begun and ended with words drawn from the key.
+
+    Threefry's twenty rounds an entry cost as much as the attention they thin out. Three multiplications and shifts
+    (Wellons' triple32, 2018) scatter the bits well enough to choose what to drop, and fuse with whatever uses them.
+    """
+    first, last = jax.random.bits(key, (2,), jnp.uint32)
+    x = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape) + first
+    for shift, multiplier in ((17, 0xED5AD4BB), (11, 0xAC4C1B51), (15, 0x31848BAB)):
+        x = (x ^ (x >> shift)) * jnp.uint32(multiplier)
+    return x ^ (x >> 14) ^ last
 
 
 def rotate(x_BTNH: jax.Array, positions_BT: jax.Array, base: float = 10_000.0) -> jax.Array:

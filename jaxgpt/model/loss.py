@@ -11,6 +11,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+FLOAT32 = jnp.dtype("float32")
 TILE_TOKENS = 512  # measured on CPU: 256 to 512 rows of 30,000 logits are fastest
 
 
@@ -20,7 +21,7 @@ def cross_entropy(
     targets_BT: jax.Array,
     weights_BT: jax.Array,
     vocab_size: int,
-    dtype: str = "float32",
+    dtype: jnp.dtype = FLOAT32,
     tile_tokens: int = TILE_TOKENS,
 ) -> tuple[jax.Array, jax.Array]:
     """Returns (sum of weight times -log p(target), sum of weights), in nats and float32.
@@ -40,7 +41,7 @@ def token_losses(
     head_VD: jax.Array,
     targets_BT: jax.Array,
     vocab_size: int,
-    dtype: str = "float32",
+    dtype: jnp.dtype = FLOAT32,
     tile_tokens: int = TILE_TOKENS,
 ) -> jax.Array:
     """Returns -log p(target) of every token, losses_BT in nats; in the same tiles, for evaluation."""
@@ -61,32 +62,39 @@ def _loss_sum(hidden_BTD, head_VD, targets_BT, weights_BT, vocab_size, dtype, ti
 
 
 def _forward(hidden_BTD, head_VD, targets_BT, weights_BT, vocab_size, dtype, tile_tokens):
-    """The loss is one number, so its gradient is known up to a factor before the backward pass: take it now."""
-    head = head_VD.astype(dtype)
+    """The loss is one number, so its gradient is known up to a factor before the backward pass: take it now.
+
+    d loss / d logits = weight * (p - onehot(target)): the p part in tiles, the sparse part after them. With
+    p = exp(logits - peak) / total, the division and the weight are left to the small factors of each product, and the
+    array of [tile, vocab] is written twice only: as logits, and as exponentials in the products' own precision.
+    """
+    V = head_VD.shape[0]
+    known_V = jnp.arange(V) < vocab_size
+    head = jnp.where(known_V[:, None], head_VD, head_VD[0]).astype(dtype)  # padding repeats a word: no peak of its own
+    product = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
     def tile(carry, inputs):
-        loss, dhead_VD = carry
-        h_BtD, targets_Bt, weights_Bt = inputs
-        logits_BtV = _tile_logits(h_BtD, head, vocab_size)
+        loss, dhead_DV = carry
+        h_BtD, h_DBt, targets_Bt, weights_Bt = inputs
+        logits_BtV = product("BtD,VD->BtV", h_BtD.astype(dtype), head)
         peak_Bt1 = jnp.max(logits_BtV, axis=-1, keepdims=True)
-        exp_BtV = jnp.exp(logits_BtV - peak_Bt1)
-        total_Bt1 = jnp.sum(exp_BtV, axis=-1, keepdims=True)
+        exp_BtV = jnp.where(known_V, jnp.exp(logits_BtV - peak_Bt1), 0.0).astype(dtype)
+        total_Bt1 = jnp.sum(exp_BtV.astype(jnp.float32), axis=-1, keepdims=True)
         target_Bt = jnp.take_along_axis(logits_BtV, targets_Bt[..., None], axis=-1)[..., 0]
         losses_Bt = (peak_Bt1 + jnp.log(total_Bt1))[..., 0] - target_Bt
-        # d loss / d logits = weight * (p - onehot(target)); the p part here, the sparse part below.
-        p_BtV = (exp_BtV * (weights_Bt[..., None] / total_Bt1)).astype(dtype)
-        product = partial(jnp.einsum, preferred_element_type=jnp.float32)
-        dhead_VD = dhead_VD + product("BtV,BtD->VD", p_BtV, h_BtD.astype(dtype))
-        dh_BtD = product("BtV,VD->BtD", p_BtV, head) - weights_Bt[..., None] * head_VD[targets_Bt]
-        return (loss + jnp.sum(weights_Bt * losses_Bt), dhead_VD), dh_BtD
+        scale_Bt1 = weights_Bt[..., None] / total_Bt1
+        # With the embedding in front both factors are read along their rows: twice the speed on CPU.
+        dhead_DV = dhead_DV + product("DBt,BtV->DV", (h_DBt * scale_Bt1[..., 0]).astype(dtype), exp_BtV)
+        dh_BtD = product("BtV,VD->BtD", exp_BtV, head) * scale_Bt1
+        return (loss + jnp.sum(weights_Bt * losses_Bt), dhead_DV), dh_BtD
 
-    start = jnp.zeros((), jnp.float32), jnp.zeros(head_VD.shape, jnp.float32)
-    tiles = _tiles((hidden_BTD, targets_BT, weights_BT), tile_tokens)
-    (loss, dhead_VD), dh = jax.lax.scan(tile, start, tiles)
-    sparse_BTD = weights_BT[..., None] * hidden_BTD.astype(jnp.float32)
-    dhead_VD = dhead_VD.at[targets_BT].add(-sparse_BTD)
-    dh_BTD = _untile(dh, targets_BT.shape[1]).astype(hidden_BTD.dtype)
-    return loss, (dh_BTD, dhead_VD.astype(head_VD.dtype))
+    start = jnp.zeros((), jnp.float32), jnp.zeros(head_VD.shape[::-1], jnp.float32)
+    h_tiles, targets, weights = _tiles((hidden_BTD.astype(jnp.float32), targets_BT, weights_BT), tile_tokens)
+    (loss, dhead_DV), dh = jax.lax.scan(tile, start, (h_tiles, jnp.moveaxis(h_tiles, -1, 1), targets, weights))
+    weighted_BTD = weights_BT[..., None] * hidden_BTD.astype(jnp.float32)
+    dhead_VD = dhead_DV.T.at[targets_BT].add(-weighted_BTD)
+    dh_BTD = _untile(dh, targets_BT.shape[1]) - weights_BT[..., None] * head_VD[targets_BT]
+    return loss, (dh_BTD.astype(hidden_BTD.dtype), dhead_VD.astype(head_VD.dtype))
 
 
 def _backward(vocab_size, dtype, tile_tokens, residuals, dloss):

@@ -1,8 +1,10 @@
 """What happens before a run's first step: JAX is set up, and the person is told what will be done with what."""
 
+import ctypes
 import dataclasses
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,48 @@ from jaxgpt.training.trained import abstract_params
 
 
 def start_jax(cache_dir: str) -> None:
-    """Keeps compiled programs on disk, so that the second start is quick; call it before the first array."""
+    """Keeps freed memory, and compiled programs on disk: what follows is quicker. Call it before the first array."""
+    keep_freed_memory()
     jax.config.update("jax_compilation_cache_dir", str(Path(cache_dir).expanduser() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def keep_freed_memory() -> None:
+    """Has glibc keep what the process frees: a step on CPU frees hundreds of megabytes, and asks for them again.
+
+    Given back to the system they return as fresh pages, each zeroed at its first touch: a fifth of a step's time.
+    Elsewhere than on Linux with glibc nothing is changed.
+    """
+    if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        return
+    trim_threshold, mmap_max, arena_max = -1, -4, -8  # of <malloc.h>
+    libc.mallopt(arena_max, 1)  # threads' own arenas would map and unmap large blocks
+    libc.mallopt(mmap_max, 0)
+    libc.mallopt(trim_threshold, 2**31 - 1)
+
+
+def settle_dtype(config: Config) -> Config:
+    """Returns the config with model.dtype "auto" replaced by what this machine is fast at; the run records it."""
+    if config.model.dtype != "auto":
+        return config
+    kind = jax.default_backend()
+    if kind != "cpu":
+        dtype, why = "bfloat16", f"on a {kind.upper()}"
+    elif _cpu_features() & {"avx512_bf16", "amx_bf16"}:
+        dtype, why = "mixed", "this CPU multiplies bfloat16 in half the time"
+    else:
+        dtype, why = "float32", "this CPU has no instructions for bfloat16"
+    print(f"model.dtype: {dtype} ({why})")
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=dtype))
+
+
+def _cpu_features() -> set[str]:
+    """Returns the names Linux has for what the processor can do; nothing elsewhere."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return set()
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+    return {word for line in lines if line.startswith("flags") for word in line.split()}
 
 
 def announce(data: Prepared) -> None:

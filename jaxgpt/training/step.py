@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxgpt.config import Config
 from jaxgpt.data.batch import Batch
 from jaxgpt.model.gpt import GPT, Params, head_matrix
+from jaxgpt.model.layers import precision
 from jaxgpt.model.loss import cross_entropy
 from jaxgpt.training.mesh import RULES, batch_sharding, replicated, shardings_of
 
@@ -49,7 +50,7 @@ def loss_sums(params: Params, batch: Batch, config: Config, key: jax.Array | Non
         batch.targets,
         batch.weights,
         config.model.vocab_size,
-        config.model.dtype,
+        precision(config.model.dtype).products,
     )
 
 

@@ -83,7 +83,7 @@ def test_token_losses_add_up_and_bfloat16_is_near():
     assert losses.shape == (B, T)
     total = cross_entropy(hidden, head, targets, weights, 101)[0]
     np.testing.assert_allclose(jnp.sum(losses * weights), total, rtol=1e-5)
-    rough = cross_entropy(hidden, head, targets, weights, 101, dtype="bfloat16")[0]
+    rough = cross_entropy(hidden, head, targets, weights, 101, dtype=jnp.dtype("bfloat16"))[0]
     np.testing.assert_allclose(rough, total, rtol=1e-2)
 
 
