@@ -119,16 +119,16 @@ def stream(
 
 
 def _read(params: Params, config: ModelConfig, prompts: list[list[int]]) -> tuple[KVCache, jax.Array, int]:
-    """Returns (cache, logits_BV after the last token, free slots) of prompts padded on the left to one length."""
+    """Returns (cache, logits_BV after the last token, tokens that may follow) of prompts padded on the left."""
     longest = max(map(len, prompts))
-    width = min(-(-longest // BUCKET) * BUCKET, config.context_len - 1)
+    width = -(-longest // BUCKET) * BUCKET
     tokens_BT = np.zeros((len(prompts), width), np.int32)
     segments_BT = np.zeros((len(prompts), width), np.int32)
     for row, prompt in enumerate(prompts):
         tokens_BT[row, width - len(prompt) :] = prompt
         segments_BT[row, width - len(prompt) :] = 1
     cache, last_logits_BV = prefill(params, config, jnp.asarray(tokens_BT), jnp.asarray(segments_BT))
-    return cache, last_logits_BV, config.context_len - width
+    return cache, last_logits_BV, config.context_len - longest
 
 
 @partial(jax.jit, static_argnums=1)
@@ -136,7 +136,8 @@ def prefill(
     params: Params, config: ModelConfig, tokens_BT: jax.Array, segments_BT: jax.Array
 ) -> tuple[KVCache, jax.Array]:
     """Returns (a cache that holds the prompts, logits_BV of what comes next)."""
-    return _advance(params, config, tokens_BT, segments_BT, init_cache(config, tokens_BT.shape[0]))
+    slots = config.context_len + BUCKET  # padding takes slots, but no positions
+    return _advance(params, config, tokens_BT, segments_BT, init_cache(config, tokens_BT.shape[0], slots))
 
 
 def _advance(
