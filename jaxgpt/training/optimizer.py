@@ -1,8 +1,10 @@
 """How gradients become updates: clip, then AdamW, or Muon for the blocks' matrices; and the learning rate's course."""
 
+import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxgpt.config import OptimizerConfig
@@ -53,15 +55,47 @@ def muon_labels(params: Any) -> Any:
     )
 
 
-def _muon_dimensions(params: Any) -> Any:
-    """Which axes of a kernel are its input and which its output, heads and head_dim taken together."""
+def _as_matrix(path: tuple, kernel: jax.Array) -> jax.Array:
+    """Returns a kernel as [inputs, outputs], heads and head_dim taken together."""
+    split = kernel.ndim - 1 if "out" in _path_names(path) else 1
+    return kernel.reshape(math.prod(kernel.shape[:split]), -1)
 
-    def dimensions(path: tuple, kernel: jax.Array) -> optax.contrib.MuonDimensionNumbers:
-        split = kernel.ndim - 1 if "out" in _path_names(path) else 1
-        axes = tuple(range(kernel.ndim))
-        return optax.contrib.MuonDimensionNumbers(reduction_axis=axes[:split], output_axis=axes[split:])
 
-    return jax.tree_util.tree_map_with_path(dimensions, params)
+def orthogonalize() -> optax.GradientTransformation:
+    """Returns the heart of Muon (Jordan et al. 2024): each matrix becomes the nearest with all singular values equal.
+
+    Matrices of one shape, a tall one counted as its transpose, go through the iteration together: on their own they
+    are so small that starting each product would cost more than computing it.
+    """
+
+    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
+        leaves, tree = jax.tree_util.tree_flatten_with_path(updates)
+        matrices = [_as_matrix(path, kernel) for path, kernel in leaves]
+        wide = [matrix.T if matrix.shape[0] > matrix.shape[1] else matrix for matrix in matrices]
+        places: dict[tuple[int, ...], list[int]] = {}
+        for place, matrix in enumerate(wide):
+            places.setdefault(matrix.shape, []).append(place)
+        for here in places.values():
+            for place, matrix in zip(here, _newton_schulz(jnp.stack([wide[i] for i in here])), strict=True):
+                wide[place] = matrix
+        results = []
+        for (_, kernel), matrix, result in zip(leaves, matrices, wide, strict=True):
+            inputs, outputs = matrix.shape
+            result = result.T if inputs > outputs else result
+            results.append(result.reshape(kernel.shape) * math.sqrt(max(1.0, outputs / inputs)))
+        return jax.tree_util.tree_unflatten(tree, results), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def _newton_schulz(x_NRC: jax.Array) -> jax.Array:
+    """Returns N matrices, no taller than wide, with singular values near 1: five steps of a quintic iteration."""
+    x_NRC = x_NRC / (jnp.linalg.norm(x_NRC, axis=(1, 2), keepdims=True) + 1e-8)
+    for _ in range(5):
+        square_NRQ = jnp.einsum("NRC,NQC->NRQ", x_NRC, x_NRC)
+        mixed_NRQ = -4.7750 * square_NRQ + 2.0315 * jnp.einsum("NRS,NSQ->NRQ", square_NRQ, square_NRQ)
+        x_NRC = 3.4445 * x_NRC + jnp.einsum("NRQ,NQC->NRC", mixed_NRQ, x_NRC)
+    return x_NRC
 
 
 def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
@@ -75,10 +109,11 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
     )
     if config.name == "adamw":
         return optax.chain(optax.clip_by_global_norm(config.grad_clip), adamw)
-    muon = optax.contrib.muon(
-        learning_rate_schedule(config, num_steps, config.muon_learning_rate),
-        weight_decay=config.weight_decay,
-        muon_weight_dimension_numbers=_muon_dimensions,
+    muon = optax.chain(
+        optax.trace(decay=0.95, nesterov=True),
+        orthogonalize(),
+        optax.add_decayed_weights(config.weight_decay),
+        optax.scale_by_learning_rate(learning_rate_schedule(config, num_steps, config.muon_learning_rate)),
     )
     both = optax.partition({"muon": muon, "adamw": adamw}, muon_labels)
     return optax.chain(optax.clip_by_global_norm(config.grad_clip), both)

@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from jaxgpt.config import ModelConfig, OptimizerConfig
 from jaxgpt.model.gpt import GPT
-from jaxgpt.training.optimizer import decay_mask, learning_rate_schedule, make_optimizer, muon_labels
+from jaxgpt.training.optimizer import decay_mask, learning_rate_schedule, make_optimizer, muon_labels, orthogonalize
 
 
 def rates(steps: int, **options) -> list[float]:
@@ -96,3 +96,17 @@ def test_muon_takes_the_blocks_matrices_only(params):
         matrix = update.reshape(16, 16)  # heads and head_dim together, on their own side
         singular = np.linalg.svd(matrix, compute_uv=False)
         assert singular.max() / singular.min() < 3  # nearly orthogonal
+
+
+def test_orthogonalized_matrices_are_those_of_optax(params):
+    kernels = {name: part["kernel"] for name, part in params["block_0"]["mlp"].items()}
+    gradient = jax.tree.map(lambda x: jax.random.normal(jax.random.key(2), x.shape), {"mlp": kernels})
+    theirs = optax.contrib.scale_by_muon()
+    expected, _ = theirs.update(gradient, theirs.init(gradient))
+    ours = orthogonalize()
+    got, _ = ours.update(gradient, ours.init(gradient))
+    for name, kernel in got["mlp"].items():
+        inputs, outputs = kernel.shape
+        np.testing.assert_allclose(
+            kernel, expected["mlp"][name] * max(1.0, outputs / inputs) ** 0.5, atol=2e-3, err_msg=name
+        )
