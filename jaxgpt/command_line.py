@@ -27,7 +27,7 @@ class TrainArguments:
     config: Annotated[str, tyro.conf.arg(metavar="FILE.py")] = "configs/base.py"
     """The preset whose values are the defaults of all fields below."""
     dry_run: bool = False
-    """Print the resolved config, parameters, steps and tokens, and stop."""
+    """Print the resolved config, parameters, steps, memory and time, and stop."""
 
 
 def parse_train(default_file: str, description: str | None, arguments: list[str] | None = None) -> TrainArguments:

@@ -41,6 +41,8 @@ class ModelConfig:
     """Normalise queries and keys per head before they meet."""
     tied_head: bool = True
     """Predict words with the token embedding itself; otherwise with a matrix of its own."""
+    remat: bool = False
+    """Compute the blocks' activations a second time in the backward pass instead of keeping them: less memory."""
     dtype: Literal["auto", "float32", "mixed", "bfloat16"] = "float32"
     """Precision of matrix products and of activations: mixed multiplies bfloat16 and keeps float32, bfloat16 keeps
     bfloat16; auto takes what this machine is fast at. Parameters, sums, norms, softmax and loss are float32 always."""
@@ -132,6 +134,8 @@ class RunConfig:
     """What the samples during training begin with; for conversations, what the user says."""
     sample_tokens: int = 48
     """Longest sample, in tokens."""
+    profile: bool = False
+    """Write a trace of a few steps into the run's tensorboard folder, for TensorBoard's profile plugin."""
     restart: bool = False
     """Start over: an older run of this name is moved aside, not deleted."""
 

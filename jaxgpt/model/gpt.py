@@ -117,10 +117,12 @@ class GPT(nn.Module):
             key_segments_BS = jax.lax.dynamic_update_slice_in_dim(cache.segments_BS, segments_BT, offset, axis=1)
         mask_BTS = attention_mask(segments_BT, key_segments_BS, offset)
 
+        # With a cache there is no backward pass.
+        block = nn.remat(Block) if config.remat and cache is None else Block
         layers = []
         for i in range(L):
             layer = None if cache is None else (cache.k_LBSKH[i], cache.v_LBSKH[i])
-            x_BTD, layer = Block(config, name=f"block_{i}")(x_BTD, mask_BTS, positions_BT, layer, offset)
+            x_BTD, layer = block(config, name=f"block_{i}")(x_BTD, mask_BTS, positions_BT, layer, offset)
             layers.append(layer)
         hidden_BTD = Norm(config.norm, name="final_norm")(x_BTD)
         chex.assert_shape(hidden_BTD, (B, T, D))

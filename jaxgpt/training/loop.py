@@ -22,6 +22,7 @@ from jaxgpt.errors import INTERRUPTED, RunError
 from jaxgpt.files import write_text
 from jaxgpt.model.gpt import Params
 from jaxgpt.training.checkpoint import Best, open_checkpoints, read_best, restore_state, save, write_best
+from jaxgpt.training.cost import flops_per_token, out_of_memory, peak_flops
 from jaxgpt.training.evaluate import Score, evaluate
 from jaxgpt.training.mesh import make_mesh
 from jaxgpt.training.metrics import append_sample, open_metrics, read_records
@@ -29,6 +30,8 @@ from jaxgpt.training.optimizer import learning_rate_schedule, make_optimizer
 from jaxgpt.training.progress import TrainingProgress, clock
 from jaxgpt.training.run import Run, machine, open_run, sized
 from jaxgpt.training.step import TrainState, compile_steps
+
+FIRST_PROFILED, LAST_PROFILED = 5, 8  # steps of this process: the first ones compile and warm up
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ def fit(
         print(f"the run that was there is now {moved}")
     write_text(run.path / "run.json", json.dumps(machine(), indent=2) + "\n")
     began = time.perf_counter()
+    peak = peak_flops(config.model) / flops_per_token(config.model, config.data.seq_len)
 
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(open_checkpoints(run.checkpoints))
@@ -85,8 +89,9 @@ def fit(
                 state = state._replace(params=jax.device_put(init_params, compiled.state_shardings.params))
         metrics = stack.enter_context(open_metrics(run.path, start))
         progress = stack.enter_context(
-            TrainingProgress(steps, start, batch_size * config.data.seq_len, config.run.log_every)
+            TrainingProgress(steps, start, batch_size * config.data.seq_len, config.run.log_every, peak)
         )
+        tracing = stack.enter_context(contextlib.ExitStack())
         stopping = stack.enter_context(stop_on_interrupt())
 
         def look_up(state: TrainState, step: int) -> None:
@@ -116,7 +121,8 @@ def fit(
                 )
             rate = float(learning_rates[step - 1])
             progress.step(step, fetched["loss"], rate)
-            metrics.write(step, fetched | {"learning_rate": rate, "tokens_per_second": progress.tokens_per_second})
+            speed = {"tokens_per_second": progress.tokens_per_second, "utilisation": progress.utilisation}
+            metrics.write(step, fetched | {"learning_rate": rate} | speed)
 
         evaluated = {record["step"] for record in read_records(run.path / "metrics.jsonl") if "valid_loss" in record}
         if (init_params is not None if start == 0 else due(start)) and start not in evaluated:
@@ -128,10 +134,20 @@ def fit(
         batches = stack.enter_context(contextlib.closing(prefetch(make, start, steps)))
         pending: tuple[int, dict[str, jax.Array]] | None = None
         for step, batch in enumerate(batches, start=start + 1):
-            state, values = compiled.train_step(state, batch)
+            if config.run.profile and step - start == FIRST_PROFILED:
+                tracing.enter_context(jax.profiler.trace(run.path / "tensorboard"))
+            try:
+                state, values = compiled.train_step(state, batch)
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" in str(error):
+                    raise RunError(out_of_memory(config, error)) from error
+                raise
             if pending is not None:
                 report(*pending)
             pending = step, values
+            if step - start == LAST_PROFILED:
+                jax.block_until_ready(values)
+                tracing.close()
             if stopping() or due(step):
                 report(*pending)
                 pending = None

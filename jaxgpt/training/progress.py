@@ -24,8 +24,9 @@ class TrainingProgress:
     Loss is the mean since the last line; speed and time left are of the last steps, evaluations not counted.
     """
 
-    def __init__(self, num_steps: int, start: int, tokens_per_step: int, log_every: int):
+    def __init__(self, num_steps: int, start: int, tokens_per_step: int, log_every: int, peak_tokens_per_second: float):
         self.num_steps, self.start, self.tokens_per_step, self.log_every = num_steps, start, tokens_per_step, log_every
+        self.peak_tokens_per_second = peak_tokens_per_second
         self.losses: list[float] = []
         self.durations: deque[float] = deque(maxlen=50)
         self.last = time.perf_counter()
@@ -47,6 +48,11 @@ class TrainingProgress:
         """Training speed over the last steps."""
         return self.tokens_per_step * len(self.durations) / sum(self.durations) if self.durations else 0.0
 
+    @property
+    def utilisation(self) -> float:
+        """That speed's share of what the devices would reach if a step were one large matrix product."""
+        return self.tokens_per_second / self.peak_tokens_per_second
+
     def skip(self) -> None:
         """Leaves the time since the last step out of the speed: it went into something else."""
         self.last = time.perf_counter()
@@ -61,7 +67,8 @@ class TrainingProgress:
         left = sum(self.durations) / max(1, len(self.durations)) * (self.num_steps - step)
         line = (
             f"step {step}/{self.num_steps}  loss {sum(self.losses) / len(self.losses):.3f}  "
-            f"lr {learning_rate:.2e}  {self.tokens_per_second:,.0f} tokens/s  {clock(left)} left"
+            f"lr {learning_rate:.2e}  {self.tokens_per_second:,.0f} tokens/s  {self.utilisation:.0%} of peak  "
+            f"{clock(left)} left"
         )
         if self.live:
             self.bar.update(self.task, completed=step, description=line)

@@ -30,6 +30,7 @@ MAY_CHANGE = [
     "run.eval_every",
     "run.sample_prompt",
     "run.sample_tokens",
+    "run.profile",
     "run.restart",
     "run.name",
     "run.folder",

@@ -12,9 +12,13 @@ import jax
 
 from jaxgpt.config import Config
 from jaxgpt.data.prepare import Prepared, data_name
+from jaxgpt.data.sources import batch_at
 from jaxgpt.text.tokenizer import Tokenizer
+from jaxgpt.training.cost import cost
 from jaxgpt.training.loop import total_steps
 from jaxgpt.training.mesh import make_mesh
+from jaxgpt.training.optimizer import make_optimizer
+from jaxgpt.training.step import compile_steps
 from jaxgpt.training.trained import abstract_params
 
 
@@ -103,10 +107,13 @@ def parameter_counts(config: Config) -> dict[str, int]:
 
 
 def plan(config: Config, tokenizer: Tokenizer, data: Prepared) -> str:
-    """Returns what --dry-run prints: the resolved config, parameters by part, steps and tokens."""
+    """Returns what --dry-run prints: the resolved config, parameters by part, steps, tokens, memory and time."""
     counts = parameter_counts(config)
-    make_mesh(config)  # refuses here what a run would refuse
-    _, steps = total_steps(config, data.sources["train"])
+    mesh = make_mesh(config)  # refuses here what a run would refuse
+    train = data.sources["train"]
+    planned, steps = total_steps(config, train)
+    compiled = compile_steps(config, make_optimizer(config.optimizer, planned), mesh)
+    batch = compiled.put(batch_at(train, config.run.seed, 0, config.data.batch_size, config.run.epochs))
     tokens = data.manifest["splits"]["train"]["tokens"]
     per_step = config.data.batch_size * config.data.seq_len
     lines = [
@@ -116,6 +123,7 @@ def plan(config: Config, tokenizer: Tokenizer, data: Prepared) -> str:
         *(f"  {part:20} {count:>12,}" for part, count in counts.items()),
         f"steps: {steps:,} of {per_step:,} tokens ({config.data.batch_size} windows of {config.data.seq_len})",
         f"tokens: {min(steps * per_step, tokens * config.run.epochs):,}",
-        "dry run: nothing was trained or written",
+        *cost(config, compiled, batch, steps),
+        "dry run: nothing was kept or written",
     ]
     return "\n".join(lines)

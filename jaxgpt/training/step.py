@@ -110,6 +110,7 @@ class Compiled(NamedTuple):
     init: Callable[[], TrainState]
     train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
     eval_step: Callable[[Params, Batch], tuple[jax.Array, jax.Array]]
+    memory: Callable[[TrainState, Batch], Any]  # the compiler's own account of train_step
 
     def put(self, batch: Batch) -> Batch:
         """Returns the batch on the devices; every process gives the same global batch and keeps its own rows."""
@@ -138,18 +139,18 @@ def compile_steps(config: Config, optimizer: optax.GradientTransformation, mesh:
     def eval_step(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
         return loss_sums(params, batch, config, None)
 
+    train_step = jax.jit(
+        make_train_step(config, optimizer),
+        donate_argnums=0,
+        in_shardings=(shardings, rows),
+        out_shardings=(shardings, whole),
+    )
     return Compiled(
         mesh=mesh,
         state_shardings=shardings,
         abstract_state=abstract,
         init=on_mesh(jax.jit(lambda: init_state(config, optimizer), out_shardings=shardings)),
-        train_step=on_mesh(
-            jax.jit(
-                make_train_step(config, optimizer),
-                donate_argnums=0,
-                in_shardings=(shardings, rows),
-                out_shardings=(shardings, whole),
-            )
-        ),
+        train_step=on_mesh(train_step),
         eval_step=on_mesh(jax.jit(eval_step, in_shardings=(shardings.params, rows), out_shardings=(whole, whole))),
+        memory=on_mesh(lambda state, batch: train_step.lower(state, batch).compile().memory_analysis()),
     )

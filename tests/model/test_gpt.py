@@ -26,6 +26,7 @@ OPTIONS = {
     "one_kv_head": {"num_kv_heads": 1},
     "qk_norm": {"qk_norm": True},
     "untied": {"tied_head": False},
+    "remat": {"remat": True},
     "mixed": {"dtype": "mixed"},
     "bfloat16": {"dtype": "bfloat16"},
     "all": {"positions": "rotary", "norm": "rmsnorm", "mlp": "swiglu", "num_kv_heads": 2, "qk_norm": True},

@@ -12,7 +12,12 @@ AUTO = Config(model=ModelConfig(dtype="auto"))
 
 @pytest.mark.parametrize(
     ("features", "dtype"),
-    [({"avx512f", "avx512_bf16"}, "mixed"), ({"amx_bf16"}, "mixed"), ({"avx512f", "avx2"}, "float32"), (set(), "float32")],
+    [
+        ({"avx512f", "avx512_bf16"}, "mixed"),
+        ({"amx_bf16"}, "mixed"),
+        ({"avx512f", "avx2"}, "float32"),
+        (set(), "float32"),
+    ],
 )
 def test_auto_takes_bfloat16_where_the_cpu_has_it_and_says_so(monkeypatch, capsys, features, dtype):
     monkeypatch.setattr(start.jax, "default_backend", lambda: "cpu")
