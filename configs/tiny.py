@@ -17,7 +17,8 @@ config = Config(
         name="muon",
         learning_rate=3e-3,
         muon_learning_rate=0.015,
-        schedule="cosine",
+        schedule="wsd",
+        decay_fraction=0.5,  # half the steps at the full rate: that is where the model learns to look things up
         warmup_steps=50,
         final_fraction=0.02,
     ),

@@ -230,21 +230,20 @@ def shared(t: Teller) -> None:
 def letter(t: Teller) -> None:
     """A letter invites somebody somewhere."""
     writer = t.pick([*CHILDREN, *ELDERS])
-    t.say(f"{writer} wrote a letter.", f"{WHEN}, {writer} sat down and wrote a letter.")
     reader = t.other(CHILDREN, writer)
+    t.say(f"{writer} wrote a letter to {reader}.", f"{WHEN}, {writer} wrote a letter to {reader}.")
     place = t.pick_for(reader, PLACES)
     t.say(
         f'It said, "[Dear|My dear] {reader}, [please|you must] come to {place}. [I miss you|I have a surprise|Bring a friend]!"'
     )
-    t.note("wrote", f"{writer} wrote a letter to {reader}.", writer.name)
     t.say(f"{reader} read it [twice|aloud|slowly|at once] and was {GLAD}.")
     way = t.pick(WAYS)
     t.say(f"{reader.She} [packed a bag|ran home|kissed the baby|laughed|shouted for joy] and went there {way}.")
     t.note("where", f"{reader} is {place.at}.", reader.name)
     if t.maybe():
-        t.say(f'"[I am so glad you came|At last you are here]!" {SAID} {writer}.')
+        t.say(f'Soon {reader} was {place.at}. "[I am so glad you came|At last you are here]!" {SAID} {writer}.')
     else:
-        t.say(f"{writer} was [waiting|standing] {place.at} with {a(t.pick_for(reader, SWEETS))}.")
+        t.say(f"Soon {reader} was {place.at}, and {writer} [waited|stood] there with {a(t.pick_for(reader, SWEETS))}.")
 
 
 PLOTS = (lost, found, gift, swap, dinner, hide, broken, shared, letter)

@@ -21,7 +21,6 @@ QUESTIONS = {
     "made": ("What did {} make?", "Do you know what {} made?", "Tell me what {} made."),
     "felt": ("How did {} feel?", "How did {} feel at the end?", "Tell me how {} felt."),
     "broke": ("What did {} break?", "Do you know what {} broke?", "Tell me what {} broke."),
-    "wrote": ("What did {} write?", "Do you know what {} wrote?"),
     "wish": ("What does {} want to be?", "Do you know what {} wants to be?", "Tell me what {} wants to be."),
     "met": ("Who did {} meet?", "Do you know who {} met?", "Tell me who {} met."),
     "ate": ("What did {} eat?", "Do you know what {} ate?", "Tell me what {} ate."),

@@ -12,7 +12,7 @@ from jaxgpt.text.corpora.tinyworld.teller import Teller
 from jaxgpt.text.corpora.tinyworld.world import a
 
 # seed and number of conversations
-SPLITS = {"train": (11, 12_000), "valid": (12, 500), "test": (13, 600)}
+SPLITS = {"train": (11, 12_000), "valid": (14, 500), "test": (15, 600)}
 
 # A story belongs to the split its checksum says, so that no conversation shares its story with another split.
 STORY_SPLITS = ("train", "train", "train", "train", "train", "train", "valid", "test")
@@ -67,7 +67,7 @@ def typed(t: Teller, question: str) -> str:
 
 
 def about_story(t: Teller, split: str) -> tuple[list[Turn], str]:
-    """The user tells a story and asks about it, one to three times."""
+    """The user tells a story and asks about it, one to four times."""
     while True:
         told = Teller(t.random)
         tell_plot(told)
@@ -76,7 +76,7 @@ def about_story(t: Teller, split: str) -> tuple[list[Turn], str]:
     left = list(told.facts)
     turns = []
     kind = ""
-    for number in range(t.pick((1, 2, 3), (5, 3, 2))):
+    for number in range(t.pick((1, 2, 3, 4), QUESTIONS[split])):
         if left:
             fact = left.pop(t.pick(range(len(left))))
             kind = fact[0]
@@ -120,6 +120,9 @@ def story_time(t: Teller, split: str) -> tuple[list[Turn], str]:
 
 TOPICS = (about_story, about_world, small_talk, story_time)
 SHARES = {"train": (68, 22, 6, 4), "valid": (75, 25, 0, 0), "test": (75, 25, 0, 0)}
+
+# How many questions about a story, one to four: train asks more of them, so that more is learned from each.
+QUESTIONS = {"train": (1, 2, 3, 3), "valid": (5, 3, 2, 0), "test": (5, 3, 2, 0)}
 
 # How often people change the subject, once or more.
 CHANGES = {"train": 0.4, "valid": 0.0, "test": 0.0}
