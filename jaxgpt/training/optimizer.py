@@ -68,7 +68,7 @@ def orthogonalize() -> optax.GradientTransformation:
     are so small that starting each product would cost more than computing it.
     """
 
-    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         leaves, tree = jax.tree_util.tree_flatten_with_path(updates)
         matrices = [_as_matrix(path, kernel) for path, kernel in leaves]
         wide = [matrix.T if matrix.shape[0] > matrix.shape[1] else matrix for matrix in matrices]

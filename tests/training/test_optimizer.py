@@ -101,7 +101,8 @@ def test_muon_takes_the_blocks_matrices_only(params):
 def test_orthogonalized_matrices_are_those_of_optax(params):
     kernels = {name: part["kernel"] for name, part in params["block_0"]["mlp"].items()}
     gradient = jax.tree.map(lambda x: jax.random.normal(jax.random.key(2), x.shape), {"mlp": kernels})
-    theirs = optax.contrib.scale_by_muon()
+    matrices = jax.tree.map(lambda x: optax.contrib.MuonDimensionNumbers(), gradient)
+    theirs = optax.contrib.scale_by_muon(weight_dimension_numbers=matrices)
     expected, _ = theirs.update(gradient, theirs.init(gradient))
     ours = orthogonalize()
     got, _ = ours.update(gradient, ours.init(gradient))

@@ -1,0 +1,147 @@
+"""Measures what stands around the step: tokenizer, loader, loop, and the second start of a run.
+
+python -m benchmarks.pipeline
+"""
+
+import contextlib
+import io
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+ROUNDS = 5
+LOOP_STEPS = 300
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure tokenizer, loader, loop and start on this machine."""
+
+    corpus: str = "tinyworld"
+    """Text to tokenize: wikitext-2 (where it can be had), tinyworld, or a file."""
+    out: Path = Path("benchmarks/results")
+    """Folder for the JSON file."""
+
+
+def median_seconds(work: Callable[[], Any]) -> float:
+    """Returns the median time of a few calls."""
+    seconds = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+def tokenizing(corpus_name: str) -> dict[str, Any]:
+    """Returns words a second from text to ids, on one core, with the corpus's own 30,000-word vocabulary."""
+    from jaxgpt.text.corpora import load_text
+    from jaxgpt.text.tokenizer import count_words, tokenizer_from_counts
+
+    lines = list(load_text(corpus_name, None).splits["train"])
+    counts = count_words(lines)
+    tokenizer = tokenizer_from_counts(counts, 30_000)
+    seconds = median_seconds(lambda: sum(len(ids) for ids in tokenizer.encode_lines(lines)))
+    words = sum(counts.values())
+    return {"corpus": corpus_name, "words": words, "words_per_second": words / seconds}
+
+
+def loading() -> dict[str, Any]:
+    """Returns tokens a second that the loader makes into batches of the base shape."""
+    import numpy as np
+
+    from jaxgpt.data.sources import Windows, batch_at
+
+    source = Windows(np.arange(2_088_628, dtype=np.int32) % 30_000, 128, 0)
+    seconds = median_seconds(lambda: [batch_at(source, 0, step, 32, 1) for step in range(500)])
+    return {"tokens_per_second": 500 * 32 * 128 / seconds}
+
+
+def looping(folder: Path) -> dict[str, Any]:
+    """Returns what the loop costs a step (data, metrics, progress): a run with the base batch and an empty step."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    from jaxgpt.config import Config, ModelConfig, RunConfig
+    from jaxgpt.data.sources import Windows
+    from jaxgpt.text.tokenizer import tokenizer_from_counts
+    from jaxgpt.training import loop
+    from jaxgpt.training.run import Run
+    from jaxgpt.training.step import compile_steps
+
+    metrics = {name: jnp.ones(()) for name in ("loss", "weight", "grad_norm")}
+
+    def with_empty_step(*arguments: Any) -> Any:
+        return compile_steps(*arguments)._replace(train_step=lambda state, batch: (state, metrics))
+
+    tokenizer = tokenizer_from_counts({f"w{i}": 1 for i in range(2_000)}, 1_000)
+    config = Config(
+        model=ModelConfig(vocab_size=1_000, embed_dim=8, num_layers=1, num_heads=1, dtype="float32"),
+        run=RunConfig(name="loop", folder=str(folder), eval_every=LOOP_STEPS, max_steps=LOOP_STEPS, log_every=10),
+    )
+    train = Windows(np.arange(LOOP_STEPS * 32 * 128, dtype=np.int32) % 1_000, 128, 0)
+    valid = replace(train, stream=train.stream[:4_096])
+    manifest = {"kind": "text", "name": "none", "corpus": "none", "fingerprint": "", "splits": {"valid": {}}}
+    loop_module: Any = loop
+    loop_module.compile_steps = with_empty_step
+    with contextlib.redirect_stdout(io.StringIO()):
+        run = Run(folder / "loop", config, tokenizer, manifest | {"fallback_for": None, "notes": [], "source": ""})
+        loop.fit(run, train, valid, lambda params: "")
+    records = [json.loads(line) for line in (folder / "loop" / "metrics.jsonl").read_text().splitlines()]
+    rates = [record["tokens_per_second"] for record in records if record.get("tokens_per_second")]
+    return {"seconds_per_step": 32 * 128 / statistics.median(rates)}
+
+
+def starting(folder: Path) -> dict[str, Any]:
+    """Returns seconds from the command to its first step, with nothing compiled before, and again."""
+
+    def first_step(name: str) -> float:
+        command = [sys.executable, "train.py", "--config", "configs/base.py", "--data.corpus", "tinyworld"]
+        command += ["--run.folder", str(folder / "runs"), "--run.name", name, "--data.cache-dir", str(folder / "cache")]
+        began = time.perf_counter()
+        child = subprocess.Popen([*command, "--run.log-every", "1"], stdout=subprocess.PIPE, text=True)
+        assert child.stdout, "opened as a pipe"
+        line = next((line for line in child.stdout if line.startswith("step 1/")), None)
+        seconds = time.perf_counter() - began
+        child.kill()
+        child.communicate()
+        if line is None:
+            raise RuntimeError("train.py ended before its first step")
+        return seconds
+
+    cold = first_step("cold")
+    warm = [first_step(f"warm-{number}") for number in range(ROUNDS)]
+    return {"cold_seconds": cold, "warm_seconds": statistics.median(warm)}
+
+
+def main() -> None:
+    options = tyro.cli(Options, description=__doc__)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        results = {
+            "tokenizing": tokenizing(options.corpus),
+            "loading": loading(),
+            "starting": starting(folder),
+            "looping": looping(folder),
+        }
+    words, start = results["tokenizing"], results["starting"]
+    print(f"tokenizing {words['corpus']}: {words['words_per_second'] / 1e6:.1f} million words/s on one core")
+    print(f"loading: {results['loading']['tokens_per_second'] / 1e6:,.0f} million tokens/s")
+    print(f"loop around the step: {results['looping']['seconds_per_step'] * 1e3:.2f} ms a step")
+    print(f"command to first step: {start['cold_seconds']:.1f} s, then {start['warm_seconds']:.1f} s")
+    (options.out / "pipeline.json").write_text(json.dumps(results, indent=2) + "\n")
+    print(f"{options.out}/pipeline.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""jaxgpt in the race: the program's own compiled step, over the program's own batches."""
+
+import json
+import sys
+
+from benchmarks.entrant import serve
+from benchmarks.shapes import BETAS, GRAD_CLIP, LEARNING_RATE, WEIGHT_DECAY, Shape, text
+
+
+def main() -> None:
+    arguments = json.loads(sys.argv[1])
+    shape = Shape(**arguments["shape"])
+
+    from jaxgpt.config import Config, DataConfig, ModelConfig, OptimizerConfig
+    from jaxgpt.training.start import start_jax
+
+    config = Config(
+        model=ModelConfig(
+            vocab_size=shape.vocab_size,
+            context_len=shape.seq_len,
+            embed_dim=shape.embed_dim,
+            num_heads=shape.num_heads,
+            num_layers=shape.num_layers,
+            dropout=shape.dropout,
+            dtype=arguments["dtype"],
+        ),
+        data=DataConfig(seq_len=shape.seq_len, batch_size=shape.batch_size, cache_dir=arguments["cache_dir"]),
+        optimizer=OptimizerConfig(
+            learning_rate=LEARNING_RATE,
+            weight_decay=WEIGHT_DECAY,
+            grad_clip=GRAD_CLIP,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+        ),
+    )
+    start_jax(config.data.cache_dir)
+
+    import jax
+    import numpy as np
+
+    from jaxgpt.data.batch import Batch
+    from jaxgpt.training.mesh import make_mesh
+    from jaxgpt.training.optimizer import make_optimizer
+    from jaxgpt.training.step import compile_steps
+
+    compiled = compile_steps(config, make_optimizer(config.optimizer, 1_000_000), make_mesh(config))
+    state, step = compiled.init(), 0
+
+    def work(num_steps: int) -> dict:
+        nonlocal state, step
+        losses = []
+        for _ in range(num_steps):
+            tokens, targets = text(shape, step)
+            batch = compiled.put(Batch(tokens, targets, np.ones(tokens.shape, np.float32)))
+            state, metrics = compiled.train_step(state, batch)
+            losses.append(metrics["loss"])
+            step += 1
+        return {"losses": [float(loss) for loss in jax.device_get(losses)]}
+
+    serve(work)
+
+
+if __name__ == "__main__":
+    main()
