@@ -11,14 +11,16 @@ from typing import Any
 
 
 def serve(work: Callable[[int], dict[str, Any]]) -> None:
-    """The child's side: does the work of each number read, and answers with seconds, peak memory and what work returns.
+    """The child's side: does the work of each number read, and answers with what work returns and peak memory.
+
+    Seconds are those of the whole work, unless work says which of its seconds count.
 
     The first line, 1, is the first step: its answer tells the parent that everything is compiled.
     """
     for line in sys.stdin:
         began = time.perf_counter()
         answer = work(int(line))
-        answer["seconds"] = time.perf_counter() - began
+        answer.setdefault("seconds", time.perf_counter() - began)
         answer["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
             1 if sys.platform == "darwin" else 1e3
         )

@@ -6,13 +6,14 @@ import time
 
 from benchmarks.entrant import serve
 from benchmarks.shapes import Shape, prompts
+from benchmarks.train_jaxgpt import model_config
+from jaxgpt.config import Sampling
 
 
 def main() -> None:
     arguments = json.loads(sys.argv[1])
     shape = Shape(**arguments["shape"])
 
-    from jaxgpt.config import Config, ModelConfig, Sampling
     from jaxgpt.training.start import start_jax
 
     start_jax(arguments["cache_dir"])
@@ -24,17 +25,9 @@ def main() -> None:
     from jaxgpt.inference.generate import stream
     from jaxgpt.model.gpt import GPT
 
-    model = ModelConfig(
-        vocab_size=shape.vocab_size,
-        context_len=shape.seq_len,
-        embed_dim=shape.embed_dim,
-        num_heads=shape.num_heads,
-        num_layers=shape.num_layers,
-        dtype=arguments["dtype"],
-    )
-    config = Config(model=model)
+    model = model_config(shape, arguments["dtype"])
     tokens = np.zeros((1, 8), np.int32)
-    params = nn.unbox(jax.jit(GPT(model).init)(jax.random.key(config.run.seed), tokens)["params"])
+    params = nn.unbox(jax.jit(GPT(model).init)(jax.random.key(0), tokens)["params"])
     nothing_banned = np.zeros(shape.vocab_size, bool)
     never = -1  # no token stops the text
 

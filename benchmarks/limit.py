@@ -1,7 +1,6 @@
 """The machine's limits, measured: the best matrix product in a precision, and the rate of a copy."""
 
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -54,8 +53,7 @@ def main() -> None:
 
 
 def best_of(measurements: list[dict]) -> dict:
-    """Returns the highest of several measurements of the limit, and the spread of the first figure."""
-    rates = [measurement["flops_per_second"]["float32"] for measurement in measurements]
+    """Returns the highest of several measurements of the limit."""
     return {
         "flops_per_second": {
             dtype: max(m["flops_per_second"][dtype] for m in measurements)
@@ -63,7 +61,6 @@ def best_of(measurements: list[dict]) -> dict:
         },
         "bytes_per_second": max(m["bytes_per_second"] for m in measurements),
         "device": measurements[0]["device"],
-        "float32_median": statistics.median(rates),
     }
 
 

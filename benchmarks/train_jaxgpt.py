@@ -5,25 +5,30 @@ import sys
 
 from benchmarks.entrant import serve
 from benchmarks.shapes import BETAS, GRAD_CLIP, LEARNING_RATE, WEIGHT_DECAY, Shape, text
+from jaxgpt.config import Config, DataConfig, ModelConfig, OptimizerConfig
+
+
+def model_config(shape: Shape, dtype: str) -> ModelConfig:
+    """Returns jaxgpt's model of this shape."""
+    return ModelConfig(
+        vocab_size=shape.vocab_size,
+        context_len=shape.seq_len,
+        embed_dim=shape.embed_dim,
+        num_heads=shape.num_heads,
+        num_layers=shape.num_layers,
+        dropout=shape.dropout,
+        dtype=dtype,
+    )
 
 
 def main() -> None:
     arguments = json.loads(sys.argv[1])
     shape = Shape(**arguments["shape"])
 
-    from jaxgpt.config import Config, DataConfig, ModelConfig, OptimizerConfig
     from jaxgpt.training.start import start_jax
 
     config = Config(
-        model=ModelConfig(
-            vocab_size=shape.vocab_size,
-            context_len=shape.seq_len,
-            embed_dim=shape.embed_dim,
-            num_heads=shape.num_heads,
-            num_layers=shape.num_layers,
-            dropout=shape.dropout,
-            dtype=arguments["dtype"],
-        ),
+        model=model_config(shape, arguments["dtype"]),
         data=DataConfig(seq_len=shape.seq_len, batch_size=shape.batch_size, cache_dir=arguments["cache_dir"]),
         optimizer=OptimizerConfig(
             learning_rate=LEARNING_RATE,

@@ -1,6 +1,6 @@
 """The run folder: runs/NAME/ explains itself, and its path alone is enough to resume, finetune, talk or evaluate.
 
-config.json       every setting, as asked for
+config.json       every setting, as asked for; "auto" as this machine settled it
 tokenizer.json    the vocabulary
 data.json         what was read: corpus, source, fingerprint, counts
 run.json          versions and machine
