@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,8 @@ from jaxgpt.config import ModelConfig, Sampling
 from jaxgpt.errors import UserError
 from jaxgpt.inference.sampling import draw
 from jaxgpt.model.cache import KVCache, init_cache
-from jaxgpt.model.gpt import GPT, Params, logits, padded_vocab_size
+from jaxgpt.model.gpt import GPT, Params, head_matrix, logits, padded_vocab_size
+from jaxgpt.model.layers import precision
 from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
 
 CHUNK = 16  # tokens made by one call of the scan, and so the grain of streaming
@@ -95,17 +96,22 @@ def stream(
         raise ValueError("a prompt is empty")
     texts = [list(prompt) for prompt in prompts]
     done = [False] * len(texts)
-    banned = jnp.asarray(np.pad(banned_V, (0, padded_vocab_size(config) - len(banned_V)), constant_values=True))
-    cache, last_logits, room = None, None, 0
+    padding = padded_vocab_size(config) - len(banned_V)
+    draws = Draws(key, jnp.asarray(np.pad(banned_V, (0, padding), constant_values=True)))
+    cache, last_B, room = None, None, 0
     made = 0
     while made < max_tokens and not all(done):
         if room == 0:
             keep = config.context_len - 1 if cache is None else config.context_len // 2
-            cache, last_logits, room = _read(params, config, [text[-keep:] for text in texts])
-        size = min(CHUNK, room)
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(made, made + size))
-        tokens_BC, cache, last_logits = _extend(params, config, cache, last_logits, keys, sampling, banned)
-        room -= size
+            kept = [text[-keep:] for text in texts]
+            last_B, cache = prefill(params, config, *_padded(kept), draws, made, sampling)
+            room = config.context_len - max(map(len, kept))
+            tokens_BC = last_B[:, None]
+        else:
+            size = min(CHUNK, room)
+            tokens_BC, cache = _extend(params, config, cache, last_B, draws, made, size, sampling)
+            last_B = tokens_BC[:, -1]
+            room -= size
         for tokens_B in np.asarray(tokens_BC).T.tolist():
             made += 1
             step: list[int | None] = []
@@ -118,52 +124,85 @@ def stream(
                 return
 
 
-def _read(params: Params, config: ModelConfig, prompts: list[list[int]]) -> tuple[KVCache, jax.Array, int]:
-    """Returns (cache, logits_BV after the last token, tokens that may follow) of prompts padded on the left."""
-    longest = max(map(len, prompts))
-    width = -(-longest // BUCKET) * BUCKET
+class Draws(NamedTuple):
+    """What decides each draw beside the model: a key, into which the token's number is folded, and the banned words."""
+
+    key: jax.Array
+    banned_V: jax.Array
+
+
+def _padded(prompts: list[list[int]]) -> tuple[jax.Array, jax.Array]:
+    """Returns (tokens_BT, segments_BT) of prompts padded on the left to a multiple of BUCKET."""
+    width = -(-max(map(len, prompts)) // BUCKET) * BUCKET
     tokens_BT = np.zeros((len(prompts), width), np.int32)
     segments_BT = np.zeros((len(prompts), width), np.int32)
     for row, prompt in enumerate(prompts):
         tokens_BT[row, width - len(prompt) :] = prompt
         segments_BT[row, width - len(prompt) :] = 1
-    cache, last_logits_BV = prefill(params, config, jnp.asarray(tokens_BT), jnp.asarray(segments_BT))
-    return cache, last_logits_BV, config.context_len - longest
+    return jnp.asarray(tokens_BT), jnp.asarray(segments_BT)
 
 
-@partial(jax.jit, static_argnums=1)
+@partial(jax.jit, static_argnums=(1, 6))
 def prefill(
-    params: Params, config: ModelConfig, tokens_BT: jax.Array, segments_BT: jax.Array
-) -> tuple[KVCache, jax.Array]:
-    """Returns (a cache that holds the prompts, logits_BV of what comes next)."""
-    slots = config.context_len + BUCKET  # padding takes slots, but no positions
-    return _advance(params, config, tokens_BT, segments_BT, init_cache(config, tokens_BT.shape[0], slots))
+    params: Params,
+    config: ModelConfig,
+    tokens_BT: jax.Array,
+    segments_BT: jax.Array,
+    draws: Draws,
+    number: jax.Array | int,
+    sampling: Sampling,
+) -> tuple[jax.Array, KVCache]:
+    """Returns (token_B that comes after the prompts, a cache that holds the prompts)."""
+    cache = init_cache(config, tokens_BT.shape[0], config.context_len + BUCKET)  # padding takes slots, but no positions
+    head_VD = _inference_head(params, config, tokens_BT.shape[0])
+    return _advance(params, config, head_VD, tokens_BT, segments_BT, cache, draws, number, sampling)
 
 
-def _advance(
-    params: Params, config: ModelConfig, tokens_BT: jax.Array, segments_BT: jax.Array | None, cache: KVCache
-) -> tuple[KVCache, jax.Array]:
-    outputs: Any = GPT(config).apply({"params": params}, tokens_BT, segments_BT, None, cache)
-    hidden_BTD, cache = outputs
-    return cache, logits(params, hidden_BTD[:, -1], config.vocab_size)
-
-
-@partial(jax.jit, static_argnums=(1, 5), donate_argnums=2)
+@partial(jax.jit, static_argnums=(1, 6, 7), donate_argnums=2)
 def _extend(
     params: Params,
     config: ModelConfig,
     cache: KVCache,
-    logits_BV: jax.Array,
-    keys_C: jax.Array,
+    last_B: jax.Array,
+    draws: Draws,
+    number: jax.Array | int,
+    count: int,
     sampling: Sampling,
-    banned_V: jax.Array,
-) -> tuple[jax.Array, KVCache, jax.Array]:
-    """Returns (tokens_BC, cache, logits_BV): C tokens drawn one after the other, each read before the next."""
+) -> tuple[jax.Array, KVCache]:
+    """Returns (tokens_BC, cache): C = count tokens drawn one after the other, each read before the next."""
+    head_VD = _inference_head(params, config, last_B.shape[0])
 
-    def step(carry, key):
-        cache, logits_BV = carry
-        token_B = draw(key, jnp.where(banned_V, -jnp.inf, logits_BV), sampling)
-        return _advance(params, config, token_B[:, None], None, cache), token_B
+    def step(carry, i):
+        token_B, cache = _advance(params, config, head_VD, carry[0][:, None], None, carry[1], draws, i, sampling)
+        return (token_B, cache), token_B
 
-    (cache, logits_BV), tokens_CB = jax.lax.scan(step, (cache, logits_BV), keys_C)
-    return tokens_CB.T, cache, logits_BV
+    (_, cache), tokens_CB = jax.lax.scan(step, (last_B, cache), number + jnp.arange(count))
+    return tokens_CB.T, cache
+
+
+def _inference_head(params: Params, config: ModelConfig, batch_size: int) -> jax.Array:
+    """Returns the head as it is multiplied with, cast once for many tokens.
+
+    For one row "mixed" keeps it in float32: a matrix times a vector is no work for a CPU's bfloat16 units.
+    """
+    products, activations = precision(config.dtype)
+    return head_matrix(params).astype(activations if batch_size == 1 else products)
+
+
+def _advance(
+    params: Params,
+    config: ModelConfig,
+    head_VD: jax.Array,
+    tokens_BT: jax.Array,
+    segments_BT: jax.Array | None,
+    cache: KVCache,
+    draws: Draws,
+    number: jax.Array | int,
+    sampling: Sampling,
+) -> tuple[jax.Array, KVCache]:
+    """Reads tokens, and draws the one that follows."""
+    outputs: Any = GPT(config).apply({"params": params}, tokens_BT, segments_BT, None, cache)
+    hidden_BTD, cache = outputs
+    logits_BV = logits(head_VD, hidden_BTD[:, -1], config.vocab_size)
+    key = jax.random.fold_in(draws.key, number)
+    return draw(key, jnp.where(draws.banned_V, -jnp.inf, logits_BV), sampling), cache

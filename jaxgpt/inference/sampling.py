@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from jaxgpt.config import Sampling
 
+GROUP = 128  # words whose probabilities are summed together when drawing
 GREEDY = Sampling(temperature=0.0)  # the likeliest word each time
 
 
@@ -28,6 +29,32 @@ def filter_logits(logits_BV: jax.Array, sampling: Sampling) -> jax.Array:
 def draw(key: jax.Array, logits_BV: jax.Array, sampling: Sampling) -> jax.Array:
     """Returns the next tokens_B."""
     if sampling.temperature == 0:
-        return jnp.argmax(logits_BV, axis=-1)
-    logits_BV = filter_logits(logits_BV / sampling.temperature, sampling)
-    return jax.random.categorical(key, logits_BV, axis=-1)
+        return _first_true(logits_BV == jnp.max(logits_BV, axis=-1, keepdims=True))
+    return categorical(key, filter_logits(logits_BV / sampling.temperature, sampling))
+
+
+def categorical(key: jax.Array, logits_BV: jax.Array) -> jax.Array:
+    """Returns tokens_B drawn with probability softmax(logits_BV): where the running sum first passes a random share.
+
+    One random number a row, where jax.random.categorical takes one a word, and ten times as long. The sum runs over
+    groups of words first, then inside the group it ends in.
+    """
+    B, V = logits_BV.shape
+    p_BV = jnp.exp(logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True))
+    p_BGI = jnp.pad(p_BV, ((0, 0), (0, -V % GROUP))).reshape(B, -1, GROUP)
+    upto_BG = jnp.cumsum(jnp.sum(p_BGI, axis=-1), axis=-1)
+    # Just under 1, so that rounding never takes the share past the last word that has a probability.
+    share_B1 = jax.random.uniform(key, (B, 1)) * (1 - 1e-6)
+    passed_B1 = share_B1 * upto_BG[:, -1:]
+    group_B1 = _first_true(upto_BG > passed_B1)[:, None]
+    p_BI = jnp.take_along_axis(p_BGI, group_B1[..., None], axis=1)[:, 0]
+    upto_BI = jnp.cumsum(p_BI, axis=-1)
+    before_B1 = jnp.take_along_axis(jnp.pad(upto_BG, ((0, 0), (1, 0))), group_B1, axis=1)
+    passed_B1 = jnp.minimum(passed_B1 - before_B1, upto_BI[:, -1:] * (1 - 1e-6))
+    return group_B1[:, 0] * GROUP + _first_true(upto_BI > passed_B1)
+
+
+def _first_true(found_BV: jax.Array) -> jax.Array:
+    """Returns the first index at which each row is true: a minimum, which compiles to quicker code than argmax."""
+    V = found_BV.shape[-1]
+    return jnp.min(jnp.where(found_BV, jnp.arange(V, dtype=jnp.int32), V - 1), axis=-1)

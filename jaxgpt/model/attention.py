@@ -1,6 +1,7 @@
 """Causal self-attention: every token asks the tokens before it, and takes what they answer."""
 
 import math
+from functools import partial
 
 import chex
 import jax
@@ -30,7 +31,7 @@ def attention_mask(query_segments_BT: jax.Array, key_segments_BS: jax.Array, off
 class Attention(nn.Module):
     """Scaled dot-product attention (Vaswani et al. 2017), optionally with grouped-query heads (Ainslie et al. 2023).
 
-    Called with x_BTD, mask_BTS, positions_BT and, when generating, the layer's cached (k_BSKH, v_BSKH) and the slot
+    Called with x_BTD, mask_BTS, positions_BT and, when generating, the layer's cached (k_BKSH, v_BKSH) and the slot
     where the new ones go. Returns the attended y_BTD and the updated cache (or None).
     """
 
@@ -65,19 +66,19 @@ class Attention(nn.Module):
         if config.positions == "rotary":
             q_BTNH, k_BTKH = rotate(q_BTNH, positions_BT), rotate(k_BTKH, positions_BT)
 
-        q_BTNH, k_BTKH, v_BTKH = (x.astype(products) for x in (q_BTNH, k_BTKH, v_BTKH))
-
-        if cache is None:
-            k_BSKH, v_BSKH = k_BTKH, v_BTKH
-        else:
-            k_BSKH = jax.lax.dynamic_update_slice_in_dim(cache[0], k_BTKH, offset, axis=1)
-            v_BSKH = jax.lax.dynamic_update_slice_in_dim(cache[1], v_BTKH, offset, axis=1)
-            cache = (k_BSKH, v_BSKH)
-        chex.assert_shape(mask_BTS, (B, T, k_BSKH.shape[1]))
-
         # Heads before positions: every product below is then a plain batch of matrices, which CPUs like.
         q_BKGTH = jnp.transpose(q_BTNH.reshape(B, T, K, G, H), (0, 2, 3, 1, 4))
-        k_BKSH, v_BKSH = jnp.swapaxes(k_BSKH, 1, 2), jnp.swapaxes(v_BSKH, 1, 2)
+        k_BKSH, v_BKSH = jnp.swapaxes(k_BTKH, 1, 2), jnp.swapaxes(v_BTKH, 1, 2)
+        if cache is not None:
+            products = cache[0].dtype  # as it lies there: casting all of it would cost more than any product
+            update = partial(jax.lax.dynamic_update_slice_in_dim, start_index=offset, axis=2)
+            k_BKSH, v_BKSH = cache = (
+                update(cache[0], k_BKSH.astype(products)),
+                update(cache[1], v_BKSH.astype(products)),
+            )
+        q_BKGTH, k_BKSH, v_BKSH = (x.astype(products) for x in (q_BKGTH, k_BKSH, v_BKSH))
+        chex.assert_shape(mask_BTS, (B, T, k_BKSH.shape[2]))
+
         scores_BKGTS = jnp.einsum("BKGTH,BKSH->BKGTS", q_BKGTH, k_BKSH, preferred_element_type=jnp.float32)
         scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS / math.sqrt(H), -jnp.inf)
         weights_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1).astype(products)

@@ -17,8 +17,7 @@ class KVCache(NamedTuple):
     Rows of different lengths are padded on the left with segment 0, so all rows end at the same slot.
     """
 
-    k_LBSKH: jax.Array
-    v_LBSKH: jax.Array
+    layers: tuple[tuple[jax.Array, jax.Array], ...]  # (k_BKSH, v_BKSH) of each; apart, so that each grows in place
     segments_BS: jax.Array
     length: jax.Array  # slots in use, a scalar
 
@@ -27,10 +26,13 @@ def init_cache(config: ModelConfig, batch_size: int, num_slots: int | None = Non
     """Returns an empty cache with room for `num_slots` tokens (the whole context by default)."""
     num_slots = num_slots or config.context_len
     num_kv_heads = config.num_kv_heads or config.num_heads
-    shape = (config.num_layers, batch_size, num_slots, num_kv_heads, config.embed_dim // config.num_heads)
+    shape = (batch_size, num_kv_heads, num_slots, config.embed_dim // config.num_heads)
+
+    def empty() -> jax.Array:
+        return jnp.zeros(shape, precision(config.dtype).activations)
+
     return KVCache(
-        k_LBSKH=jnp.zeros(shape, precision(config.dtype).products),
-        v_LBSKH=jnp.zeros(shape, precision(config.dtype).products),
+        layers=tuple((empty(), empty()) for _ in range(config.num_layers)),
         segments_BS=jnp.full((batch_size, num_slots), EMPTY, jnp.int32),
         length=jnp.zeros((), jnp.int32),
     )

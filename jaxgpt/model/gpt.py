@@ -121,15 +121,14 @@ class GPT(nn.Module):
         block = nn.remat(Block) if config.remat and cache is None else Block
         layers = []
         for i in range(L):
-            layer = None if cache is None else (cache.k_LBSKH[i], cache.v_LBSKH[i])
+            layer = None if cache is None else cache.layers[i]
             x_BTD, layer = block(config, name=f"block_{i}")(x_BTD, mask_BTS, positions_BT, layer, offset)
             layers.append(layer)
         hidden_BTD = Norm(config.norm, name="final_norm")(x_BTD)
         chex.assert_shape(hidden_BTD, (B, T, D))
         if cache is None:
             return hidden_BTD, None
-        k_LBSKH, v_LBSKH = (jnp.stack(arrays) for arrays in zip(*layers, strict=True))
-        return hidden_BTD, KVCache(k_LBSKH, v_LBSKH, key_segments_BS, offset + T)
+        return hidden_BTD, KVCache(tuple(layers), key_segments_BS, offset + T)
 
 
 def head_matrix(params: Params) -> jax.Array:
@@ -138,8 +137,11 @@ def head_matrix(params: Params) -> jax.Array:
     return nn.with_logical_constraint(matrix, ("vocab", "act_embed"))
 
 
-def logits(params: Params, hidden_BTD: jax.Array, vocab_size: int) -> jax.Array:
-    """Returns the scores of the next word, [..., padded vocab] in float32; the padding scores -inf."""
-    head_VD = head_matrix(params)
-    scores = jnp.einsum("...D,VD->...V", hidden_BTD.astype(jnp.float32), head_VD)
+def logits(head_VD: jax.Array, hidden_BTD: jax.Array, vocab_size: int) -> jax.Array:
+    """Returns the scores of the next word, [..., padded vocab] in float32; the padding scores -inf.
+
+    Multiplied in the head's own dtype; `head_matrix` is in that of the parameters.
+    """
+    hidden_BTD = hidden_BTD.astype(head_VD.dtype)
+    scores = jnp.einsum("...D,VD->...V", hidden_BTD, head_VD, preferred_element_type=jnp.float32)
     return jnp.where(jnp.arange(head_VD.shape[0]) < vocab_size, scores, -jnp.inf)

@@ -7,7 +7,7 @@ import pytest
 
 from jaxgpt.config import Sampling
 from jaxgpt.errors import UserError
-from jaxgpt.inference.sampling import GREEDY, draw, filter_logits
+from jaxgpt.inference.sampling import GREEDY, categorical, draw, filter_logits
 
 P = jnp.array([0.5, 0.2, 0.15, 0.1, 0.05])
 LOGITS = jnp.log(P)[None, :]
@@ -48,6 +48,15 @@ def test_draws_follow_the_probabilities():
     colder = draw(jax.random.key(0), logits, Sampling(temperature=0.5, top_p=None))
     expected = P**2 / jnp.sum(P**2)
     np.testing.assert_allclose(np.bincount(colder, minlength=5) / 20_000, expected, atol=0.01)
+
+
+def test_draws_from_many_groups_never_take_a_word_without_probability():
+    """1,000 words are eight groups, the last one padded; only three far apart may come."""
+    logits = jnp.full(1_000, -jnp.inf).at[jnp.array([127, 128, 999])].set(jnp.log(jnp.array([0.5, 0.3, 0.2])))
+    tokens = categorical(jax.random.key(0), jnp.broadcast_to(logits, (20_000, 1_000)))
+    assert set(np.unique(tokens)) == {127, 128, 999}
+    share = np.bincount(tokens, minlength=1_000)[[127, 128, 999]] / 20_000
+    np.testing.assert_allclose(share, [0.5, 0.3, 0.2], atol=0.01)
 
 
 @pytest.mark.parametrize(

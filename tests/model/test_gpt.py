@@ -72,7 +72,7 @@ def test_shapes_of_every_module(config):
     chex.assert_shape(hidden_BTD, (B, T, D))
     chex.assert_type(hidden_BTD, precision(config.dtype).activations)
     chex.assert_shape(head_matrix(params), (padded_vocab_size(config), D))
-    scores_BTV = logits(params, hidden_BTD, config.vocab_size)
+    scores_BTV = logits(head_matrix(params), hidden_BTD, config.vocab_size)
     chex.assert_shape(scores_BTV, (B, T, 128))
     chex.assert_type(scores_BTV, jnp.float32)
     assert jnp.all(scores_BTV[..., 100:] == -jnp.inf)
@@ -85,7 +85,8 @@ def test_cache_shapes(config):
     _, cache = GPT(config).apply({"params": init(config)}, random_tokens(B, T), None, None, cache)
     kv_heads = config.num_kv_heads or config.num_heads
     head_dim = config.embed_dim // config.num_heads
-    chex.assert_shape([cache.k_LBSKH, cache.v_LBSKH], (2, B, config.context_len, kv_heads, head_dim))
+    assert len(cache.layers) == 2
+    chex.assert_shape(jax.tree.leaves(cache.layers), (B, kv_heads, config.context_len, head_dim))
     chex.assert_shape(cache.segments_BS, (B, config.context_len))
     assert int(cache.length) == T
 
@@ -113,7 +114,9 @@ def test_cached_equals_uncached(config):
     for start, stop in ((0, 5), (5, 6), (6, 7), (7, 12)):
         piece, cache = model.apply({"params": params}, tokens_BT[:, start:stop], None, None, cache)
         pieces.append(piece)
-    whole, cached = (logits(params, x, 100)[..., :100] for x in (whole_BTD, jnp.concatenate(pieces, axis=1)))
+    whole, cached = (
+        logits(head_matrix(params), x, 100)[..., :100] for x in (whole_BTD, jnp.concatenate(pieces, axis=1))
+    )
     # bfloat16 rounds hidden states to 3 digits, in another order of additions.
     np.testing.assert_allclose(cached, whole, atol=0.05 if config.dtype != "float32" else 1e-5)
 

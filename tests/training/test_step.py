@@ -14,7 +14,7 @@ from jax.sharding import AxisType
 from jaxgpt.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig
 from jaxgpt.data.batch import Batch
 from jaxgpt.errors import UserError
-from jaxgpt.model.gpt import GPT, logits
+from jaxgpt.model.gpt import GPT, head_matrix, logits
 from jaxgpt.training.mesh import RULES, make_mesh
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import TrainState, compile_steps, init_state, loss_sums, make_train_step
@@ -118,7 +118,7 @@ def test_step_is_plain_optax_on_the_plain_loss():
 
     def mean_loss(params):
         hidden, _ = GPT(config.model).apply({"params": params}, batch.tokens)
-        scores = logits(params, hidden, 200)
+        scores = logits(head_matrix(params), hidden, 200)
         losses = optax.softmax_cross_entropy_with_integer_labels(scores[..., :200], batch.targets)
         return jnp.sum(losses * batch.weights) / batch.weights.sum()
 
