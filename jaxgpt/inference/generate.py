@@ -104,7 +104,7 @@ def stream(
         if room == 0:
             keep = config.context_len - 1 if cache is None else config.context_len // 2
             kept = [text[-keep:] for text in texts]
-            last_B, cache = prefill(params, config, *_padded(kept), draws, made, sampling)
+            last_B, cache = prefill(params, config, *_padded(kept, config.context_len), draws, made, sampling)
             room = config.context_len - max(map(len, kept))
             tokens_BC = last_B[:, None]
         else:
@@ -131,15 +131,14 @@ class Draws(NamedTuple):
     banned_V: jax.Array
 
 
-def _padded(prompts: list[list[int]]) -> tuple[jax.Array, jax.Array]:
-    """Returns (tokens_BT, segments_BT) of prompts padded on the left to a multiple of BUCKET."""
-    width = -(-max(map(len, prompts)) // BUCKET) * BUCKET
+def _padded(prompts: list[list[int]], context_len: int) -> tuple[jax.Array, jax.Array]:
+    """Returns (tokens_BT, lengths_B) of prompts padded on the right to a multiple of BUCKET, or the whole context."""
+    lengths = [len(prompt) for prompt in prompts]
+    width = min(-(-max(lengths) // BUCKET) * BUCKET, context_len)
     tokens_BT = np.zeros((len(prompts), width), np.int32)
-    segments_BT = np.zeros((len(prompts), width), np.int32)
-    for row, prompt in enumerate(prompts):
-        tokens_BT[row, width - len(prompt) :] = prompt
-        segments_BT[row, width - len(prompt) :] = 1
-    return jnp.asarray(tokens_BT), jnp.asarray(segments_BT)
+    for row, prompt in zip(tokens_BT, prompts, strict=True):
+        row[: len(prompt)] = prompt
+    return jnp.asarray(tokens_BT), jnp.asarray(lengths, jnp.int32)
 
 
 @partial(jax.jit, static_argnums=(1, 6))
@@ -147,15 +146,18 @@ def prefill(
     params: Params,
     config: ModelConfig,
     tokens_BT: jax.Array,
-    segments_BT: jax.Array,
+    lengths_B: jax.Array,
     draws: Draws,
     number: jax.Array | int,
     sampling: Sampling,
 ) -> tuple[jax.Array, KVCache]:
-    """Returns (token_B that comes after the prompts, a cache that holds the prompts)."""
-    cache = init_cache(config, tokens_BT.shape[0], config.context_len + BUCKET)  # padding takes slots, but no positions
-    head_VD = _inference_head(params, config, tokens_BT.shape[0])
-    return _advance(params, config, head_VD, tokens_BT, segments_BT, cache, draws, number, sampling)
+    """Returns (token_B that comes after prompts of these lengths, a cache that holds the prompts)."""
+    B = tokens_BT.shape[0]
+    outputs: Any = GPT(config).apply({"params": params}, tokens_BT, None, None, init_cache(config, B))
+    hidden_BTD, cache = outputs
+    hidden_BD = hidden_BTD[jnp.arange(B), lengths_B - 1]
+    token_B = _draw_next(_inference_head(params, config, B), hidden_BD, config, draws, number, sampling)
+    return token_B, cache._replace(lengths_B=lengths_B)
 
 
 @partial(jax.jit, static_argnums=(1, 6, 7), donate_argnums=2)
@@ -173,7 +175,10 @@ def _extend(
     head_VD = _inference_head(params, config, last_B.shape[0])
 
     def step(carry, i):
-        token_B, cache = _advance(params, config, head_VD, carry[0][:, None], None, carry[1], draws, i, sampling)
+        token_B, cache = carry
+        outputs: Any = GPT(config).apply({"params": params}, token_B[:, None], None, None, cache)
+        hidden_B1D, cache = outputs
+        token_B = _draw_next(head_VD, hidden_B1D[:, 0], config, draws, i, sampling)
         return (token_B, cache), token_B
 
     (_, cache), tokens_CB = jax.lax.scan(step, (last_B, cache), number + jnp.arange(count))
@@ -189,20 +194,15 @@ def _inference_head(params: Params, config: ModelConfig, batch_size: int) -> jax
     return head_matrix(params).astype(activations if batch_size == 1 else products)
 
 
-def _advance(
-    params: Params,
-    config: ModelConfig,
+def _draw_next(
     head_VD: jax.Array,
-    tokens_BT: jax.Array,
-    segments_BT: jax.Array | None,
-    cache: KVCache,
+    hidden_BD: jax.Array,
+    config: ModelConfig,
     draws: Draws,
     number: jax.Array | int,
     sampling: Sampling,
-) -> tuple[jax.Array, KVCache]:
-    """Reads tokens, and draws the one that follows."""
-    outputs: Any = GPT(config).apply({"params": params}, tokens_BT, segments_BT, None, cache)
-    hidden_BTD, cache = outputs
-    logits_BV = logits(head_VD, hidden_BTD[:, -1], config.vocab_size)
+) -> jax.Array:
+    """Returns the tokens_B that follow, drawn with the key of this number."""
+    logits_BV = logits(head_VD, hidden_BD, config.vocab_size)
     key = jax.random.fold_in(draws.key, number)
-    return draw(key, jnp.where(draws.banned_V, -jnp.inf, logits_BV), sampling), cache
+    return draw(key, jnp.where(draws.banned_V, -jnp.inf, logits_BV), sampling)

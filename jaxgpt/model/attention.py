@@ -12,27 +12,25 @@ from jaxgpt.config import ModelConfig
 from jaxgpt.model.layers import Dropout, Linear, Norm, precision, rotate
 
 
-def attention_mask(query_segments_BT: jax.Array, key_segments_BS: jax.Array, offset: jax.Array | int) -> jax.Array:
+def attention_mask(segments_BT: jax.Array) -> jax.Array:
     """Returns mask_BTS, true where query t may look at key s: not later, and in the same segment.
 
-    Query t sits in slot offset + t. Two conversations packed in one row, segments [1, 1, 2, 2]:
+    Two conversations packed in one row, segments [1, 1, 2, 2]:
 
         [[1, 0, 0, 0],
          [1, 1, 0, 0],
          [0, 0, 1, 0],
          [0, 0, 1, 1]]
     """
-    slots_T = offset + jnp.arange(query_segments_BT.shape[1])
-    causal_TS = slots_T[:, None] >= jnp.arange(key_segments_BS.shape[1])[None, :]
-    same_BTS = query_segments_BT[:, :, None] == key_segments_BS[:, None, :]
-    return causal_TS[None] & same_BTS
+    T = segments_BT.shape[1]
+    return jnp.tril(jnp.ones((T, T), bool)) & (segments_BT[:, :, None] == segments_BT[:, None, :])
 
 
 class Attention(nn.Module):
     """Scaled dot-product attention (Vaswani et al. 2017), optionally with grouped-query heads (Ainslie et al. 2023).
 
-    Called with x_BTD, mask_BTS, positions_BT and, when generating, the layer's cached (k_BKSH, v_BKSH) and the slot
-    where the new ones go. Returns the attended y_BTD and the updated cache (or None).
+    Called with x_BTD, mask_BTS, positions_BT and, when generating, the layer's cached (k_BKSH, v_BKSH), where the new
+    ones go to the slots that positions_BT counts. Returns the attended y_BTD and the updated cache (or None).
     """
 
     config: ModelConfig
@@ -44,7 +42,6 @@ class Attention(nn.Module):
         mask_BTS: jax.Array,
         positions_BT: jax.Array,
         cache: tuple[jax.Array, jax.Array] | None = None,
-        offset: jax.Array | int = 0,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
         config = self.config
         products, activations = precision(config.dtype)
@@ -71,11 +68,11 @@ class Attention(nn.Module):
         k_BKSH, v_BKSH = jnp.swapaxes(k_BTKH, 1, 2), jnp.swapaxes(v_BTKH, 1, 2)
         if cache is not None:
             products = cache[0].dtype  # as it lies there: casting all of it would cost more than any product
-            update = partial(jax.lax.dynamic_update_slice_in_dim, start_index=offset, axis=2)
-            k_BKSH, v_BKSH = cache = (
-                update(cache[0], k_BKSH.astype(products)),
-                update(cache[1], v_BKSH.astype(products)),
-            )
+            write = jax.vmap(partial(jax.lax.dynamic_update_slice_in_dim, axis=1))
+            first_B = positions_BT[:, 0]
+            k_BKSH = write(cache[0], k_BKSH.astype(products), first_B)
+            v_BKSH = write(cache[1], v_BKSH.astype(products), first_B)
+            cache = k_BKSH, v_BKSH
         q_BKGTH, k_BKSH, v_BKSH = (x.astype(products) for x in (q_BKGTH, k_BKSH, v_BKSH))
         chex.assert_shape(mask_BTS, (B, T, k_BKSH.shape[2]))
 

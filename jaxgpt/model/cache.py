@@ -8,31 +8,27 @@ import jax.numpy as jnp
 from jaxgpt.config import ModelConfig
 from jaxgpt.model.layers import precision
 
-EMPTY = -1  # the segment of a slot that holds nothing; equal to no token's segment
-
 
 class KVCache(NamedTuple):
-    """Cached keys and values; slots are filled left to right, the same slot for every row.
+    """Cached keys and values. A token's slot is its position, in each row: rows of any lengths lie side by side.
 
-    Rows of different lengths are padded on the left with segment 0, so all rows end at the same slot.
+    Slots from lengths_B on hold nothing of meaning. No query sees them, and the next tokens overwrite them, so a prompt
+    padded on the right needs its true length put here, and nothing else.
     """
 
     layers: tuple[tuple[jax.Array, jax.Array], ...]  # (k_BKSH, v_BKSH) of each; apart, so that each grows in place
-    segments_BS: jax.Array
-    length: jax.Array  # slots in use, a scalar
+    lengths_B: jax.Array
 
 
-def init_cache(config: ModelConfig, batch_size: int, num_slots: int | None = None) -> KVCache:
-    """Returns an empty cache with room for `num_slots` tokens (the whole context by default)."""
-    num_slots = num_slots or config.context_len
+def init_cache(config: ModelConfig, batch_size: int) -> KVCache:
+    """Returns an empty cache with room for the whole context."""
     num_kv_heads = config.num_kv_heads or config.num_heads
-    shape = (batch_size, num_kv_heads, num_slots, config.embed_dim // config.num_heads)
+    shape = (batch_size, num_kv_heads, config.context_len, config.embed_dim // config.num_heads)
 
     def empty() -> jax.Array:
         return jnp.zeros(shape, precision(config.dtype).activations)
 
     return KVCache(
         layers=tuple((empty(), empty()) for _ in range(config.num_layers)),
-        segments_BS=jnp.full((batch_size, num_slots), EMPTY, jnp.int32),
-        length=jnp.zeros((), jnp.int32),
+        lengths_B=jnp.zeros(batch_size, jnp.int32),
     )

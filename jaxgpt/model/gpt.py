@@ -58,11 +58,10 @@ class Block(nn.Module):
         mask_BTS: jax.Array,
         positions_BT: jax.Array,
         cache: tuple[jax.Array, jax.Array] | None,
-        offset: jax.Array | int,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
         config = self.config
         normed_BTD = Norm(config.norm, name="attention_norm")(x_BTD)
-        y_BTD, cache = Attention(config, name="attention")(normed_BTD, mask_BTS, positions_BT, cache, offset)
+        y_BTD, cache = Attention(config, name="attention")(normed_BTD, mask_BTS, positions_BT, cache)
         x_BTD = x_BTD + Dropout(config.dropout, name="attention_dropout")(y_BTD)
         y_BTD = Mlp(config, name="mlp")(Norm(config.norm, name="mlp_norm")(x_BTD))
         x_BTD = x_BTD + Dropout(config.dropout, name="mlp_dropout")(y_BTD)
@@ -73,8 +72,8 @@ class GPT(nn.Module):
     """apply({"params": params}, tokens_BT) returns (hidden_BTD, None); with a cache, (hidden_BTD, cache grown by T).
 
     `segments_BT` keeps attention inside conversations that share a row; segment 0 is padding. `positions_BT` counts
-    from 0 in each of them. Both may be left out: one segment, positions from the start (or from what the cache holds).
-    Dropout is on when rngs={"dropout": key} is given.
+    from 0 in each of them. Both may be left out: one segment, positions from the start. With a cache they must be: each
+    row goes on from the cache's length. Dropout is on when rngs={"dropout": key} is given.
     """
 
     config: ModelConfig
@@ -91,12 +90,18 @@ class GPT(nn.Module):
         chex.assert_rank(tokens_BT, 2)
         B, T = tokens_BT.shape
         D, L, V = config.embed_dim, config.num_layers, padded_vocab_size(config)
-        if segments_BT is None:
-            segments_BT = jnp.ones((B, T), jnp.int32)
-        if positions_BT is None:
-            seen_B = 0 if cache is None else jnp.sum(cache.segments_BS > 0, axis=1)
-            positions_BT = jnp.maximum(jnp.reshape(seen_B, (-1, 1)) + jnp.cumsum(segments_BT > 0, axis=1) - 1, 0)
-        chex.assert_shape([segments_BT, positions_BT], (B, T))
+        if cache is not None:
+            if segments_BT is not None or positions_BT is not None:
+                raise ValueError("with a cache, segments and positions follow from what it holds")
+            positions_BT = cache.lengths_B[:, None] + jnp.arange(T)
+            mask_BTS = positions_BT[:, :, None] >= jnp.arange(config.context_len)
+        else:
+            if segments_BT is None:
+                segments_BT = jnp.ones((B, T), jnp.int32)
+            if positions_BT is None:
+                positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
+            mask_BTS = attention_mask(segments_BT)
+        chex.assert_shape(positions_BT, (B, T))
 
         def table(name: str, rows: int, axis: str) -> jax.Array:
             init = nn.with_logical_partitioning(nn.initializers.normal(0.02), (axis, "embed"))
@@ -110,25 +115,18 @@ class GPT(nn.Module):
         x_BTD = Dropout(config.dropout, name="embedding_dropout")(x_BTD.astype(precision(config.dtype).activations))
         x_BTD = nn.with_logical_constraint(x_BTD, ("batch", "length", "act_embed"))
 
-        if cache is None:
-            offset, key_segments_BS = jnp.zeros((), jnp.int32), segments_BT
-        else:
-            offset = cache.length
-            key_segments_BS = jax.lax.dynamic_update_slice_in_dim(cache.segments_BS, segments_BT, offset, axis=1)
-        mask_BTS = attention_mask(segments_BT, key_segments_BS, offset)
-
         # With a cache there is no backward pass.
         block = nn.remat(Block) if config.remat and cache is None else Block
         layers = []
         for i in range(L):
             layer = None if cache is None else cache.layers[i]
-            x_BTD, layer = block(config, name=f"block_{i}")(x_BTD, mask_BTS, positions_BT, layer, offset)
+            x_BTD, layer = block(config, name=f"block_{i}")(x_BTD, mask_BTS, positions_BT, layer)
             layers.append(layer)
         hidden_BTD = Norm(config.norm, name="final_norm")(x_BTD)
         chex.assert_shape(hidden_BTD, (B, T, D))
         if cache is None:
             return hidden_BTD, None
-        return hidden_BTD, KVCache(tuple(layers), key_segments_BS, offset + T)
+        return hidden_BTD, KVCache(tuple(layers), cache.lengths_B + T)
 
 
 def head_matrix(params: Params) -> jax.Array:

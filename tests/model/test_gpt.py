@@ -51,7 +51,7 @@ def test_shapes_of_every_module(config):
     B, T, D, N = 2, 8, config.embed_dim, config.num_heads
     x_BTD = jnp.ones((B, T, D))
     positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
-    mask_BTS = attention_mask(jnp.ones((B, T), jnp.int32), jnp.ones((B, T), jnp.int32), 0)
+    mask_BTS = attention_mask(jnp.ones((B, T), jnp.int32))
     chex.assert_shape(mask_BTS, (B, T, T))
     key = jax.random.key(0)
 
@@ -59,7 +59,7 @@ def test_shapes_of_every_module(config):
     chex.assert_shape(y_BTD, (B, T, D))
     assert cache is None
     chex.assert_shape(Mlp(config).init_with_output(key, x_BTD)[0], (B, T, D))
-    (y_BTD, _), _ = Block(config).init_with_output(key, x_BTD, mask_BTS, positions_BT, None, 0)
+    (y_BTD, _), _ = Block(config).init_with_output(key, x_BTD, mask_BTS, positions_BT, None)
     chex.assert_shape(y_BTD, (B, T, D))
     chex.assert_shape(Norm(config.norm).init_with_output(key, x_BTD)[0], (B, T, D))
     chex.assert_shape(rotate(jnp.ones((B, T, N, D // N)), positions_BT), (B, T, N, D // N))
@@ -87,8 +87,7 @@ def test_cache_shapes(config):
     head_dim = config.embed_dim // config.num_heads
     assert len(cache.layers) == 2
     chex.assert_shape(jax.tree.leaves(cache.layers), (B, kv_heads, config.context_len, head_dim))
-    chex.assert_shape(cache.segments_BS, (B, config.context_len))
-    assert int(cache.length) == T
+    assert cache.lengths_B.tolist() == [T] * B
 
 
 def test_no_token_sees_a_later_one(config):
@@ -121,27 +120,31 @@ def test_cached_equals_uncached(config):
     np.testing.assert_allclose(cached, whole, atol=0.05 if config.dtype != "float32" else 1e-5)
 
 
-def test_left_padded_rows_equal_rows_alone(config):
-    """A short prompt padded on the left in a batch gives what it gives alone, also after the next token."""
+def test_rows_of_any_length_equal_rows_alone(config):
+    """A short prompt padded on the right in a batch gives what it gives alone, also after the next token."""
     params, model = init(config), GPT(config)
     tokens_BT = random_tokens(2, 9)
-    segments_BT = jnp.array([[1] * 9, [0] * 4 + [1] * 5])
-    together, cache = model.apply({"params": params}, tokens_BT, segments_BT, None, init_cache(config, 2))
+    together, cache = model.apply({"params": params}, tokens_BT, None, None, init_cache(config, 2))
+    cache = cache._replace(lengths_B=jnp.array([9, 5]))
     following, _ = model.apply({"params": params}, tokens_BT[:, :1], None, None, cache)
-    alone, cache = model.apply({"params": params}, tokens_BT[1:, 4:], None, None, init_cache(config, 1))
+    alone, cache = model.apply({"params": params}, tokens_BT[1:, :5], None, None, init_cache(config, 1))
     alone_following, _ = model.apply({"params": params}, tokens_BT[1:, :1], None, None, cache)
     tolerance = 0.1 if config.dtype != "float32" else 1e-5
-    np.testing.assert_allclose(together[1, 4:].astype("f4"), alone[0].astype("f4"), atol=tolerance)
+    np.testing.assert_allclose(together[1, :5].astype("f4"), alone[0].astype("f4"), atol=tolerance)
     np.testing.assert_allclose(following[1].astype("f4"), alone_following[0].astype("f4"), atol=tolerance)
+
+
+def test_a_cache_takes_no_segments(config):
+    with pytest.raises(ValueError, match="with a cache"):
+        GPT(config).apply({"params": init(config)}, random_tokens(1, 2), jnp.ones((1, 2)), None, init_cache(config, 1))
 
 
 def test_mask_literally():
     segments_BT = jnp.array([[1, 1, 2, 2]])
-    assert attention_mask(segments_BT, segments_BT, 0).astype(int).tolist() == [
+    assert attention_mask(segments_BT).astype(int).tolist() == [
         [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
     ]
     # One query in slot 2 of a cache whose last slot is empty (-1).
-    assert attention_mask(jnp.array([[1]]), jnp.array([[1, 1, 1, -1]]), 2).astype(int).tolist() == [[[1, 1, 1, 0]]]
 
 
 def test_packed_segments_do_not_leak(config):
