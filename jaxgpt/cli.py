@@ -3,13 +3,14 @@
 import contextlib
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from jaxgpt.command_line import errors_in_words
 from jaxgpt.config import Sampling
-from jaxgpt.errors import UserError
+from jaxgpt.errors import RunError, UserError
 
 RunPath = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
@@ -59,6 +60,14 @@ class Evaluate:
     """Text: overlap the windows and score this many new tokens in each, so that every token has more context."""
 
 
+@dataclass(frozen=True)
+class Check:
+    """Verify a run at rest: documents, records, and every byte of its checkpoints."""
+
+    run: RunPath
+    """A run folder, for example runs/base."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the verb that the command line names."""
     with errors_in_words():
@@ -66,14 +75,15 @@ def main(arguments: list[str] | None = None) -> None:
             Annotated[
                 Annotated[Sample, tyro.conf.subcommand("sample")]
                 | Annotated[Chat, tyro.conf.subcommand("chat")]
-                | Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
+                | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+                | Annotated[Check, tyro.conf.subcommand("check")],
                 tyro.conf.FlagCreatePairsOff,
             ],
             args=arguments,
             prog="jaxgpt",
             description="Use a trained run. To train one: python train.py --help",
         )
-        {Sample: sample, Chat: chat, Evaluate: evaluate}[type(verb)](verb)
+        {Sample: sample, Chat: chat, Evaluate: evaluate, Check: check}[type(verb)](verb)
 
 
 def _load(path: str):
@@ -184,3 +194,16 @@ def evaluate(verb: Evaluate) -> None:
     for line in lines:
         print(line)
         sys.stdout.flush()
+
+
+def check(verb: Check) -> None:
+    """Prints what was verified; raises RunError when anything is damaged."""
+    from jaxgpt.training.check import check_run
+
+    damaged = 0
+    for name, wrong in check_run(Path(verb.run)):
+        print(f"{'DAMAGED' if wrong else 'ok':8} {name}{f': {wrong}' if wrong else ''}", flush=True)
+        damaged += wrong is not None
+    if damaged:
+        raise RunError(f"{verb.run}: {damaged} damaged; training and sampling pass over damaged checkpoints")
+    print(f"{verb.run}: everything is as it was saved")

@@ -96,6 +96,8 @@ class OptimizerConfig:
     """wsd decays over this last fraction of the steps after warm-up."""
     accumulate: int = 1
     """Micro-batches in a step: less memory, the same gradient."""
+    max_skipped: int = 10
+    """Steps in a row without a finite loss and gradient after which the run stops; each of them changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,8 @@ class RunConfig:
     """Steps between two lines of metrics."""
     eval_every: int = 250
     """Steps between two checkpoints, each followed by validation and a sample; also at the end."""
+    save_every_minutes: float = 10.0
+    """Minutes after which a checkpoint is due also between evaluations; a single process only."""
     sample_prompt: str = "The"
     """What the samples during training begin with; for conversations, what the user says."""
     sample_tokens: int = 48
@@ -207,6 +211,8 @@ def validate(config: Config) -> Config:
     require(data.seq_len >= 2, "data.seq_len", "at least 2")
     require(data.batch_size >= 1, "data.batch_size", "at least 1")
     require(optimizer.accumulate >= 1, "optimizer.accumulate", "at least 1")
+    require(optimizer.max_skipped >= 1, "optimizer.max_skipped", "at least 1")
+    require(run.save_every_minutes > 0, "run.save_every_minutes", "above 0")
     require(
         data.batch_size % optimizer.accumulate == 0,
         "optimizer.accumulate",

@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import write_text
 from jaxgpt.model.gpt import Params
+from jaxgpt.training.integrity import seal
 from jaxgpt.training.step import TrainState
 
 ARRAYS = ("params", "optimizer")
 DOCUMENTS = ("config", "tokenizer", "data")
 
+OLDER_STAND = "What was saved before is whole, and the same command goes on from there"
 ROOM_BESIDE_ARRAYS = 2_000_000  # bytes for documents and metadata
 
 
@@ -33,10 +36,14 @@ class Best:
 
 
 def read_best(folder: Path) -> Best | None:
-    """Returns the best checkpoint of a folder of checkpoints, or None before the first evaluation."""
+    """Returns the best checkpoint of a folder of checkpoints, or None before the first evaluation.
+
+    None as well for a damaged best.json: which one was best is known from the metrics, too.
+    """
     try:
-        return Best(**json.loads((folder / "best.json").read_text(encoding="utf-8")))
-    except FileNotFoundError:
+        record = json.loads((folder / "best.json").read_text(encoding="utf-8"))
+        return Best(int(record["step"]), float(record["valid_loss"]))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -67,23 +74,32 @@ def open_checkpoints(folder: Path) -> ocp.CheckpointManager:
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, documents: dict[str, Any]) -> None:
-    """Saves the state and the run's documents (config, tokenizer, data) at the state's step.
+    """Saves the state and the run's documents (config, tokenizer, data) at the state's step, and seals them.
 
-    Raises UserError when the disk has no room for it, and RunError when saving fails otherwise; those that are
-    there already stay.
+    Raises UserError when the disk has no room for it, and RunError when the state holds numbers that are not finite or
+    saving fails otherwise; those that are there already stay.
     """
-    step = int(state.step)
+    step, folder = int(state.step), Path(manager.directory)
     items: dict[str, Any] = {name: ocp.args.JsonSave(document) for name, document in documents.items()}
     items["params"] = ocp.args.StandardSave(state.params)
     items["optimizer"] = ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state})
-    _require_room(Path(manager.directory), state, step)
+    if not _all_finite(state):
+        raise RunError(f"{folder}: step {step} was not saved: its parameters are not finite. {OLDER_STAND}")
+    _require_room(folder, state, step)
     try:
         with _quiet():
             saved = manager.save(step, args=ocp.args.Composite(**items))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{manager.directory}: step {step} could not be saved: {_first_line(error)}") from error
+        if saved:
+            seal(folder / str(step))
+    except (OSError, ValueError, jax.errors.JaxRuntimeError) as error:
+        raise RunError(f"{folder}: step {step} could not be saved: {_first_line(error)}. {OLDER_STAND}") from error
     if not saved:
-        raise RunError(f"{manager.directory}: step {step} was not saved: a checkpoint of this or a later step is there")
+        raise RunError(f"{folder}: step {step} was not saved: a checkpoint of this or a later step is there")
+
+
+@jax.jit
+def _all_finite(state: TrainState) -> jax.Array:
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(state)]))
 
 
 def _require_room(folder: Path, state: TrainState, step: int) -> None:
@@ -93,7 +109,7 @@ def _require_room(folder: Path, state: TrainState, step: int) -> None:
     if free < needed:
         raise UserError(
             f"{folder}: the checkpoint of step {step} needs {needed / 1e6:.1f} MB and the disk has "
-            f"{free / 1e6:.1f} MB left. What was saved before is whole: make room, and the same command goes on"
+            f"{free / 1e6:.1f} MB left. Make room. {OLDER_STAND}"
         )
 
 

@@ -1,6 +1,7 @@
 """Loss over a whole split, every token once."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,9 +29,18 @@ class Score:
         return math.exp(min(self.loss, 700.0))
 
 
-def evaluate(compiled: Compiled, params: Params, source: Source, batch_size: int) -> Score:
-    """Returns the score of a source's weighted tokens; sums are added in float64 on the host."""
-    sums = [compiled.eval_step(params, compiled.put(batch)) for batch in in_order(source, batch_size)]
+def evaluate(
+    compiled: Compiled, params: Params, source: Source, batch_size: int, before_batch: Callable[[], None] | None = None
+) -> Score:
+    """Returns the score of a source's weighted tokens; sums are added in float64 on the host.
+
+    `before_batch` is called before each batch: it may raise, to leave early.
+    """
+    sums = []
+    for batch in in_order(source, batch_size):
+        if before_batch is not None:
+            before_batch()
+        sums.append(compiled.eval_step(params, compiled.put(batch)))
     nats = float(np.sum([np.float64(loss) for loss, _ in sums]))
     tokens = round(float(np.sum([np.float64(weight) for _, weight in sums])))
     return Score(nats, tokens)

@@ -1,12 +1,8 @@
 """The one training loop, of pretraining and finetuning: they differ in parameters, batches and weights only."""
 
 import contextlib
-import json
-import math
-import os
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,18 +13,19 @@ import numpy as np
 from jaxgpt.config import Config
 from jaxgpt.data.prefetch import prefetch
 from jaxgpt.data.prepare import data_name
-from jaxgpt.data.sources import Source, batch_at, num_steps
-from jaxgpt.errors import INTERRUPTED, RunError
-from jaxgpt.files import write_text
+from jaxgpt.data.sources import Source, batch_at, num_steps, sample_indices
+from jaxgpt.errors import RunError
 from jaxgpt.model.gpt import Params
-from jaxgpt.training.checkpoint import Best, open_checkpoints, read_best, restore_state, save, write_best
+from jaxgpt.training.checkpoint import Best, open_checkpoints, restore_state, save, write_best
 from jaxgpt.training.cost import flops_per_token, out_of_memory, peak_flops
 from jaxgpt.training.evaluate import Score, evaluate
 from jaxgpt.training.mesh import make_mesh
 from jaxgpt.training.metrics import append_sample, open_metrics, read_records
 from jaxgpt.training.optimizer import learning_rate_schedule, make_optimizer
 from jaxgpt.training.progress import TrainingProgress, clock
-from jaxgpt.training.run import Run, machine, open_run, sized
+from jaxgpt.training.resume import best_so_far, find_start, skipped_at_the_end
+from jaxgpt.training.run import Run, locked, open_run, sized
+from jaxgpt.training.signals import stop_on_signal
 from jaxgpt.training.step import TrainState, compile_steps
 
 FIRST_PROFILED, LAST_PROFILED = 5, 8  # steps of this process: the first ones compile and warm up
@@ -59,7 +56,7 @@ def fit(
     """Trains a run to its end, from its latest checkpoint if it has one, and returns how it ended.
 
     Checkpoints come before evaluations. `init_params` (finetuning) are where a new run starts; their validation loss
-    is measured first. Ctrl-C saves, says how to go on and exits.
+    is measured first. Ctrl-C and SIGTERM save, say how to go on and exit.
     """
     config = sized(run.config, run.tokenizer)
     planned, steps = total_steps(config, train)
@@ -69,17 +66,16 @@ def fit(
     schedule = learning_rate_schedule(config.optimizer, planned, config.optimizer.learning_rate)
     learning_rates = np.broadcast_to(np.asarray(schedule(jnp.arange(steps))), steps)
     compiled = compile_steps(config, optimizer, mesh)
-    moved = open_run(run, steps)  # nothing is written before all that could be wrong was looked at
-    if moved:
-        print(f"the run that was there is now {moved}")
-    write_text(run.path / "run.json", json.dumps(machine(), indent=2) + "\n")
     began = time.perf_counter()
     peak = peak_flops(config.model) / flops_per_token(config.model, config.data.seq_len)
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(run.path))
+        moved = open_run(run, steps)  # nothing is written before all that could be wrong was looked at
+        if moved:
+            print(f"the run that was there is now {moved}")
+        start = find_start(run)
         checkpoints = stack.enter_context(open_checkpoints(run.checkpoints))
-        start = checkpoints.latest_step() or 0
-        best = read_best(run.checkpoints) if start else None
         if start:
             state = restore_state(checkpoints, start, compiled.abstract_state)
             print(f"going on from step {start} of {steps}")
@@ -88,37 +84,67 @@ def fit(
             if init_params is not None:
                 state = state._replace(params=jax.device_put(init_params, compiled.state_shardings.params))
         metrics = stack.enter_context(open_metrics(run.path, start))
+        best = best_so_far(run.path, checkpoints.all_steps())
+        skipped_in_a_row = skipped_at_the_end(run.path)
         progress = stack.enter_context(
             TrainingProgress(steps, start, batch_size * config.data.seq_len, config.run.log_every, peak)
         )
         tracing = stack.enter_context(contextlib.ExitStack())
-        stopping = stack.enter_context(stop_on_interrupt())
+        stopping = stack.enter_context(stop_on_signal())
+        saved_at = time.monotonic()
+
+        def save_now(state: TrainState) -> None:
+            nonlocal saved_at
+            save(checkpoints, state, run.documents)
+            saved_at = time.monotonic()
+
+        def leave(step: int) -> None:
+            """Ends the process where a signal asked for it; the state of this step is saved."""
+            number = stopping()
+            if number is not None:
+                go_on = f"the same command{without_restart(config)} goes on from there"
+                progress.say(f"stopped at step {step} and saved; {go_on}")
+                raise SystemExit(128 + number)
 
         def look_up(state: TrainState, step: int) -> None:
             """Measures the validation loss, remembers the best checkpoint, and lets the model speak."""
             nonlocal best
-            score = evaluate(compiled, state.params, valid, batch_size)
+            score = evaluate(compiled, state.params, valid, batch_size, before_batch=lambda: leave(step))
             if step and (best is None or score.loss < best.valid_loss):
                 best = Best(step, score.loss)
                 write_best(run.checkpoints, best)
-            metrics.write(step, {"valid_loss": score.loss})  # last: what is on record was judged
-            progress.say(f"step {step}: {describe(score, run.data, 'valid')}")
             text = sample(state.params)
             append_sample(run.path, step, text)
+            metrics.write(step, {"valid_loss": score.loss})  # last: what is on record was judged, and has its sample
+            progress.say(f"step {step}: {describe(score, run.data, 'valid')}")
             progress.say(indent(text))
             progress.skip()
 
         def due(step: int) -> bool:
             return step % config.run.eval_every == 0 or step == steps
 
+        def late() -> bool:
+            """Whether it is time to save again; processes' clocks differ, so several of them save at fixed steps."""
+            minutes = (time.monotonic() - saved_at) / 60
+            return minutes >= config.run.save_every_minutes and jax.process_count() == 1
+
         def report(step: int, values: dict[str, jax.Array]) -> None:
             """Fetches and records the metrics of a step that has been dispatched before the one now running."""
+            nonlocal skipped_in_a_row
             fetched = {name: float(value) for name, value in values.items()}
-            if not all(map(math.isfinite, fetched.values())):
-                raise RunError(
-                    f"step {step}: the loss is {fetched['loss']} and the gradient's norm {fetched['grad_norm']}. "
-                    "The last checkpoint is from before. A lower learning rate may help"
-                )
+            if fetched.pop("skipped"):
+                skipped_in_a_row += 1
+                metrics.write(step, {"skipped": 1.0})
+                windows = sample_indices(len(train), epochs, config.run.seed, step - 1, batch_size)
+                what = f"step {step}: the loss is {fetched['loss']} and the gradient's norm {fetched['grad_norm']}"
+                if skipped_in_a_row == config.optimizer.max_skipped:
+                    raise RunError(
+                        f"{what}, the {skipped_in_a_row}th such step in a row, on windows {summarize(windows)}. None "
+                        "of them changed anything. The last checkpoint is from before; a lower learning rate may help"
+                    )
+                progress.say(f"{what}. Skipped: it changes nothing ({skipped_in_a_row} in a row)")
+                return
+            skipped_in_a_row = 0
             rate = float(learning_rates[step - 1])
             progress.step(step, fetched["loss"], rate)
             speed = {"tokens_per_second": progress.tokens_per_second, "utilisation": progress.utilisation}
@@ -148,40 +174,24 @@ def fit(
             if step - start == LAST_PROFILED:
                 jax.block_until_ready(values)
                 tracing.close()
-            if stopping() or due(step):
+            if stopping() is not None or due(step) or late():
                 report(*pending)
                 pending = None
-            if stopping():
-                save(checkpoints, state, run.documents)
-                progress.say(
-                    f"stopped at step {step} and saved; the same command{without_restart(config)} goes on from there"
-                )
-                raise SystemExit(INTERRUPTED)
-            if due(step):
-                save(checkpoints, state, run.documents)  # before the evaluation: if that fails, nothing is lost
-                look_up(state, step)
+                save_now(state)  # before the evaluation: if that fails, nothing is lost
+                progress.skip()
+                leave(step)
+                if due(step):
+                    look_up(state, step)
 
-    assert best is not None, "the last step is always evaluated"
+    if best is None:
+        raise RunError(f"{run.path}: no evaluation gave a finite loss, so no checkpoint is the best")
     return Result(steps, best, time.perf_counter() - began)
 
 
-@contextlib.contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Yields a function that tells whether Ctrl-C was pressed; a second one interrupts at once."""
-    pressed = False
-
-    def note(number: int, frame: Any) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-        os.write(2, b"\nstopping after this step; press Ctrl-C again to leave without saving\n")  # print may be busy
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
+def summarize(windows: np.ndarray) -> str:
+    """Returns the first of a batch's windows by number."""
+    first = ", ".join(map(str, windows[:8].tolist()))
+    return first if len(windows) <= 8 else f"{first} and {len(windows) - 8} more"
 
 
 def describe(score: Score, manifest: dict[str, Any], split: str) -> str:

@@ -28,9 +28,13 @@ class MetricsFile:
 
 @contextlib.contextmanager
 def open_metrics(path: Path, start: int) -> Iterator[MetricsFile]:
-    """Yields the run's metrics, cut back to the step it starts from: what came after is computed anew."""
+    """Yields the run's metrics, cut back to the step it starts from: what came after is computed anew.
+
+    So is a sample whose evaluation is not on record: the process died between the two.
+    """
     drop_after(path / "metrics.jsonl", start)
-    drop_after(path / "samples.jsonl", start)
+    evaluated = [record["step"] for record in read_records(path / "metrics.jsonl") if "valid_loss" in record]
+    drop_after(path / "samples.jsonl", max(evaluated, default=-1))
     board = SummaryWriter(str(path / "tensorboard"), purge_step=start + 1, flush_secs=5)
     with (path / "metrics.jsonl").open("a", encoding="utf-8") as file:
         try:

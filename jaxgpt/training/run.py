@@ -3,24 +3,32 @@
 config.json       every setting, as asked for; "auto" as this machine settled it
 tokenizer.json    the vocabulary
 data.json         what was read: corpus, source, fingerprint, counts
-run.json          versions and machine
-checkpoints/      the latest two and the best (best.json says which)
+run.json          versions and machine of this start, and of the earlier ones
+checkpoints/      the latest two and the best (best.json says which), each with its digests
 metrics.jsonl     a line a step, and a line an evaluation; tensorboard/ has the same
 samples.jsonl     what the model said at each evaluation
 """
 
+import contextlib
 import dataclasses
 import json
+import os
 import platform
+import subprocess
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from jaxgpt.config import Config, differences, from_json, to_json
 from jaxgpt.errors import UserError
 from jaxgpt.files import write_text
 from jaxgpt.text.tokenizer import Tokenizer
+from jaxgpt.training.integrity import sealed_steps
 
 # Settings that may differ when a run goes on: they say how long and how often to look, not what is computed.
 MAY_CHANGE = [
@@ -28,6 +36,8 @@ MAY_CHANGE = [
     "run.max_steps",
     "run.log_every",
     "run.eval_every",
+    "run.save_every_minutes",
+    "optimizer.max_skipped",
     "run.sample_prompt",
     "run.sample_tokens",
     "run.profile",
@@ -71,11 +81,33 @@ def sized(config: Config, tokenizer: Tokenizer) -> Config:
     return dataclasses.replace(config, model=model)
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a run's lock; raises UserError, naming who holds it, while another process trains in the same folder.
+
+    The lock lies beside the folder, which may be moved; the system lifts it when its holder dies, however it dies.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock, holder = path.with_name(f".{path.name}.lock"), path.with_name(f".{path.name}.holder")
+    try:
+        with filelock.FileLock(lock, timeout=0):
+            me = f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+            write_text(holder, me + "\n")
+            yield
+            holder.unlink(missing_ok=True)
+    except filelock.Timeout:
+        try:
+            who = holder.read_text(encoding="utf-8").strip()
+        except OSError:
+            who = "another process"
+        raise UserError(
+            f"{path}: {who}, is training there. Wait for it, stop it, or choose another --run.name"
+        ) from None
+
+
 def latest_step(path: Path) -> int | None:
     """Returns the step of a run folder's latest finished checkpoint, or None where there is none."""
-    folder = path / "checkpoints"
-    steps = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.is_dir() else []
-    return max(steps, default=None)
+    return max(sealed_steps(path / "checkpoints"), default=None)
 
 
 def open_run(run: Run, num_steps: int) -> str | None:
@@ -162,4 +194,39 @@ def machine() -> dict[str, Any]:
         "packages": {name: metadata.version(name) for name in packages},
         "devices": [str(device.device_kind) for device in jax.devices()],
         "processes": jax.process_count(),
+        "git": _git_commit(),
     }
+
+
+def _git_commit() -> str | None:
+    """Returns the commit of the checkout this program runs from, marked where files differ from it; None elsewhere."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+changes" if dirty.stdout.strip() else "")
+
+
+def record_start(path: Path, step: int, recovered: list[str]) -> list[str]:
+    """Adds this start to the run's run.json; returns what differs from the machine of the start before.
+
+    `recovered` tells which checkpoints were damaged and passed over.
+    """
+    file = path / "run.json"
+    try:
+        earlier = json.loads(file.read_text(encoding="utf-8"))
+        starts = [*earlier.pop("earlier", []), earlier]
+    except (OSError, ValueError, AttributeError, TypeError):
+        starts = []
+    now = {"from_step": step} | machine() | ({"damaged": recovered} if recovered else {})
+    write_text(file, json.dumps(now | {"earlier": starts}, indent=2) + "\n")
+    if not starts or step == 0:
+        return []
+    before = starts[-1]
+    return [
+        f"{name}: {now[name]} now, {before.get(name)} before"
+        for name in ("packages", "devices", "processes", "python")
+        if before.get(name) != now[name]
+    ]

@@ -80,8 +80,9 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Returns the pure train_step(state, batch) -> (state, metrics).
 
-    Metrics: loss (nats per counted token), weight (tokens counted), grad_norm (before clipping). Under pmap `axis_name`
-    names the device axis, over which sums are added; under jit on a mesh the compiler adds them.
+    Metrics: loss (nats per counted token), weight (tokens counted), grad_norm (before clipping), skipped. A step whose
+    loss or gradient is not finite is skipped: it changes nothing but the step's number. Under pmap `axis_name` names
+    the device axis, over which sums are added; under jit on a mesh the compiler adds them.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -95,7 +96,12 @@ def make_train_step(
         grads = jax.tree.map(lambda g: g / count, grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": loss / count, "weight": weight, "grad_norm": optax.tree.norm(grads)}
+        grad_norm = optax.tree.norm(grads)
+        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        params, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
+        )
+        metrics = {"loss": loss / count, "weight": weight, "grad_norm": grad_norm, "skipped": ~finite}
         return TrainState(state.step + 1, params, opt_state), metrics
 
     return train_step

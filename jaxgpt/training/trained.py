@@ -1,5 +1,6 @@
 """A run's parameters, ready to use: what finetuning starts from and what sampling, chat and evaluation load."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgpt.config import Config, ModelConfig
-from jaxgpt.errors import UserError
+from jaxgpt.errors import RunError, UserError
 from jaxgpt.model.gpt import GPT, Params
 from jaxgpt.training.checkpoint import abstract_on, open_checkpoints, read_best, restore_params
+from jaxgpt.training.integrity import damage, newest_whole
 from jaxgpt.training.run import Run, load_run, sized
 
 
@@ -31,17 +33,35 @@ def abstract_params(config: ModelConfig) -> Params:
 
 
 def load_trained(path: str | Path) -> Trained:
-    """Returns a run's parameters on the first device; raises UserError where there is no run, or not of this model."""
+    """Returns a run's parameters on the first device; raises UserError where there is no run, or not of this model.
+
+    A damaged checkpoint is named on stderr, and another one taken; RunError where none is whole.
+    """
     run = load_run(path)
     config = sized(run.config, run.tokenizer)
+    step = _step_to_use(run)
     with open_checkpoints(run.checkpoints) as checkpoints:
-        best, latest = read_best(run.checkpoints), checkpoints.latest_step()
-        assert latest is not None, "load_run has seen a checkpoint"
-        step = best.step if best is not None and best.step in checkpoints.all_steps() else latest
         expected = abstract_params(config.model)
         _check_shapes(expected, checkpoints.item_metadata(step)["params"], run.checkpoints / str(step))
         params = restore_params(checkpoints, step, abstract_on(jax.local_devices()[0], expected))
     return Trained(run, config, params, step)
+
+
+def _step_to_use(run: Run) -> int:
+    """Returns the best step if its checkpoint is whole, else the newest one that is."""
+    best, damaged = read_best(run.checkpoints), []
+    if best is not None:
+        found = damage(run.checkpoints / str(best.step))
+        if found is None:
+            return best.step
+        damaged.append(f"{run.checkpoints / str(best.step)} is damaged: {found}")
+    newest, newer = newest_whole(run.checkpoints)
+    damaged += [text for text in newer if text not in damaged]
+    if newest is None:
+        raise RunError(f"{'; '.join(damaged)}. No whole checkpoint is left: bring one back from a copy, or train again")
+    for text in damaged:
+        print(f"WARNING: {text}. Using step {newest} in its place", file=sys.stderr, flush=True)
+    return newest
 
 
 def _check_shapes(expected: Params, saved: object, where: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from jaxgpt.config import Config, DataConfig, OptimizerConfig, RunConfig
 from jaxgpt.errors import UserError
 from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
+from jaxgpt.training.integrity import seal
 from jaxgpt.training.metrics import drop_after, open_metrics, read_records
 from jaxgpt.training.run import Run, load_run, machine, open_run
 
@@ -22,6 +23,7 @@ def run(tmp_path) -> Run:
 
 def train_a_step(run: Run) -> None:
     (run.checkpoints / "1").mkdir()
+    seal(run.checkpoints / "1")
 
 
 def test_the_path_alone_is_enough(run):

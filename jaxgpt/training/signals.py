@@ -1,0 +1,31 @@
+"""Being asked to stop: Ctrl-C by a person, SIGTERM by a scheduler."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def stop_on_signal() -> Iterator[Callable[[], int | None]]:
+    """Yields a function that returns the signal that asked to stop, or None: Ctrl-C's, or SIGTERM.
+
+    A second Ctrl-C interrupts at once.
+    """
+    asked: int | None = None
+
+    def note(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        again = "; press Ctrl-C again to leave without saving" if number == signal.SIGINT else ""
+        os.write(2, f"\nsaving after this step, then stopping{again}\n".encode())  # print may be busy
+        asked = number
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
