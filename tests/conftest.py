@@ -20,3 +20,8 @@ def cache_dir(tmp_path_factory) -> str:
 def _compile_once(cache_dir):
     jax.config.update("jax_compilation_cache_dir", f"{cache_dir}/compiled")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=10, help="how often the tests of faults kill a run")
+    parser.addoption("--fuzz", type=int, default=100, help="malformed inputs a fuzz test tries")
