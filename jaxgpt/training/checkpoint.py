@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,14 +138,22 @@ def _restore(manager: ocp.CheckpointManager, step: int, **abstract: Any) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps Orbax from logging a traceback for an error that it also raises, and that we put in words."""
+    """Keeps Orbax from printing tracebacks of an error that it also raises, and that we put in words.
+
+    After an error it stays quiet: its threads notice one after the other, and the run is about to end.
+    """
     logger = logging.getLogger("absl")
-    level = logger.level
+    level, hook = logger.level, sys.unraisablehook
+
+    def but_closed_loops(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
     logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    sys.unraisablehook = but_closed_loops
+    yield
+    sys.unraisablehook = hook
+    logger.setLevel(level)
 
 
 def _first_line(error: Exception) -> str:

@@ -139,8 +139,9 @@ def fit(
                 what = f"step {step}: the loss is {fetched['loss']} and the gradient's norm {fetched['grad_norm']}"
                 if skipped_in_a_row == config.optimizer.max_skipped:
                     raise RunError(
-                        f"{what}, the {skipped_in_a_row}th such step in a row, on windows {summarize(windows)}. None "
-                        "of them changed anything. The last checkpoint is from before; a lower learning rate may help"
+                        f"{what}, number {skipped_in_a_row} of such steps in a row, on windows {summarize(windows)}. "
+                        "None of them changed anything. The last checkpoint is from before; a lower learning rate may "
+                        "help"
                     )
                 progress.say(f"{what}. Skipped: it changes nothing ({skipped_in_a_row} in a row)")
                 return

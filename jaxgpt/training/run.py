@@ -117,7 +117,8 @@ def open_run(run: Run, num_steps: int) -> str | None:
     nothing touched, when the folder holds something else, or a run with another config, tokenizer or data.
     """
     moved = None
-    if run.path.exists() and any(run.path.iterdir()) and not (run.path / "config.json").exists():
+    strange = [entry for entry in run.path.iterdir() if entry.name[0] != "."] if run.path.exists() else []
+    if strange and not (run.path / "config.json").exists():
         raise UserError(f"{run.path}: a folder that is not a run is there; choose another --run.name")
     if run.config.run.restart and run.path.exists():
         moved = _move_aside(run.path)
@@ -126,8 +127,9 @@ def open_run(run: Run, num_steps: int) -> str | None:
         _check_same(load_run(run.path), run)
         if step > num_steps:
             raise UserError(f"{run.path}: it has {step} steps already, more than the {num_steps} asked for")
-    run.checkpoints.mkdir(parents=True, exist_ok=True)
-    write_text(run.path / "config.json", to_json(run.config))
+    run.path.mkdir(parents=True, exist_ok=True)
+    write_text(run.path / "config.json", to_json(run.config))  # first: it makes the folder a run
+    run.checkpoints.mkdir(exist_ok=True)
     run.tokenizer.save(run.path / "tokenizer.json")
     write_text(run.path / "data.json", json.dumps(run.data, indent=2, ensure_ascii=False) + "\n")
     return moved

@@ -6,7 +6,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +58,28 @@ def furnish(folder: Path, cache_dir: Path) -> None:
     (folder / "cache").symlink_to(cache_dir)
 
 
-def start(folder: Path, stage: str, name: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """Starts a stage as a user does."""
-    command = [sys.executable, str(ROOT / SCRIPTS[stage]), "--config", f"{stage}.py", "--run.name", name, *arguments]
+def start(folder: Path, stage: str, name: str, *arguments: str, before: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """Starts a stage as a user does; `before` is what the command line begins with."""
+    command = [
+        *before,
+        sys.executable,
+        str(ROOT / SCRIPTS[stage]),
+        "--config",
+        f"{stage}.py",
+        "--run.name",
+        name,
+        *arguments,
+    ]
     environment = {key: value for key, value in os.environ.items() if key != "JAXGPT_DATA"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes, **options)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes)
 
 
-def finish(folder: Path, stage: str, name: str, *arguments: str, expect: int = 0, **options: Any) -> tuple[str, str]:
+def finish(
+    folder: Path, stage: str, name: str, *arguments: str, expect: int = 0, before: Sequence[str] = ()
+) -> tuple[str, str]:
     """Runs a stage to its end; returns what it printed on stdout and stderr."""
-    run = start(folder, stage, name, *arguments, **options)
+    run = start(folder, stage, name, *arguments, before=before)
     out, err = run.communicate(timeout=300)
     assert run.returncode == expect, out + err
     return out, err

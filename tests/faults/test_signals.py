@@ -1,0 +1,42 @@
+"""Asked to stop: SIGTERM saves and exits with a code that schedulers requeue on, wherever the run is."""
+
+import random
+import signal
+
+import pytest
+
+from tests.faults.workplace import ended, finish, outcome, start, stop_when
+
+
+@pytest.mark.parametrize(
+    ("name", "when"),
+    [
+        ("first-step", lambda run: (run / "metrics.jsonl").exists()),  # it compiles the step
+        (
+            "training",
+            lambda run: (run / "metrics.jsonl").exists() and run.joinpath("metrics.jsonl").stat().st_size > 900,
+        ),
+        ("saving", lambda run: any(run.glob("checkpoints/*tmp*"))),
+        ("evaluating", lambda run: any(run.glob("checkpoints/*/digests.json"))),
+    ],
+)
+def test_sigterm_saves_and_the_same_command_goes_on(place, left_alone, name, when):
+    run = start(place, "pretrain", name)
+    assert stop_when(run, lambda: when(place / "runs" / name), signal.SIGTERM, random.Random(name))
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 143, out + err
+    assert "and saved; the same command goes on from there" in out
+    assert "Traceback" not in err
+    finish(place, "pretrain", name)
+    assert outcome(place / "runs" / name) == left_alone["pretrain"]
+
+
+def test_a_second_ctrl_c_leaves_at_once(place):
+    run = start(place, "pretrain", "hasty", "--run.max-steps", "100000", "--run.epochs", "10000")
+    metrics = place / "runs/hasty/metrics.jsonl"
+    assert stop_when(run, metrics.exists, signal.SIGINT, random.Random(0))
+    run.send_signal(signal.SIGINT)
+    assert ended(run, 60)
+    out, err = run.communicate()
+    assert run.returncode == 130, out + err
+    assert "Traceback" not in err
