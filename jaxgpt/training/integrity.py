@@ -24,10 +24,12 @@ def damage(folder: Path) -> str | None:
     """
     try:
         sealed = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
-        version, files = sealed["format"], dict(sealed["files"])
+        version, files = sealed["format"], sealed["files"]
+        if not isinstance(files, dict):
+            raise TypeError
     except FileNotFoundError:
         return f"it has no {DIGESTS}, so it was not finished"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return f"{DIGESTS} cannot be read"
     if version != FORMAT:
         return f"{DIGESTS} is of format {version!r}, and this program knows {FORMAT}"

@@ -50,12 +50,14 @@ def append_sample(path: Path, step: int, text: str) -> None:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Returns the records of a JSON lines file; a line cut short by a crash is left out."""
+    """Returns the records of a JSON lines file; a line cut short by a crash, or damaged, is left out."""
     records = []
     with contextlib.suppress(FileNotFoundError):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError):
-                records.append(json.loads(line))
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError, RecursionError):
+                record = json.loads(line)
+                if isinstance(record, dict) and type(record.get("step")) is int:
+                    records.append(record)
     return records
 
 
