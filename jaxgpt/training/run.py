@@ -131,6 +131,14 @@ def _check_same(there: Run, asked: Run) -> None:
 
 def load_run(path: str | Path) -> Run:
     """Returns the run of a folder; raises UserError when there is none, or it has no checkpoint."""
+    run = read_run(path)
+    if latest_step(run.path) is None:
+        raise UserError(f"{path}: this run has no checkpoint yet; train it first")
+    return run
+
+
+def read_run(path: str | Path) -> Run:
+    """Returns the run of a folder, with or without a checkpoint; raises UserError when there is none."""
     path = Path(path)
     if not path.is_dir():
         runs = sorted(str(folder.parent) for folder in Path("runs").glob("*/config.json"))
@@ -138,8 +146,6 @@ def load_run(path: str | Path) -> Run:
     for name in ("config.json", "tokenizer.json", "data.json"):
         if not (path / name).is_file():
             raise UserError(f"{path}: not a run folder: it has no {name}")
-    if latest_step(path) is None:
-        raise UserError(f"{path}: this run has no checkpoint yet; train it first")
     config = from_json((path / "config.json").read_text(encoding="utf-8"), str(path / "config.json"))
     try:
         data = json.loads((path / "data.json").read_text(encoding="utf-8"))
