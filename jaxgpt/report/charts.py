@@ -10,9 +10,10 @@ import numpy as np
 # The same rules colour the page and a chart saved by itself.
 STYLE = """
 :root { color-scheme: light dark; --paper: #fdfcfa; --card: #f4f2ed; --ink: #24272b; --quiet: #6a6f76; --rule: #dedbd3;
-  --c0: #1c6e8c; --c1: #c1592a; --c2: #6b8325; --c3: #87509b; --c4: #a8842c; --c5: #4b5fa8; }
+  --heat: #e0793f; --c0: #1c6e8c; --c1: #c1592a; --c2: #6b8325; --c3: #87509b; --c4: #a8842c; --c5: #4b5fa8; }
 @media (prefers-color-scheme: dark) { :root { --paper: #15181b; --card: #1d2125; --ink: #e4e1da; --quiet: #9a9fa6;
-  --rule: #343a40; --c0: #6cb8d3; --c1: #ec9a6a; --c2: #afc466; --c3: #c79bd8; --c4: #d9b860; --c5: #98a8e6; } }
+  --rule: #343a40; --heat: #b4541f; --c0: #6cb8d3; --c1: #ec9a6a; --c2: #afc466;
+  --c3: #c79bd8; --c4: #d9b860; --c5: #98a8e6; } }
 svg text { font: 11px system-ui, -apple-system, "Segoe UI", sans-serif; fill: var(--quiet); }
 svg .title { font-size: 12.5px; font-weight: 600; fill: var(--ink); }
 svg .label { fill: var(--ink); }
@@ -32,7 +33,7 @@ svg .cloud { opacity: .38; }
 COLOURS = 6  # of .s0 to .s5
 MOST_POINTS = 400  # of a line; more cannot be told apart
 SHADES = 12  # of a heat map
-LEFT, RIGHT, BOTTOM = 48, 14, 34  # margins, in the SVG's own units
+LEFT, RIGHT, BOTTOM = 48, 14, 38  # margins, in the SVG's own units
 
 Format = Callable[[float], str]
 
@@ -144,7 +145,7 @@ def line_chart(
             parts.append(f'<path class="{line.kind} s{colour}" d="M{"L".join(points)}"/>')
         if line.kind == "dots" or len(points) == 1:
             if len(points) > 1:
-                parts.append(f'<path class="line s{colour}" d="M{"L".join(points)}"/>')
+                parts.append(f'<path class="faint s{colour}" d="M{"L".join(points)}"/>')
             for point, a, b in zip(points, x, y, strict=True):
                 cx, cy = point.split()
                 told = escape(f"{x_label} {a:g}: {b:.4g}")
@@ -161,7 +162,7 @@ def empty_chart(title: str, size: tuple[int, int] = (420, 120)) -> str:
 def bar_chart(title: str, rows: Sequence[tuple[str, float, str]], width: int = 420, name_width: int = 130) -> str:
     """Returns horizontal bars from (name, length, words at its end)."""
     longest = max((value for _, value, _ in rows), default=1.0) or 1.0
-    parts, room = [], width - name_width - 74
+    parts, room = [], width - name_width - 110
     for number, (name, value, told) in enumerate(rows):
         y = 34 + 24 * number
         length = max(1.0, value / longest * room)
@@ -237,7 +238,9 @@ def heat_map(
         turned = f'<text class="small" transform="translate({x:.1f} {y:.1f}) rotate(-52)">{escape(clip(column))}</text>'
         parts.append(turned)
     slack = 26 if columns else 6  # the last slanted word leans out
-    return _svg(title, math.ceil(left + width + slack), math.ceil(top + height + 6), parts, title_size="small")
+    return _svg(
+        title, math.ceil(left + width + slack), math.ceil(top + height + 6), parts, "small" if rows else "title"
+    )
 
 
 def clip(word: str, most: int = 12) -> str:
@@ -267,7 +270,7 @@ def _legend(entries: Sequence[tuple[str, int]], x: float, y: float) -> str:
     parts = []
     for name, colour in entries:
         parts.append(f'<circle class="f{colour}" cx="{x + 5:.1f}" cy="{y - 4}" r="4"/>{_text(x + 13, y, name)}')
-        x += 28 + 6.0 * len(name)
+        x += 34 + 7.2 * len(name)
     return "".join(parts)
 
 

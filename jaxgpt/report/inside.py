@@ -1,6 +1,6 @@
 """What a model has become, as sections of a page: its words, its attention, its positions, what it finds hard."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import pairwise
 
@@ -18,10 +18,10 @@ MAPPED, LABELLED = 1_200, 400  # most frequent words on the map, and those named
 AMONG = 5_000  # neighbours are looked for among the most frequent words: rarer ones were hardly seen
 CHOSEN = ("he", "two", "was", "city", "red", "king", "water", "good", "March", "Lucy", "cow", "yesterday", "music")
 MOST_CHOSEN, NEIGHBOURS = 9, 6
-SENTENCE = (6, 14)  # tokens of the text whose attention is drawn
+SENTENCE = (7, 16)  # tokens of the text whose attention is drawn
 MOST_MAPS = 48  # attention maps; of a larger model the layers are spread
 SHOWN = 3  # windows of text that are coloured
-GROUPS = ("word", "Name", "number", "sign", "special")
+GROUPS = ("small letters", "capitalised", "number", "sign")
 NATS = (1.0, 2.5, 4.5, 7.0)  # between the shades of the coloured text
 
 
@@ -40,7 +40,7 @@ def words(trained: Trained) -> Section:
     ]
     plot = scatter(f"The {len(points):,} most frequent words", points, GROUPS)
     rows = [
-        (names[i], ", ".join(f"{names[j]} {cosine:.2f}" for j, cosine in look.neighbours(table_VD, i, NEIGHBOURS)))
+        (names[i], " · ".join(f"{names[j]} {cosine:.2f}" for j, cosine in look.neighbours(table_VD, i, NEIGHBOURS)))
         for i in _chosen(names[: len(table_VD)])
     ]
     return Section(
@@ -77,7 +77,8 @@ def attention(trained: Trained, record: Record, text: HeldOut | None) -> Section
             plots[f"attention-{layer + 1}-{head + 1}"] = plot
             maps.append(figure(plot, habit_words(look.habit(weights_TS))))
         parts.append(f'<h3>Block {layer + 1}</h3><div class="heads">{"".join(maps)}</div>')
-    told = note(f"Read: {' '.join(names)}. {len(layers)} of {model.num_layers} blocks are shown.")
+    left_out = f" ({len(layers)} of {model.num_layers} blocks are shown.)" if len(layers) < model.num_layers else ""
+    told = note(f"Read: {' '.join(names)}{left_out}")
     return Section(
         "attention",
         "Where each head looks",
@@ -121,8 +122,8 @@ def difficulty(trained: Trained, record: Record, text: HeldOut | None, why_not: 
     """Returns text coloured by loss, and the loss by the words' frequency and by the context before them."""
     tokenizer, title = trained.run.tokenizer, "What it finds hard"
     lead = (
-        "Real text, each word coloured by the model's surprise at it, knowing only what stands before it. Endings and "
-        "small words come easily; names and the words that carry the news do not."
+        "Real text, each word coloured by the model's surprise at it, knowing only what stands before it. In "
+        "most text endings and small words come easily; names and the words that carry the news do not."
     )
     if text is None:
         tokens = _said(tokenizer, record)[: trained.config.model.context_len]
@@ -142,8 +143,8 @@ def difficulty(trained: Trained, record: Record, text: HeldOut | None, why_not: 
     nats, targets = lost.nats_BT[counted_BT], np.asarray(batch.targets)[counted_BT]
     plots = {"loss-by-frequency": _by_frequency(nats, targets), "loss-by-context": _by_context(batch, lost)}
     captions = (
-        "Words by their rank in the training text. The rare ones are where nearly all the loss is left.",
-        "Loss by how many tokens stood before. It falls as far as the model makes use of what it has read.",
+        "The mean loss of words by their rank in the training text, and what part of all loss falls on them.",
+        "The mean loss by how many tokens stood before: where it falls, the model makes use of what it has read.",
     )
     charts = "".join(figure(plot, told) for plot, told in zip(plots.values(), captions, strict=True))
     body = f'{note(text.note)}{_scale()}{shown}<h3>Over {len(nats):,} tokens</h3><div class="grid">{charts}</div>'
@@ -166,8 +167,6 @@ def sections(trained: Trained, record: Record) -> list[Section]:
 
 
 def _group(word: str) -> int:
-    if word in SPECIAL:
-        return 4
     if any(letter.isdigit() for letter in word):
         return 2
     if not any(letter.isalpha() for letter in word):
@@ -187,19 +186,36 @@ def _chosen(names: Sequence[str]) -> list[int]:
 def _sentence(tokenizer: Tokenizer, record: Record, text: HeldOut | None) -> list[int]:
     """Returns a short text with its start token: of held-out text the first that fits, or from the last sample."""
     least, most = SENTENCE
-    for row in range(len(text.batch.tokens) if text else 0):
-        assert text is not None
-        tokens = [int(token) for token in np.asarray(text.batch.tokens)[row]]
-        starts = [at for at, token in enumerate(tokens) if token in (tokenizer.eos_id, tokenizer.user_id)]
-        for start, end in zip(starts, [*starts[1:], len(tokens)], strict=True):
-            if least <= end - start <= most and tokenizer.unk_id not in tokens[start:end]:
-                return tokens[start:end]
-    if text is not None:
-        for row in np.asarray(text.batch.tokens):
-            known = [int(token) for token in row[: most + 1]]
-            if len(set(known)) >= least and tokenizer.unk_id not in known:
-                return known
+    chat = record.run.data["kind"] == "chat"
+    for row in np.asarray(text.batch.tokens) if text else []:
+        for part in _exchanges(row, tokenizer) if chat else _sentences(row, tokenizer):
+            if least <= len(part) <= most and tokenizer.unk_id not in part:
+                return part
     return [tokenizer.eos_id, *_said(tokenizer, record)][:most]
+
+
+def _sentences(tokens_T: np.ndarray, tokenizer: Tokenizer) -> Iterator[list[int]]:
+    """Yields the whole sentences of a window, each after an end of line."""
+    part: list[int] | None = None  # a window may begin in the middle of a sentence
+    for token in map(int, tokens_T):
+        word = tokenizer.words[token]
+        if part is not None and token != tokenizer.eos_id:
+            part.append(token)
+            if word == ".":
+                yield part
+        if token == tokenizer.eos_id or word == ".":
+            part = [tokenizer.eos_id]
+
+
+def _exchanges(tokens_T: np.ndarray, tokenizer: Tokenizer) -> Iterator[list[int]]:
+    """Yields what was said in a row from each user message up to the end of the first reply."""
+    part: list[int] = []
+    for token in map(int, tokens_T):
+        part = [token] if token == tokenizer.user_id else [*part, token]
+        replied = tokenizer.assistant_id in part
+        if replied and token == tokenizer.end_id and part[0] == tokenizer.user_id:
+            yield part
+            part = []
 
 
 def _said(tokenizer: Tokenizer, record: Record) -> list[int]:
@@ -212,7 +228,7 @@ def _coloured(tokenizer: Tokenizer, batch, lost: look.Losses, row: int) -> str:
     """Returns the targets of one row as HTML, coloured by loss where they count."""
     spans = []
     weights_T = np.asarray(batch.weights)[row]
-    segments_T = np.ones_like(weights_T) if batch.segments is None else np.asarray(batch.segments)[row]
+    segments_T = weights_T if batch.segments is None else np.asarray(batch.segments)[row]
     for t, target in enumerate(np.asarray(batch.targets)[row]):
         word = escape(tokenizer.words[target])
         if segments_T[t] == 0:
@@ -223,18 +239,17 @@ def _coloured(tokenizer: Tokenizer, batch, lost: look.Losses, row: int) -> str:
         nats, guess = float(lost.nats_BT[row, t]), tokenizer.words[lost.guess_BT[row, t]]
         expected = "as expected" if lost.guess_BT[row, t] == target else f"expected {guess}"
         told = escape(f"{nats:.2f} nats, p = {np.exp(-nats):.2g}; {expected}", quote=True)
-        spans.append(f'<span style="{_shade(nats)}" title="{told}">{word}</span>')
+        spans.append(f'<span class="{_shade(nats)}" title="{told}">{word}</span>')
     return f'<p class="tokens">{" ".join(spans)}</p>'
 
 
 def _shade(nats: float) -> str:
-    strength = sum(nats > bound for bound in NATS)
-    return f"background:color-mix(in srgb,var(--c1) {strength * 19}%,transparent)"
+    return f"n{sum(nats > bound for bound in NATS)}"
 
 
 def _scale() -> str:
     bounds = [0.0, *NATS]
-    steps = [f'<span style="{_shade(bound + 0.01)}">over {bound:g}</span>' for bound in bounds]
+    steps = [f'<span class="{_shade(bound + 0.01)}">over {bound:g}</span>' for bound in bounds]
     return f'<p class="note scale">nats: {"".join(steps)} Point at a word for its loss and what was expected.</p>'
 
 
@@ -248,7 +263,7 @@ def _by_frequency(nats: np.ndarray, targets: np.ndarray) -> str:
     rows = []
     for name, chosen in groups:
         if chosen.any():
-            told = f"{np.mean(nats[chosen]):.2f}, {np.mean(chosen):.0%} of text"
+            told = f"{np.mean(nats[chosen]):.3g}, {np.sum(nats[chosen]) / np.sum(nats):.0%} of all loss"
             rows.append((name, float(np.mean(nats[chosen])), told))
     return bar_chart("Loss by how frequent the word is", rows, width=470, name_width=150)
 
@@ -258,7 +273,7 @@ def _by_context(batch, lost: look.Losses) -> str:
     B, T = lost.nats_BT.shape
     seen_BT = np.broadcast_to(np.arange(T), (B, T)) if batch.positions is None else np.asarray(batch.positions)
     counted_BT = np.asarray(batch.weights) > 0
-    edges = np.unique(np.geomspace(1, T + 1, 14).round().astype(int)) - 1
+    edges = [0, *(low for low in (4 * 2**i for i in range(20)) if low < T), T]
     x, y = [], []
     for low, high in pairwise(edges):
         chosen = counted_BT & (seen_BT >= low) & (seen_BT < high)

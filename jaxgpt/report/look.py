@@ -77,14 +77,14 @@ def directions(table_VD: np.ndarray) -> np.ndarray:
 
 
 def project(rows_ND: np.ndarray) -> tuple[np.ndarray, float]:
-    """Returns (xy_N2, share of the variance they keep): the plane in which the rows differ most (PCA by SVD)."""
-    centred_ND = rows_ND - rows_ND.mean(axis=0)
-    _, sizes, axes_DD = np.linalg.svd(centred_ND, full_matrices=False)
-    xy_N2 = np.zeros((len(rows_ND), 2), np.float32)
-    found_NK = centred_ND @ axes_DD[:2].T
-    xy_N2[:, : found_NK.shape[1]] = found_NK
-    total = float(np.sum(sizes**2))
-    return xy_N2, float(np.sum(sizes[:2] ** 2)) / total if total else 0.0
+    """Returns (xy_N2, share of the variance they keep): the plane in which the rows differ most (PCA).
+
+    By the eigenvectors of D x D products: for many rows far quicker than their singular vectors, which are the same.
+    """
+    centred_ND = np.asarray(rows_ND - rows_ND.mean(axis=0), np.float64)
+    variance_D, axes_DD = np.linalg.eigh(centred_ND.T @ centred_ND)  # in rising order
+    total = float(np.sum(variance_D))
+    return centred_ND @ axes_DD[:, :-3:-1], float(np.sum(variance_D[-2:])) / total if total > 0 else 0.0
 
 
 def neighbours(directions_VD: np.ndarray, word: int, count: int) -> list[tuple[int, float]]:

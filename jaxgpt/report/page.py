@@ -31,8 +31,8 @@ section { border-top: 1px solid var(--rule); padding: 2.2rem 0 2rem; }
   margin: 1.8rem 0 0; }
 .facts dt { color: var(--quiet); font-size: .82rem; }
 .facts dd { margin: 0; font-size: 1.25rem; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 1.8rem 2.2rem; }
-.heads { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.8rem, 1fr)); gap: 1.2rem 1rem; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17.5rem), 1fr)); gap: 1.8rem 2.2rem; }
+.heads { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(46%, 12.5rem), 1fr)); gap: 1.2rem 1.2rem; }
 figure { margin: 0; min-width: 0; }
 figure svg { display: block; width: 100%; height: auto; overflow: visible; }
 figcaption { color: var(--quiet); font-size: .86rem; line-height: 1.45; margin-top: .35rem; }
@@ -51,11 +51,15 @@ blockquote { margin: .3rem 0 1.3rem; padding: .8rem 1rem; background: var(--card
   max-width: none; }
 .tokens span { padding: .12em .22em; border-radius: .25em; }
 .tokens .plain { color: var(--quiet); }
-.scale span { display: inline-block; padding: 0 .55em; margin-right: .3em; border-radius: .25em; font-size: .85rem; }
+.scale span { display: inline-block; padding: 0 .55em; margin-right: .3em; border-radius: .25em; color: var(--ink); }
+.n1 { background: color-mix(in srgb, var(--heat) 18%, transparent); }
+.n2 { background: color-mix(in srgb, var(--heat) 36%, transparent); }
+.n3 { background: color-mix(in srgb, var(--heat) 58%, transparent); }
+.n4 { background: color-mix(in srgb, var(--heat) 85%, transparent); }
 summary { cursor: pointer; color: var(--c0); margin: 1rem 0 .5rem; }
 footer { color: var(--quiet); font-size: .86rem; padding-bottom: 3rem; border-top: 1px solid var(--rule);
   padding-top: 1.2rem; }
-@media (max-width: 34rem) { header { padding-top: 2rem; } .wide svg text { font-size: 16px; }
+@media (max-width: 34rem) { header { padding-top: 2rem; } .wide svg text { font-size: 15px; }
   .wide svg .title { font-size: 18px; } section { padding: 1.7rem 0 1.4rem; } th, td { padding-right: .7rem; } }
 @media print { nav { display: none; } section { break-inside: avoid; } }
 """

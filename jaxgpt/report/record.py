@@ -18,7 +18,7 @@ from jaxgpt.text.corpora import fingerprint, load_chat, load_text
 from jaxgpt.training.metrics import read_records
 from jaxgpt.training.run import Run, latest_step, read_run
 
-ROWS = 24  # windows of held-out text that are scored: enough for means, quick on a laptop
+ROWS = 40  # windows of held-out text that are scored: enough for means, quick on a laptop
 
 
 @dataclass(frozen=True)

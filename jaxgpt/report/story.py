@@ -18,6 +18,7 @@ from jaxgpt.training.start import parameter_counts
 
 SMOOTHED = 40  # of a curve's points, one stands for the mean around it
 MOST_SAMPLES = 8
+SMALL = (340, 230)  # charts that stand three in a row
 NAMELESS = ("run.name", "run.folder", "run.restart", "data.cache_dir")  # settings that tell nothing about a run
 PARTS = {
     "token_embedding": "words (token embedding)",
@@ -35,10 +36,11 @@ def result_sentence(record: Record) -> str:
     step, loss = record.best
     when = f" after step {step:,}" if step != record.steps else ""
     gap = f"; {loss - record.floor:+.4f} from the entropy floor" if record.floor is not None else ""
+    perplexity = Score(loss, 1).perplexity
     return (
         f"On text of {data_name(record.run.data)} that it never trained on, this model loses {loss:.4f} nats per "
         f"{_unit(record)}{when}{gap}: it is as unsure of the next word as a fair choice among "
-        f"{Score(loss, 1).perplexity:,.2f}."
+        f"{perplexity:,.{0 if perplexity >= 20 else 2}f}."
     )
 
 
@@ -71,14 +73,14 @@ def curves(record: Record) -> Section:
 
     for name, title, colour in (("learning_rate", "Learning rate", 2), ("grad_norm", "Gradient norm", 3)):
         x, y = record.curve(name)
-        plots[name] = line_chart(title, [Line("", x, y, colour)], "step", "", from_zero=True)
+        plots[name] = line_chart(title, [Line("", x, y, colour)], "step", "", from_zero=True, size=SMALL)
     speed_steps, speeds = record.curve("tokens_per_second")
     _, shares = record.curve("utilisation")
     known = speeds > 0  # the first step of a process has no speed: its time went into compiling
     one_percent = speeds[known] / shares[known] / 100 if len(shares) == len(speeds) and np.all(shares[known]) else []
     right = (lambda y: f"{y / np.median(one_percent):.0f}%") if len(one_percent) else None
     line = Line("", speed_steps[known], speeds[known], 5)
-    plots["speed"] = line_chart("Tokens a second", [line], "step", "", from_zero=True, right=right)
+    plots["speed"] = line_chart("Tokens a second", [line], "step", "", from_zero=True, right=right, size=SMALL)
 
     captions = {
         "learning_rate": "How far a step moves the parameters, as the schedule has it.",
