@@ -92,7 +92,7 @@ def test_pretraining(workplace, pretrained):
     run = workplace / "runs/mini"
     assert {file.name for file in run.iterdir()} == {
         *("config.json", "tokenizer.json", "data.json", "run.json"),
-        *("checkpoints", "metrics.jsonl", "samples.jsonl", "tensorboard"),
+        *("checkpoints", "metrics.jsonl", "samples.jsonl", "tensorboard", "report.html", "plots"),
     }
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = [record["loss"] for record in records if "loss" in record]

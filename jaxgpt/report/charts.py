@@ -84,7 +84,9 @@ def thin(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndar
 
 def smooth(y: np.ndarray, width: int) -> np.ndarray:
     """Returns the mean of the `width` points around each point, of fewer at the ends."""
-    ones = np.ones(max(1, min(width, len(y))))
+    if not len(y):
+        return y
+    ones = np.ones(min(width, len(y)))
     return np.convolve(y, ones, "same") / np.convolve(np.ones(len(y)), ones, "same")
 
 

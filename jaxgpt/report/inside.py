@@ -31,8 +31,10 @@ def words(trained: Trained) -> Section:
     table_VD = look.directions(np.asarray(trained.params["token_embedding"])[: min(tokenizer.vocab_size, AMONG)])
     table_VD = table_VD[len(SPECIAL) :]  # ids from here on count from the first real word
     names = tokenizer.words[len(SPECIAL) :]
-    if len(table_VD) < 3:
-        return Section("words", "The map of its words", "This vocabulary has too few words for a map.", "")
+    if min(table_VD.shape) < 3:
+        return Section(
+            "words", "The map of its words", "This vocabulary has too few words, or dimensions, for a map.", ""
+        )
     shown_ND = table_VD[:MAPPED]
     xy_N2, share = look.project(shown_ND)
     points = [

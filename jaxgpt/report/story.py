@@ -145,9 +145,9 @@ def settings(record: Record) -> Section:
     """Returns what the run was asked for, what it read, and where it ran."""
     config = record.run.config
     told = [row for row in differences(Config(), config) if row[0] not in NAMELESS]
-    changed = table(("Setting", "This run", "Default"), [(name, _spell(new), _spell(old)) for name, old, new in told])
+    changed = table(("Setting", "This run", "Default"), [(name, spell(new), spell(old)) for name, old, new in told])
     every = [
-        (f"{section}.{name}", _spell(value))
+        (f"{section}.{name}", spell(value))
         for section, values in dataclasses.asdict(config).items()
         for name, value in values.items()
     ]
@@ -185,5 +185,6 @@ def _unit(record: Record) -> str:
     return "assistant token" if record.run.data["kind"] == "chat" else "token"
 
 
-def _spell(value: Any) -> str:
+def spell(value: Any) -> str:
+    """Returns a setting as people write it."""
     return f"{value:g}" if isinstance(value, float) else str(value)
