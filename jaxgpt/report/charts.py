@@ -117,6 +117,7 @@ def line_chart(
     low, high = (low if from_zero and low == 0 else low - pad), high + pad
     x_low, x_high = (f([float(g(line.x)) for line in lines]) for f, g in ((min, np.min), (max, np.max)))
     x_low, x_high = (x_low, x_high) if x_high > x_low else (x_low - 1, x_high + 1)
+    x_low = 0.0 if 0 < x_low < 0.1 * x_high else x_low
 
     def place_x(x: float) -> float:
         return LEFT + (x - x_low) / (x_high - x_low) * (width - LEFT - right_margin)
@@ -138,7 +139,7 @@ def line_chart(
     for level in levels:
         y = place_y(level.y)
         parts.append(f'<path class="level" d="M{LEFT} {y:.1f}H{width - right_margin}"/>')
-        parts.append(_text(width - right_margin - 2, y - 4, level.name, "end label"))
+        parts.append(_text(LEFT + 4, y - 5, level.name, "label"))  # at the left: curves come down to it at the right
     for line in lines:
         colour = line.colour % COLOURS
         x, y = thin(line.x, line.y)

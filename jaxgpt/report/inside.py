@@ -159,7 +159,7 @@ def sections(trained: Trained, record: Record) -> list[Section]:
     try:
         text = held_out(record.run)
     except (UserError, OSError) as error:
-        why_not = str(error).split(". ")[0].rstrip(".")
+        why_not = str(error).split(";")[0].split(". ")[0].rstrip(".")
     return [
         difficulty(trained, record, text, why_not),
         words(trained),
@@ -267,7 +267,7 @@ def _by_frequency(nats: np.ndarray, targets: np.ndarray) -> str:
         if chosen.any():
             told = f"{np.mean(nats[chosen]):.3g}, {np.sum(nats[chosen]) / np.sum(nats):.0%} of all loss"
             rows.append((name, float(np.mean(nats[chosen])), told))
-    return bar_chart("Loss by how frequent the word is", rows, width=470, name_width=150)
+    return bar_chart("Loss by how frequent the word is", rows, width=480, name_width=160)
 
 
 def _by_context(batch, lost: look.Losses) -> str:

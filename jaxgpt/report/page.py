@@ -36,11 +36,11 @@ section { border-top: 1px solid var(--rule); padding: 2.2rem 0 2rem; }
 figure { margin: 0; min-width: 0; }
 figure svg { display: block; width: 100%; height: auto; overflow: visible; }
 figcaption { color: var(--quiet); font-size: .86rem; line-height: 1.45; margin-top: .35rem; }
-.wide svg { max-width: 46rem; }
 .square svg { max-width: 26rem; }
 .scroll { overflow-x: auto; }
 .scroll svg { min-width: 40rem; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; width: 100%; }
+table { max-width: 46rem; }
 th, td { text-align: left; vertical-align: top; padding: .38rem 1rem .38rem 0; border-bottom: 1px solid var(--rule); }
 th { color: var(--quiet); font-weight: 500; }
 td.number, th.number { text-align: right; }
@@ -59,8 +59,8 @@ blockquote { margin: .3rem 0 1.3rem; padding: .8rem 1rem; background: var(--card
 summary { cursor: pointer; color: var(--c0); margin: 1rem 0 .5rem; }
 footer { color: var(--quiet); font-size: .86rem; padding-bottom: 3rem; border-top: 1px solid var(--rule);
   padding-top: 1.2rem; }
-@media (max-width: 34rem) { header { padding-top: 2rem; } .wide svg text { font-size: 15px; }
-  .wide svg .title { font-size: 18px; } section { padding: 1.7rem 0 1.4rem; } th, td { padding-right: .7rem; } }
+@media (max-width: 34rem) { header { padding-top: 2rem; } section { padding: 1.7rem 0 1.4rem; }
+  th, td { padding-right: .7rem; } }
 @media print { nav { display: none; } section { break-inside: avoid; } }
 """
 

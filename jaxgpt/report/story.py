@@ -1,9 +1,11 @@
 """What a run did, as sections of a page: its curves, what it said, what it was, where its parameters are."""
 
 import dataclasses
+import math
 from html import escape
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxgpt.config import Config, differences
@@ -14,17 +16,19 @@ from jaxgpt.report.record import Record
 from jaxgpt.training.evaluate import Score
 from jaxgpt.training.progress import clock
 from jaxgpt.training.run import sized
-from jaxgpt.training.start import parameter_counts
+from jaxgpt.training.trained import abstract_params
 
 SMOOTHED = 40  # of a curve's points, one stands for the mean around it
 MOST_SAMPLES = 8
-SMALL = (340, 230)  # charts that stand three in a row
+SMALL, LARGE = (340, 230), (440, 300)  # charts that stand three in a row, and two
+EARLY = 0.25  # of the steps: there the loss falls so far that nothing is seen of the rest
 NAMELESS = ("run.name", "run.folder", "run.restart", "data.cache_dir")  # settings that tell nothing about a run
 PARTS = {
-    "token_embedding": "words (token embedding)",
+    "token_embedding": "words",
     "position_embedding": "positions",
-    "blocks": "blocks",
-    "final_norm": "final norm",
+    "attention": "attention",
+    "mlp": "mlp",
+    "norms": "norms",
     "head": "head",
 }
 
@@ -40,7 +44,7 @@ def result_sentence(record: Record) -> str:
     return (
         f"On text of {data_name(record.run.data)} that it never trained on, this model loses {loss:.4f} nats per "
         f"{_unit(record)}{when}{gap}: it is as unsure of the next word as a fair choice among "
-        f"{perplexity:,.{0 if perplexity >= 20 else 2}f}."
+        f"{perplexity:,.{0 if perplexity >= 20 else 2}f} words."
     )
 
 
@@ -51,7 +55,7 @@ def facts(record: Record) -> list[tuple[str, str]]:
     if record.best is not None:
         loss = record.best[1]
         found += [("Best valid loss", f"{loss:.4f}"), ("Perplexity", f"{Score(loss, 1).perplexity:,.2f}")]
-    found.append(("Parameters", f"{sum(parameter_counts(config).values()):,}"))
+    found.append(("Parameters", f"{sum(parameters_by_part(config).values()):,}"))
     if record.seconds is not None:
         found.append(("Time in steps, about", clock(record.seconds)))
     return found
@@ -69,7 +73,9 @@ def curves(record: Record) -> Section:
     lines.append(Line("validation loss", valid_steps, valid_loss, 1, "dots"))
     levels = [] if record.floor is None else [Level(f"entropy floor {record.floor:.4f}", record.floor)]
     unit = _unit(record)
-    plots = {"loss": line_chart(f"Loss, nats per {unit}", lines, "step", "", levels, size=(560, 330))}
+    plots = {"loss": line_chart(f"Loss, nats per {unit}", lines, "step", "", levels, size=LARGE)}
+    late = [_after(line, record.steps * EARLY) for line in lines]
+    plots["loss-late"] = line_chart("After the first quarter, closer", late, "step", "", levels, size=LARGE)
 
     for name, title, colour in (("learning_rate", "Learning rate", 2), ("grad_norm", "Gradient norm", 3)):
         x, y = record.curve(name)
@@ -94,6 +100,7 @@ def curves(record: Record) -> Section:
         if levels
         else ""
     )
+    large = figure(plots["loss"], loss_caption) + figure(plots["loss-late"])
     small = "".join(figure(plots[name], captions[name]) for name in ("learning_rate", "grad_norm", "speed"))
     return Section(
         "curves",
@@ -101,7 +108,7 @@ def curves(record: Record) -> Section:
         f"Loss is the surprise, in nats, at each true next {'word of a reply' if unit != 'token' else 'word'}: "
         "0 would be certainty. It falls steeply while the model learns which words are frequent at all, then slowly as "
         "it learns what follows what. Where validation stops following training, the model begins to learn by heart.",
-        f'{figure(plots["loss"], loss_caption, "wide")}<h3>Under way</h3><div class="grid">{small}</div>',
+        f'<div class="grid">{large}</div><h3>Under way</h3><div class="grid">{small}</div>',
         plots,
     )
 
@@ -124,11 +131,11 @@ def samples(record: Record) -> Section:
 def parameters(record: Record) -> Section:
     """Returns where the model's numbers are."""
     config = sized(record.run.config, record.run.tokenizer)
-    counts = parameter_counts(config)
+    counts = parameters_by_part(config)
     total = sum(counts.values())
-    rows = [(PARTS[part], float(count), f"{count / total:.1%}") for part, count in counts.items()]
-    plot = bar_chart(f"{total:,} parameters", rows, name_width=150)
-    cells = [(PARTS[part], f"{count:,}") for part, count in counts.items()]
+    rows = [(part, float(count), f"{count / total:.1%}") for part, count in counts.items()]
+    plot = bar_chart(f"{total:,} parameters", rows, name_width=80)
+    cells = [(part, f"{count:,}") for part, count in counts.items()]
     model = config.model
     tied = " The head has none of its own: it predicts with the words' own vectors." if model.tied_head else ""
     return Section(
@@ -166,9 +173,7 @@ def settings(record: Record) -> Section:
         *((name, str(version)) for name, version in machine.get("packages", {}).items()),
     ]
     ran = table(("", ""), where) if machine else note("The run has no record of its machine.")
-    source = (
-        f"{data_name(data)}, from {data.get('source', 'an unnamed source')}; fingerprint {data['fingerprint'][:16]}"
-    )
+    source = f"{data_name(data)}. Source: {data.get('source', 'not named')}. Fingerprint: {data['fingerprint'][:16]}."
     return Section(
         "settings",
         "What the run was",
@@ -179,6 +184,20 @@ def settings(record: Record) -> Section:
         f"<h3>Data</h3>{note(source)}{table(('Split', items, 'tokens'), sizes, (1, 2))}{notes}"
         f"<h3>Machine</h3>{ran}",
     )
+
+
+def parameters_by_part(config: Config) -> dict[str, int]:
+    """Returns the number of parameters of each part, the blocks' taken together, those there are."""
+    counts = dict.fromkeys(PARTS.values(), 0)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(abstract_params(config.model)):
+        names = jax.tree_util.keystr(path, simple=True, separator=".").split(".")
+        part = next(name for name in names if not name.startswith("block_"))
+        counts[PARTS.get(part, "norms")] += math.prod(leaf.shape)
+    return {part: count for part, count in counts.items() if count}
+
+
+def _after(line: Line, step: float) -> Line:
+    return line._replace(x=line.x[line.x >= step], y=line.y[line.x >= step])
 
 
 def _unit(record: Record) -> str:

@@ -7,6 +7,7 @@ run.json          versions and machine
 checkpoints/      the latest two and the best (best.json says which)
 metrics.jsonl     a line a step, and a line an evaluation; tensorboard/ has the same
 samples.jsonl     what the model said at each evaluation
+report.html       all of this to look at, and the model from inside; plots/ has its charts
 """
 
 import dataclasses
