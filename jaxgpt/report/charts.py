@@ -114,7 +114,8 @@ def line_chart(
     low = min([*(float(line.y.min()) for line in lines), *(level.y for level in levels), *([0.0] * from_zero)])
     high = max([*(float(line.y.max()) for line in lines), *(level.y for level in levels)])
     pad = 0.04 * (high - low) or abs(high) * 0.1 or 1.0
-    low, high = (low if from_zero and low == 0 else low - pad), high + pad
+    room_below = 2.5 * pad if levels else pad  # for a level's name
+    low, high = (low if from_zero and low == 0 else low - room_below), high + pad
     x_low, x_high = (f([float(g(line.x)) for line in lines]) for f, g in ((min, np.min), (max, np.max)))
     x_low, x_high = (x_low, x_high) if x_high > x_low else (x_low - 1, x_high + 1)
     x_low = 0.0 if 0 < x_low < 0.1 * x_high else x_low
@@ -139,7 +140,7 @@ def line_chart(
     for level in levels:
         y = place_y(level.y)
         parts.append(f'<path class="level" d="M{LEFT} {y:.1f}H{width - right_margin}"/>')
-        parts.append(_text(LEFT + 4, y - 5, level.name, "label"))  # at the left: curves come down to it at the right
+        parts.append(_text(LEFT + 4, y + 13, level.name, "label"))  # below, at the left: curves come from above
     for line in lines:
         colour = line.colour % COLOURS
         x, y = thin(line.x, line.y)

@@ -12,7 +12,7 @@ from jaxgpt.text.conversation import render_prompt
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.training.trained import Trained
 
-NUMBERS = 4  # of a vector that are shown
+NUMBERS = 3  # of a vector that are shown
 LIKELIEST = 5
 SHADES = "·░▒▓█"
 WIDEST = 110  # columns that maps side by side may take
@@ -56,7 +56,10 @@ def _vectors(trained: Trained, tokens: Sequence[int], names: Sequence[str], seen
         yield "   where I sit: rotary positions add nothing here; each block turns queries and keys by their place"
     width = max(map(len, names))
     identity = np.asarray(trained.params["token_embedding"], np.float32)[np.asarray(tokens)]
-    yield f"   place  {'word':{width}}  {'id':>6}   who I am"
+    vectors = ("who I am", "where I sit", "x") if learned else ("who I am: x",)
+    column = len(_numbers(identity[0])) + 3
+    heads = "".join(f"{vector:{column}}" for vector in vectors)
+    yield f"   place  {'word':{width}}  {'id':>6}   {heads}".rstrip()
     for place, (name, token) in enumerate(zip(names, tokens, strict=True)):
         line = f"   {place:5}  {name:{width}}  {token:6}   {_numbers(identity[place])}"
         if learned:

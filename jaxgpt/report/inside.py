@@ -116,7 +116,8 @@ def positions(trained: Trained) -> Section:
             "queries and keys are turned by an angle that grows with the place. Shown is how alike the same vector "
             "remains to itself, turned to two places: it depends on nothing but the distance between them."
         )
-    caption = f"Cosine, from {similarity_PP.min():.2f} (second colour where negative) to 1 on the diagonal."
+    lowest = float(similarity_PP.min())
+    caption = f"Cosine, from {lowest:.2f} to 1 on the diagonal" + "; negative in the second colour." * (lowest < 0)
     return Section("positions", "Where words sit", lead, figure(plot, caption, "square"), {"positions": plot})
 
 

@@ -60,7 +60,7 @@ summary { cursor: pointer; color: var(--c0); margin: 1rem 0 .5rem; }
 footer { color: var(--quiet); font-size: .86rem; padding-bottom: 3rem; border-top: 1px solid var(--rule);
   padding-top: 1.2rem; }
 @media (max-width: 34rem) { header { padding-top: 2rem; } section { padding: 1.7rem 0 1.4rem; }
-  th, td { padding-right: .7rem; } }
+  table { font-size: .82rem; } th, td { padding-right: .6rem; } }
 @media print { nav { display: none; } section { break-inside: avoid; } }
 """
 

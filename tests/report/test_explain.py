@@ -23,7 +23,7 @@ def test_the_walk_is_the_models_own(trained):
     seen = look(trained.params, trained.config.model, tokens)
     assert "ids [3] -> x [3, 16]" in told
     for vector in (trained.params["token_embedding"][tokens[1]], seen.residual_KTD[0, 1]):
-        assert " ".join(f"{x:+.2f}" for x in vector[:4]) in told
+        assert " ".join(f"{x:+.2f}" for x in vector[:3]) in told
     assert all(f"{number}. Block {number - 1}." in told for number in (2, 3))
     p_V = np.exp(seen.log_p_KTV[-1, -1])
     likeliest = trained.run.tokenizer.words[int(p_V.argmax())]
