@@ -107,8 +107,8 @@ def positions(trained: Trained) -> Section:
     if model.positions == "learned":
         lead = (
             "Attention alone would read a bag of words. So each place has a learned vector that is added to the "
-            "word's. A bright band along the diagonal means that neighbouring places have become alike, so that "
-            "the model can tell near from far."
+            "word's. Strong cells off the diagonal are places that have become alike to the model: a band along it "
+            "means that neighbours have, stripes mean that the text has a rhythm."
         )
     else:
         lead = (
