@@ -24,6 +24,7 @@ def finetune() -> None:
     from jaxgpt.config import run_dir
     from jaxgpt.data.prepare import data_name, prepare_chat, require_enough
     from jaxgpt.inference.chat import fit_history, reply
+    from jaxgpt.report.write import report_after
     from jaxgpt.text.conversation import show_mask
     from jaxgpt.text.corpora import load_chat
     from jaxgpt.training.loop import fit, summary
@@ -61,7 +62,7 @@ def finetune() -> None:
         f"python -m jaxgpt chat {run.path}",
         f"python -m jaxgpt evaluate {run.path} --split valid",
     ]
-    print(summary(run, result, "a model that talks", next_commands))
+    print(summary(run, result, "a model that talks", report_after(run.path), next_commands))
 
 
 if __name__ == "__main__":

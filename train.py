@@ -23,6 +23,7 @@ def train() -> None:
     from jaxgpt.config import run_dir
     from jaxgpt.data.prepare import prepare_text, require_enough
     from jaxgpt.inference.generate import continue_text, encode_prompt
+    from jaxgpt.report.write import report_after
     from jaxgpt.text.corpora import load_text
     from jaxgpt.text.tokenizer import SPECIAL, count_words, tokenizer_from_counts
     from jaxgpt.training.loop import fit, summary
@@ -58,7 +59,7 @@ def train() -> None:
         f"python -m jaxgpt evaluate {run.path} --split test",
         f"python finetune.py --config {talk} --run.init-from {run.path}",
     ]
-    print(summary(run, result, "a language model", next_commands))
+    print(summary(run, result, "a language model", report_after(run.path), next_commands))
 
 
 if __name__ == "__main__":

@@ -68,6 +68,32 @@ class Check:
     """A run folder, for example runs/base."""
 
 
+@dataclass(frozen=True)
+class Report:
+    """Write one page about a run: its curves, its samples, and what its model has become."""
+
+    run: RunPath
+    """A run folder, for example runs/base; it need not be finished."""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Lay runs side by side: figures, curves, and the settings in which they differ."""
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN RUN ...")]
+    """Run folders, for example runs/base runs/tiny."""
+
+
+@dataclass(frozen=True)
+class Explain:
+    """Walk a text through the model: its vectors, attention, what each block changes, the next word."""
+
+    run: RunPath
+    """A run folder, for example runs/base."""
+    text: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TEXT")]
+    """What the model reads, for example "the cat sat"."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the verb that the command line names."""
     with errors_in_words():
@@ -76,14 +102,26 @@ def main(arguments: list[str] | None = None) -> None:
                 Annotated[Sample, tyro.conf.subcommand("sample")]
                 | Annotated[Chat, tyro.conf.subcommand("chat")]
                 | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-                | Annotated[Check, tyro.conf.subcommand("check")],
+                | Annotated[Check, tyro.conf.subcommand("check")]
+                | Annotated[Report, tyro.conf.subcommand("report")]
+                | Annotated[Compare, tyro.conf.subcommand("compare")]
+                | Annotated[Explain, tyro.conf.subcommand("explain")],
                 tyro.conf.FlagCreatePairsOff,
             ],
             args=arguments,
             prog="jaxgpt",
             description="Use a trained run. To train one: python train.py --help",
         )
-        {Sample: sample, Chat: chat, Evaluate: evaluate, Check: check}[type(verb)](verb)
+        verbs = {
+            Sample: sample,
+            Chat: chat,
+            Evaluate: evaluate,
+            Check: check,
+            Report: report,
+            Compare: compare,
+            Explain: explain,
+        }
+        verbs[type(verb)](verb)
 
 
 def _load(path: str):
@@ -207,3 +245,34 @@ def check(verb: Check) -> None:
     if damaged:
         raise RunError(f"{verb.run}: {damaged} damaged; training and sampling pass over damaged checkpoints")
     print(f"{verb.run}: everything is as it was saved")
+
+
+def report(verb: Report) -> None:
+    """Writes the run's page and says where it is."""
+    from jaxgpt.report.write import write_report, written
+    from jaxgpt.training.run import read_run
+    from jaxgpt.training.start import start_jax
+
+    start_jax(read_run(verb.run).config.data.cache_dir)
+    print(f"report: {written(write_report(verb.run))}")
+
+
+def compare(verb: Compare) -> None:
+    """Prints the runs' main figures and writes a page with the rest."""
+    from jaxgpt.report.compare import write_comparison
+    from jaxgpt.report.write import written
+
+    file, lines = write_comparison(verb.runs)
+    for line in lines:
+        print(line)
+    print(f"comparison: {written(file)}")
+
+
+def explain(verb: Explain) -> None:
+    """Prints the text's walk through the model."""
+    from jaxgpt.report import explain
+
+    trained = _load(verb.run)
+    _tell_unknown(trained.run.tokenizer, verb.text)
+    for line in explain.explain(trained, verb.text):
+        print(line)

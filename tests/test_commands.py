@@ -88,11 +88,12 @@ def test_pretraining(workplace, pretrained):
         r"step 12: valid loss [\d.]+ nats per token, perplexity [\d.]+ over \d+ tokens of text.txt", pretrained
     )
     assert "runs/mini: a language model, 30 steps" in pretrained
+    assert re.search(r"^  report: runs/mini/report\.html \(\d+ kB\)$", pretrained, re.MULTILINE)
     assert "python -m jaxgpt sample runs/mini --prompt 'The ball'" in pretrained
     run = workplace / "runs/mini"
     assert {file.name for file in run.iterdir()} == {
         *("config.json", "tokenizer.json", "data.json", "run.json"),
-        *("checkpoints", "metrics.jsonl", "samples.jsonl", "tensorboard"),
+        *("checkpoints", "metrics.jsonl", "samples.jsonl", "tensorboard", "report.html", "plots"),
     }
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = [record["loss"] for record in records if "loss" in record]
@@ -125,6 +126,26 @@ def test_finetuning(workplace, finetuned):
     assert after < before - 1
     assert "step 0: valid loss" in finetuned
     assert "python -m jaxgpt chat runs/mini_talk" in finetuned
+    assert re.search(r"^  report: runs/mini_talk/report\.html", finetuned, re.MULTILINE)
+    page = (workplace / "runs/mini_talk/report.html").read_text(encoding="utf-8")
+    assert "nats per assistant token" in page
+    assert '<span class="plain">&lt;assistant&gt;</span>' in page
+
+
+def test_looking_at_runs(workplace, finetuned, capsys, monkeypatch):
+    monkeypatch.chdir(workplace)
+    cli.main(["report", "runs/mini"])
+    assert re.fullmatch(r"report: runs/mini/report\.html \(\d+ kB\)\n", capsys.readouterr().out)
+    cli.main(["compare", "runs/mini", "runs/mini_talk"])
+    out = capsys.readouterr().out
+    assert "measured on different text" in out
+    assert "comparison: runs/compare-mini-mini_talk.html" in out
+    cli.main(["explain", "runs/mini", "The zebra"])
+    out, err = capsys.readouterr()
+    assert "4. The next word" in out
+    assert "not in this model's vocabulary: zebra" in err
+    cli.main(["explain", "runs/mini_talk", "The box?"])
+    assert "'<assistant>', the last one, takes:" in capsys.readouterr().out
 
 
 def test_talking(workplace, finetuned):
@@ -292,6 +313,10 @@ TUNE = ("finetune.py", "--config", "mini_talk.py", "--run.name", "bad")
         (("jaxgpt", "sample", "runs/mini", "--temperature", "-1"), "temperature: -1.0 was given"),
         (("jaxgpt", "sample", "runs/mini", "--max-tokens", "0"), "max_tokens: 0 was given"),
         (("jaxgpt", "sample", "nothing"), "nothing: no such run folder"),
+        (("jaxgpt", "report", "nothing"), "nothing: no such run folder"),
+        (("jaxgpt", "compare", "runs/mini"), "compare: 1 run was given"),
+        (("jaxgpt", "explain", "runs/mini", ""), "prompt: it is empty"),
+        (("jaxgpt", "explain", "runs/mini", "red " * 48), "prompt: it is 48 tokens long"),
         (
             ("jaxgpt", "evaluate", "runs/mini", "--stride", "99"),
             "stride: 99 was given; it must be between 1 and the window",

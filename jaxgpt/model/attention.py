@@ -79,6 +79,7 @@ class Attention(nn.Module):
         scores_BKGTS = jnp.einsum("BKGTH,BKSH->BKGTS", q_BKGTH, k_BKSH, preferred_element_type=jnp.float32)
         scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS / math.sqrt(H), -jnp.inf)
         weights_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1).astype(products)
+        self.sow("intermediates", "weights_BKGTS", weights_BKGTS)  # kept only for who asks: mutable="intermediates"
         weights_BKGTS = Dropout(config.dropout, name="weights_dropout")(weights_BKGTS)
         y_BKGTH = jnp.einsum("BKGTS,BKSH->BKGTH", weights_BKGTS, v_BKSH, preferred_element_type=activations)
         y_BTNH = jnp.transpose(y_BKGTH, (0, 3, 1, 2, 4)).reshape(B, T, N, H)

@@ -118,10 +118,12 @@ class GPT(nn.Module):
         # With a cache there is no backward pass.
         block = nn.remat(Block) if config.remat and cache is None else Block
         layers = []
+        self.sow("intermediates", "residual_BTD", x_BTD)
         for i in range(L):
             layer = None if cache is None else cache.layers[i]
             x_BTD, layer = block(config, name=f"block_{i}")(x_BTD, mask_BTS, positions_BT, layer)
             layers.append(layer)
+            self.sow("intermediates", "residual_BTD", x_BTD)
         hidden_BTD = Norm(config.norm, name="final_norm")(x_BTD)
         chex.assert_shape(hidden_BTD, (B, T, D))
         if cache is None:

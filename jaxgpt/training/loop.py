@@ -227,13 +227,14 @@ def indent(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.splitlines())
 
 
-def summary(run: Run, result: Result, made: str, next_commands: list[str]) -> str:
-    """Returns the last words of a stage: what it made, what it measured, what to do next."""
+def summary(run: Run, result: Result, made: str, report: str, next_commands: list[str]) -> str:
+    """Returns the last words of a stage: what it made, what it measured, where its report is, what to do next."""
     best = Score(result.best.valid_loss, 1)
     lines = [
         f"{run.path}: {made}, {result.step:,} steps in {clock(result.seconds)}",
         f"  best checkpoint: step {result.best.step}, valid loss {best.loss:.4f} nats per token, "
         f"perplexity {best.perplexity:,.2f} on {data_name(run.data)}",
+        f"  report: {report}",
         "next:",
         *(f"  {command}" for command in next_commands),
     ]

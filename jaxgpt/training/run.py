@@ -7,6 +7,7 @@ run.json          versions and machine of this start, and of the earlier ones
 checkpoints/      the latest two and the best (best.json says which), each with its digests
 metrics.jsonl     a line a step, and a line an evaluation; tensorboard/ has the same
 samples.jsonl     what the model said at each evaluation
+report.html       all of this to look at, and the model from inside; plots/ has its charts
 """
 
 import contextlib
@@ -165,6 +166,14 @@ def _check_same(there: Run, asked: Run) -> None:
 
 def load_run(path: str | Path) -> Run:
     """Returns the run of a folder; raises UserError when there is none, or it has no checkpoint."""
+    run = read_run(path)
+    if latest_step(run.path) is None:
+        raise UserError(f"{path}: this run has no checkpoint yet; train it first")
+    return run
+
+
+def read_run(path: str | Path) -> Run:
+    """Returns the run of a folder, with or without a checkpoint; raises UserError when there is none."""
     path = Path(path)
     if not path.is_dir():
         runs = sorted(str(folder.parent) for folder in Path("runs").glob("*/config.json"))
@@ -172,8 +181,6 @@ def load_run(path: str | Path) -> Run:
     for name in ("config.json", "tokenizer.json", "data.json"):
         if not (path / name).is_file():
             raise UserError(f"{path}: not a run folder: it has no {name}")
-    if latest_step(path) is None:
-        raise UserError(f"{path}: this run has no checkpoint yet; train it first")
     config = from_json((path / "config.json").read_text(encoding="utf-8"), str(path / "config.json"))
     try:
         data = json.loads((path / "data.json").read_text(encoding="utf-8"))

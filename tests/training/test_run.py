@@ -10,7 +10,7 @@ from jaxgpt.errors import UserError
 from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
 from jaxgpt.training.integrity import seal
 from jaxgpt.training.metrics import drop_after, open_metrics, read_records
-from jaxgpt.training.run import Run, load_run, machine, open_run
+from jaxgpt.training.run import Run, load_run, machine, open_run, read_run
 
 MANIFEST = {"kind": "text", "name": "mine", "corpus": "mine", "fingerprint": "f", "splits": {}}
 
@@ -28,6 +28,7 @@ def train_a_step(run: Run) -> None:
 
 def test_the_path_alone_is_enough(run):
     assert open_run(run, 10) is None
+    assert read_run(run.path) == run  # before the first checkpoint, for who needs none
     train_a_step(run)
     assert load_run(run.path) == run
 
