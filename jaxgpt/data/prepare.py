@@ -12,7 +12,7 @@ from jaxgpt.config import DataConfig
 from jaxgpt.data.cache import cache_key, cached_array
 from jaxgpt.data.packing import packed_lines, packed_rows
 from jaxgpt.data.sources import Packed, Source, Windows
-from jaxgpt.errors import UserError
+from jaxgpt.errors import RunError, UserError
 from jaxgpt.text.conversation import Message, fit, render
 from jaxgpt.text.corpora import ChatCorpus, TextCorpus, fingerprint
 from jaxgpt.text.tokenizer import Tokenizer
@@ -41,6 +41,7 @@ def prepare_text(corpus: TextCorpus, tokenizer: Tokenizer, config: DataConfig) -
     for split, lines in corpus.splits.items():
         key = cache_key("text", content, split, tokenizer.fingerprint)
         stream = cached_array(config.cache_dir, key, lambda lines=lines: tokenizer.encode_lines(lines))
+        _check_ids(stream, tokenizer, f"{corpus.name}, {split}")
         if config.whole_lines:
             rows_key = cache_key("lines", content, split, tokenizer.fingerprint, config.seq_len)
             build = partial(packed_lines, stream, tokenizer.eos_id, config.seq_len)
@@ -78,7 +79,9 @@ def prepare_chat(corpus: ChatCorpus, tokenizer: Tokenizer, config: DataConfig) -
             if fitted:
                 rendered.append(render(fitted, tokenizer))
                 example = example or fitted
-        sources[split] = Packed(packed_rows(rendered, config.seq_len))
+        rows = packed_rows(rendered, config.seq_len)
+        _check_ids(rows[:, :2], tokenizer, f"{corpus.name}, {split}")  # tokens and targets
+        sources[split] = Packed(rows)
         splits[split] = {
             "conversations": len(conversations),
             "kept": len(rendered),
@@ -105,6 +108,15 @@ def prepare_chat(corpus: ChatCorpus, tokenizer: Tokenizer, config: DataConfig) -
             "use a longer window"
         )
     return Prepared(sources, _manifest(corpus, fingerprint(corpus), config, tokenizer, splits), example)
+
+
+def _check_ids(ids: np.ndarray, tokenizer: Tokenizer, what: str) -> None:
+    """Raises RunError for an id without a word: the model would read another word's vector and say nothing."""
+    if ids.size and not (0 <= ids.min() and ids.max() < tokenizer.vocab_size):
+        raise RunError(
+            f"{what}: ids from {ids.min()} to {ids.max()} for a vocabulary of {tokenizer.vocab_size}; delete "
+            "data.cache_dir and run again"
+        )
 
 
 def require_enough(data: Prepared, batch_size: int) -> None:

@@ -1,6 +1,8 @@
 """The array cache serves what was asked for, whole, or builds it anew."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -62,3 +64,23 @@ def test_other_parts_are_another_key():
     assert cache_key("a", "b") == cache_key("a", "b")
     assert len({cache_key("a", "b"), cache_key("ab", ""), cache_key("b", "a"), cache_key("a", "b", "c")}) == 4
     assert json.dumps(cache_key("x"))  # plain text, fit for a file name
+
+
+def test_two_processes_may_build_the_same_at_once(tmp_path):
+    """Both write, each whole; whoever comes last, what is served is what was asked for."""
+    program = (
+        "import sys, numpy as np; from jaxgpt.data.cache import cached_array; sys.stdin.read();"
+        "[cached_array(sys.argv[1], str(i), lambda: np.arange(1000, dtype=np.int32)) for i in range(50)]"
+    )
+    children = [
+        subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE) for _ in range(2)
+    ]
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.close()  # now both start
+    assert [child.wait(timeout=60) for child in children] == [0, 0]
+    build, calls = build_once()
+    for index in range(50):
+        np.testing.assert_array_equal(cached_array(tmp_path, str(index), build), WANTED)
+    assert not calls
+    assert not list(tmp_path.glob(".*"))

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from jaxgpt.config import DataConfig
+from jaxgpt.data.cache import cache_key, cached_array
 from jaxgpt.data.prepare import data_name, prepare_chat, prepare_text, require_enough
-from jaxgpt.errors import UserError
-from jaxgpt.text.corpora import ChatCorpus, TextCorpus
+from jaxgpt.errors import RunError, UserError
+from jaxgpt.text.corpora import ChatCorpus, TextCorpus, fingerprint
 from jaxgpt.text.tokenizer import build_tokenizer
 from jaxgpt.training.start import announce
 
@@ -51,6 +52,13 @@ def test_changed_text_is_never_served_stale(config):
     other = build_tokenizer(["d c b a"], 100)
     batch = prepare_text(TEXT, other, config).sources["train"].gather(np.array([0]))
     assert batch.targets[0, 0] == other.encode("a")[0]
+
+
+def test_an_id_without_a_word_is_never_served(config):
+    key = cache_key("text", fingerprint(TEXT), "train", TOKENIZER.fingerprint)
+    cached_array(config.cache_dir, key, lambda: np.array([0, TOKENIZER.vocab_size], np.int32))
+    with pytest.raises(RunError, match=r"mine, train: ids from 0 to \d+ for a vocabulary of \d+"):
+        prepare_text(TEXT, TOKENIZER, config)
 
 
 def test_conversations_are_cut_at_turns_and_every_cut_is_counted(config):
