@@ -112,7 +112,7 @@ def prepare_chat(corpus: ChatCorpus, tokenizer: Tokenizer, config: DataConfig) -
 
 def _check_ids(ids: np.ndarray, tokenizer: Tokenizer, what: str) -> None:
     """Raises RunError for an id without a word: the model would read another word's vector and say nothing."""
-    if ids.size and not (0 <= ids.min() and ids.max() < tokenizer.vocab_size):
+    if ids.size and not (ids.min() >= 0 and ids.max() < tokenizer.vocab_size):
         raise RunError(
             f"{what}: ids from {ids.min()} to {ids.max()} for a vocabulary of {tokenizer.vocab_size}; delete "
             "data.cache_dir and run again"
