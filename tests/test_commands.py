@@ -255,7 +255,7 @@ def bad(workplace, finetuned, cache_dir, monkeypatch, capsys, tmp_path):
     monkeypatch.delenv("JAXGPT_DATA", raising=False)
 
     def run(*arguments: str, contains: str) -> None:
-        kept = {path: path.stat().st_mtime_ns for path in (workplace / "runs").rglob("*") if path.is_file()}
+        kept = {path: path.stat().st_mtime_ns for path in (workplace / "runs").rglob("[!.]*") if path.is_file()}
         monkeypatch.setattr(sys, "argv", [*arguments])
         with pytest.raises(SystemExit) as stopped:
             MAIN[arguments[0]]()

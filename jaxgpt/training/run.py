@@ -94,8 +94,10 @@ def locked(path: Path) -> Iterator[None]:
         with filelock.FileLock(lock, timeout=0):
             me = f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
             write_text(holder, me + "\n")
-            yield
-            holder.unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                holder.unlink(missing_ok=True)
     except filelock.Timeout:
         try:
             who = holder.read_text(encoding="utf-8").strip()
