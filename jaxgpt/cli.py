@@ -1,6 +1,7 @@
 """python -m jaxgpt VERB: what one does with a run. Each verb is a few lines over the rooms below."""
 
 import contextlib
+import os
 import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -59,6 +60,22 @@ class Evaluate:
     """Text: overlap the windows and score this many new tokens in each, so that every token has more context."""
 
 
+@dataclass(frozen=True)
+class Serve:
+    """Serve a run to programs and browsers: an OpenAI-compatible API, and a web page."""
+
+    run: RunPath
+    """A run folder, for example runs/oasst."""
+    host: str = "127.0.0.1"
+    """Where to listen; 0.0.0.0 is everywhere, for other machines too."""
+    port: int = 8000
+    """The port; 0 takes a free one."""
+    api_key: str | None = None
+    """Clients must send this key. Better given as the environment variable JAXGPT_API_KEY."""
+    slots: int = 24
+    """Most texts written at once; others wait."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the verb that the command line names."""
     with errors_in_words():
@@ -66,14 +83,15 @@ def main(arguments: list[str] | None = None) -> None:
             Annotated[
                 Annotated[Sample, tyro.conf.subcommand("sample")]
                 | Annotated[Chat, tyro.conf.subcommand("chat")]
-                | Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
+                | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+                | Annotated[Serve, tyro.conf.subcommand("serve")],
                 tyro.conf.FlagCreatePairsOff,
             ],
             args=arguments,
             prog="jaxgpt",
             description="Use a trained run. To train one: python train.py --help",
         )
-        {Sample: sample, Chat: chat, Evaluate: evaluate}[type(verb)](verb)
+        {Sample: sample, Chat: chat, Evaluate: evaluate, Serve: serve}[type(verb)](verb)
 
 
 def _load(path: str):
@@ -184,3 +202,18 @@ def evaluate(verb: Evaluate) -> None:
     for line in lines:
         print(line)
         sys.stdout.flush()
+
+
+def serve(verb: Serve) -> None:
+    """Serves until Ctrl-C or SIGTERM."""
+    try:
+        from jaxgpt.serve import server
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("jaxgpt"):
+            raise
+        raise UserError(f'serve: {error.name} is not installed; pip install "jaxgpt[serve]"') from None
+
+    if verb.slots < 1:
+        raise UserError(f"slots: {verb.slots} was given; it must be at least 1")
+    api_key = verb.api_key or os.environ.get("JAXGPT_API_KEY") or None
+    server.serve(_load(verb.run), verb.host, verb.port, api_key, verb.slots)

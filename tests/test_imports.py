@@ -1,4 +1,4 @@
-"""The rooms import one way: config <- text <- data <- model <- training <- inference <- cli."""
+"""The rooms import one way: config <- text <- data <- model <- training <- inference <- serve <- cli."""
 
 import ast
 from pathlib import Path
@@ -17,7 +17,8 @@ MAY_USE = {
     "model": {"config", "model"},
     "training": BASE | {"config", "text", "data", "model", "training"},
     "inference": BASE | {"config", "text", "data", "model", "training", "inference"},
-    "cli": BASE | {"command_line", "config", "text", "data", "model", "training", "inference"},
+    "serve": BASE | {"config", "text", "data", "model", "training", "inference", "serve"},
+    "cli": BASE | {"command_line", "config", "text", "data", "model", "training", "inference", "serve"},
     "__main__": {"cli"},
     "__init__": set(),
 }
