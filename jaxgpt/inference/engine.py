@@ -23,7 +23,7 @@ from jaxgpt.model.gpt import Params, padded_vocab_size
 from jaxgpt.text.tokenizer import Tokenizer
 
 CHUNK = 8  # tokens that all slots advance by in one call, and so the grain of coming, going and streaming
-READS = 4  # new texts read between two chunks, so that those being written go on
+READS = 8  # new texts read between two chunks, so that those being written go on
 
 Finish = Literal["stop", "length", "closed", "failed"]
 
@@ -264,9 +264,11 @@ def _fill(rows: Rows, row: int, text: Text) -> None:
 
 def _words(drawn: Sequence[np.ndarray], count: int, request: Request) -> list[Word]:
     """Returns the first words of one row of what was drawn, with as many candidates as asked."""
-    tokens, logprobs, candidates, candidate_logprobs = (x[:count].tolist() for x in drawn)
-    words = []
-    for c in range(count):
-        likeliest = zip(candidates[c][: request.candidates], candidate_logprobs[c], strict=False)
-        words.append(Word(tokens[c], logprobs[c], [(id, p) for id, p in likeliest if p > -np.inf]))
-    return words
+    tokens, logprobs = (x[:count].tolist() for x in drawn[:2])
+    if not (K := request.candidates):
+        return [Word(token, logprob, []) for token, logprob in zip(tokens, logprobs, strict=True)]
+    likeliest_CK = [
+        [(id, logprob) for id, logprob in zip(ids, logprobs, strict=True) if logprob > -np.inf]
+        for ids, logprobs in zip(drawn[2][:count, :K].tolist(), drawn[3][:count, :K].tolist(), strict=True)
+    ]
+    return list(map(Word, tokens, logprobs, likeliest_CK))
