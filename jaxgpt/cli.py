@@ -216,4 +216,5 @@ def serve(verb: Serve) -> None:
     if verb.slots < 1:
         raise UserError(f"slots: {verb.slots} was given; it must be at least 1")
     api_key = verb.api_key or os.environ.get("JAXGPT_API_KEY") or None
-    server.serve(_load(verb.run), verb.host, verb.port, api_key, verb.slots)
+    with contextlib.closing(server.listen(verb.host, verb.port)) as listener:
+        server.serve(_load(verb.run), listener, api_key, verb.slots)

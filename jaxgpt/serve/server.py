@@ -1,6 +1,5 @@
 """From a trained run to a server on a port, and its end."""
 
-import contextlib
 import signal
 import socket
 from typing import Any
@@ -17,18 +16,18 @@ from jaxgpt.training.trained import Trained
 GRACE = 4.0  # seconds that texts being written have to come to their end
 
 
-def serve(trained: Trained, host: str, port: int, api_key: str | None, slots: int) -> None:
-    """Serves a run until Ctrl-C or SIGTERM; raises UserError when the address cannot be had."""
-    with contextlib.closing(listen(host, port)) as listener:
-        print(f"{trained.run.path}, step {trained.step}: compiling, a moment ...", flush=True)
-        engine = Engine(trained.params, trained.config.model, trained.run.tokenizer, slots)
-        engine.compile()
-        app = make_app(engine, describe(trained), api_key, local_only=host in LOCAL_NAMES)
-        server = Server(engine, address(listener), app)
-        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn sends itself the signals again when it is done
-            signal.signal(number, lambda *_: None)
-        server.run(sockets=[listener])
-        engine.close()
+def serve(trained: Trained, listener: socket.socket, api_key: str | None, slots: int) -> None:
+    """Serves a run on a socket of `listen` until Ctrl-C or SIGTERM."""
+    print(f"{trained.run.path}, step {trained.step}: compiling, a moment ...", flush=True)
+    engine = Engine(trained.params, trained.config.model, trained.run.tokenizer, slots)
+    engine.compile()
+    host, port = listener.getsockname()[:2]
+    app = make_app(engine, describe(trained), api_key, local_only=host in LOCAL_NAMES)
+    server = Server(engine, f"http://{f'[{host}]' if ':' in host else host}:{port}", app)
+    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn sends itself the signals again when it is done
+        signal.signal(number, lambda *_: None)
+    server.run(sockets=[listener])
+    engine.close()
 
 
 def describe(trained: Trained) -> Served:
@@ -54,12 +53,6 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"{host}:{port}: cannot listen there ({reason}); choose another --port or --host") from None
-
-
-def address(listener: socket.socket) -> str:
-    """Returns the URL under which a listening socket is reached."""
-    host, port = listener.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class Server(uvicorn.Server):

@@ -24,6 +24,7 @@ function percent(chance) {
   return value >= 99.95 ? "100 %" : value >= 0.1 ? `${value.toFixed(1)} %` : "< 0.1 %";
 }
 
+const lasted = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 const visible = (text) => (text === "\n" ? "line break" : text.trim() || "blank");
 
 // ---- settings
@@ -142,11 +143,12 @@ function addReply(given) {
 }
 
 function addWord(text, word) {
-  const span = element("span", "word", word.text);
+  const blank = word.text.startsWith(" ") ? " " : "";
+  const span = element("span", "word", word.text.slice(blank.length));
   // Doubt in bits: a word that had one chance in two is one bit, at four bits the tint is full.
   span.style.setProperty("--doubt", Math.min(-Math.log2(Math.max(word.chance, 1e-9)) / 4, 1) * 0.42);
   wordOf.set(span, word);
-  text.append(span);
+  text.append(blank, span);
 }
 
 function addNotes(foot, { forgotten, unknown_words: unknown } = {}) {
@@ -158,6 +160,7 @@ async function reply(prompt) {
   const { item, text, foot } = addReply(model.jaxgpt.chat ? "" : prompt);
   const abort = (running = new AbortController());
   const began = performance.now();
+  const conversation = messages; // a new one may begin while this reply is coming
   let count = 0, written = "", problem = null, about = null;
   setBusy(true);
   follow(true);
@@ -185,14 +188,13 @@ async function reply(prompt) {
     wrong.setAttribute("role", "alert");
     foot.append(wrong);
   }
-  const seconds = ((performance.now() - began) / 1000).toFixed(1);
-  if (count) foot.append(element("span", "", `${count} tokens in ${seconds} s${abort.signal.aborted ? ", stopped" : ""}`));
+  if (count) foot.append(element("span", "", `${count} tokens in ${lasted(performance.now() - began)}${abort.signal.aborted ? ", stopped" : ""}`));
   const again = element("button", "again", "Try again");
   again.type = "button";
   again.addEventListener("click", () => retry(item, prompt));
   for (const other of document.querySelectorAll(".again")) other.remove(); // only the last one can be had again
   foot.append(again);
-  if (model.jaxgpt.chat && written) messages.push({ role: "assistant", content: written });
+  if (model.jaxgpt.chat && written) conversation.push({ role: "assistant", content: written });
   if (!problem) $("status").textContent = `The model wrote: ${written}`;
   follow();
 }
@@ -320,7 +322,8 @@ async function start() {
     $("about").textContent = error instanceof TypeError ? "The server cannot be reached." : error.message;
     return;
   }
-  const { chat, data, step, context_len: context, max_tokens: most, sample_prompt: example } = model.jaxgpt;
+  const { chat, step, context_len: context, max_tokens: most, sample_prompt: example } = model.jaxgpt;
+  const data = model.jaxgpt.data.replaceAll("-", "\u2011"); // a name is not broken at its hyphens
   $("model").textContent = model.id;
   document.title = `${model.id} · jaxgpt`;
   $("about").textContent = chat
