@@ -72,7 +72,7 @@ class Serve:
     """The port; 0 takes a free one."""
     api_key: str | None = None
     """Clients must send this key. Better given as the environment variable JAXGPT_API_KEY."""
-    slots: int = 24
+    slots: int = 20
     """Most texts written at once; others wait."""
 
 

@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxgpt.config import ModelConfig
 from jaxgpt.inference.generate import BUCKET, banned_tokens
-from jaxgpt.inference.rows import Rows, advance, empty_rows, read
+from jaxgpt.inference.rows import Layers, Rows, advance, empty_rows, read
 from jaxgpt.model.cache import init_cache
 from jaxgpt.model.gpt import Params, padded_vocab_size
 from jaxgpt.text.tokenizer import Tokenizer
@@ -80,7 +81,7 @@ class Engine:
         params: Params,
         config: ModelConfig,
         tokenizer: Tokenizer,
-        slots: int = 24,
+        slots: int = 20,
         max_waiting: int = 128,
     ) -> None:
         self.slots = slots
@@ -90,7 +91,7 @@ class Engine:
         banned_V = banned_tokens(tokenizer, tokenizer.eos_id)  # a row's own stop token may come beside
         padding = padded_vocab_size(config) - len(banned_V)
         self._banned_V = jnp.asarray(np.pad(banned_V, (0, padding), constant_values=True))
-        self._layers = init_cache(config, slots).layers
+        self._layers = self._empty_cache()
         self._widths = [slots]  # how many rows may advance: compiled for a few numbers, so that few texts are quick
         while self._widths[0] > 1:
             self._widths.insert(0, self._widths[0] // 4 or 1)
@@ -138,12 +139,12 @@ class Engine:
 
     def compile(self) -> None:
         """Compiles all that requests can need, before the first of them; call it while nothing else is asked."""
-        stop_id, longest = 1, self._config.context_len - 1
+        nothing, longest = -1, self._config.context_len - 1  # no token: what has to be compiled must not end early
         sizes = {self._padded_size(length) for length in range(1, longest + 1)}
         for size in sorted(sizes):
-            self._generate_silently([Request([stop_id] * min(size, longest), stop_id, 1)])
+            self._generate_silently([Request([0] * min(size, longest), nothing, 1)])
         for width in self._widths:
-            self._generate_silently([Request([stop_id], stop_id, 2)] * width)
+            self._generate_silently([Request([0], nothing, 2)] * width)
 
     def _generate_silently(self, requests: Sequence[Request]) -> None:
         left = threading.Semaphore(0)
@@ -168,7 +169,11 @@ class Engine:
             except Exception as error:  # of the device: those being written are lost, the next ones are not
                 print(f"engine: {type(error).__name__}: {error}", flush=True)
                 self._end_all("failed")
-                self._layers = init_cache(self._config, self.slots).layers
+                self._layers = self._empty_cache()
+
+    def _empty_cache(self) -> Layers:
+        """Returns the cache's layers, on a device for good, as they come back from every call: nothing recompiles."""
+        return jax.device_put(init_cache(self._config, self.slots).layers, jax.local_devices()[0])
 
     def _busy(self) -> bool:
         return bool(self._waiting) or any(text is not None for text in self._texts)

@@ -177,10 +177,14 @@ def test_a_failing_device_loses_its_texts_and_no_others(engine, monkeypatch, cap
     assert len(inbox.tokens()) == 5
 
 
-def test_everything_is_compiled_beforehand(engine):
+def test_everything_is_compiled_beforehand(params):
+    """Also for a model that likes to end at once."""
+    loud = {**params, "token_embedding": params["token_embedding"].at[TOKENIZER.eos_id].mul(50.0)}
+    engine = Engine(loud, CONFIG, TOKENIZER, slots=7)
     engine.compile()
     compiled = engine_module.read._cache_size(), engine_module.advance._cache_size()
     requests = [Request([10] * (1 + 5 * i), STOP, 40, i / 10, 0.5 + i / 30, i, i % 3) for i in range(12)]
     for inbox in send(engine, *requests)[0]:
         inbox.tokens()
+    engine.close()
     assert (engine_module.read._cache_size(), engine_module.advance._cache_size()) == compiled
