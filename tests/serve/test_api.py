@@ -334,7 +334,7 @@ def test_what_is_not_there(chat_server):
 
 def test_the_page_is_small_and_asks_for_nothing_from_elsewhere(chat_server):
     total = 0
-    for path in ("/", "/style.css", "/page.js", "/icon.svg"):
+    for path in ("/", "/style.css", "/page.js", "/api.js", "/icon.svg"):
         answer = chat_server.http.get(path)
         assert answer.status_code == 200
         assert answer.headers["content-security-policy"].startswith("default-src 'self'")

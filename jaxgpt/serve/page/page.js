@@ -1,5 +1,7 @@
 // The page: it talks with the public API alone. What a model writes is set as text, never as markup.
 
+import { checked, events, wordsOf } from "./api.js";
+
 const $ = (id) => document.getElementById(id);
 const DEFAULTS = { temperature: 0.8, top_p: 0.9, max_tokens: 256, seed: "", stop: "", tint: true };
 const CANDIDATES = 8;
@@ -62,13 +64,6 @@ function headers() {
   return { "content-type": "application/json", ...(key && { authorization: `Bearer ${key}` }) };
 }
 
-async function checked(response) {
-  if (response.ok) return response;
-  const said = await response.json().catch(() => null);
-  if (response.status === 401) openSettings("api_key");
-  throw new Error(said?.error?.message ?? `the server answered ${response.status}`);
-}
-
 function request(prompt) {
   const values = settings();
   const asked = {
@@ -82,43 +77,6 @@ function request(prompt) {
   if (values.stop) asked.stop = values.stop;
   if (model.jaxgpt.chat) return ["/v1/chat/completions", { ...asked, messages, logprobs: true, top_logprobs: CANDIDATES }];
   return ["/v1/completions", { ...asked, prompt, logprobs: CANDIDATES }];
-}
-
-// Yields the events of a stream, each as the JSON it carries.
-async function* events(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let text = "";
-  for (let part = await reader.read(); !part.done; part = await reader.read()) {
-    text += part.value;
-    const whole = text.split("\n\n");
-    text = whole.pop();
-    for (const event of whole) {
-      const data = event.replace(/^data: /, "");
-      if (data === "[DONE]") return;
-      const said = JSON.parse(data);
-      if (said.error) throw new Error(said.error.message);
-      yield said;
-    }
-  }
-  throw new Error("the connection was lost");
-}
-
-// The words of an event, in one shape for both kinds of model.
-function wordsOf({ logprobs }) {
-  if (!logprobs) return [];
-  const named = (pairs) => pairs.map(([text, p]) => ({ text, chance: Math.exp(p) })).sort((a, b) => b.chance - a.chance);
-  if (logprobs.content) {
-    return logprobs.content.map((word) => ({
-      text: word.token,
-      chance: Math.exp(word.logprob),
-      others: named(word.top_logprobs.map((other) => [other.token, other.logprob])),
-    }));
-  }
-  return logprobs.tokens.map((text, i) => ({
-    text,
-    chance: Math.exp(logprobs.token_logprobs[i]),
-    others: named(Object.entries(logprobs.top_logprobs[i])),
-  }));
 }
 
 // ---- the conversation
@@ -178,6 +136,7 @@ async function reply(prompt) {
     }
   } catch (error) {
     if (!abort.signal.aborted) problem = error;
+    if (error.status === 401) openSettings("api_key");
   }
   item.classList.remove("busy");
   running = null;
@@ -320,6 +279,7 @@ async function start() {
     model = (await (await checked(await fetch("/v1/models", { headers: headers() }))).json()).data[0];
   } catch (error) {
     $("about").textContent = error instanceof TypeError ? "The server cannot be reached." : error.message;
+    if (error.status === 401) openSettings("api_key");
     return;
   }
   const { chat, step, context_len: context, max_tokens: most, sample_prompt: example } = model.jaxgpt;
