@@ -24,7 +24,7 @@ from jaxgpt.model.gpt import Params, padded_vocab_size
 from jaxgpt.text.tokenizer import Tokenizer
 
 CHUNK = 8  # tokens that all slots advance by in one call, and so the grain of coming, going and streaming
-READS = 8  # new texts read between two chunks, so that those being written go on
+READ_SECONDS = 0.03  # new texts are read for so long between two chunks, so that those being written go on
 
 Finish = Literal["stop", "length", "closed", "failed"]
 
@@ -188,7 +188,8 @@ class Engine:
                 self._texts[slot] = None
             elif text is not None and text.cached == self._config.context_len:
                 self._read(slot, text, keep=self._config.context_len // 2)
-        for _ in range(READS):
+        began = time.monotonic()
+        while time.monotonic() - began < READ_SECONDS:
             with self._changed:
                 if not self._waiting or None not in self._texts:
                     break
