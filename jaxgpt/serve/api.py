@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +31,7 @@ from jaxgpt.text.tokenizer import Tokenizer
 
 PAGE = Path(__file__).parent / "page"
 SEND_SECONDS = 30.0  # a client that takes nothing for so long has gone
+LONG_TEXT = 8192  # characters
 COMPLETION_TOKENS = 16  # OpenAI's default
 
 
@@ -89,7 +90,7 @@ def make_app(engine: Engine, served: Served, api_key: str | None = None, local_o
     @app.post("/v1/completions")
     async def completions(asked: CompletionRequest, request: Request) -> Response:
         _check_model(asked.model, served)
-        prompts = [await run_in_threadpool(_text_prompt, text, served) for text in asked.prompts]
+        prompts = [await _aside(len(text), _text_prompt, text, served) for text in asked.prompts]
         max_tokens = asked.max_tokens or COMPLETION_TOKENS
         reply = CompletionReply(asked.candidates is not None, len(prompts) * (asked.n or 1))
         about = {"unknown_words": served.tokenizer.unknown_words("\n".join(asked.prompts))}
@@ -100,7 +101,8 @@ def make_app(engine: Engine, served: Served, api_key: str | None = None, local_o
     @app.post("/v1/chat/completions")
     async def chat_completions(asked: ChatRequest, request: Request) -> Response:
         _check_model(asked.model, served)
-        prompt, about = await run_in_threadpool(_chat_prompt, asked, served)
+        size = sum(len(message.plain()["content"]) for message in asked.messages)
+        prompt, about = await _aside(size, _chat_prompt, asked, served)
         max_tokens = asked.max_completion_tokens or asked.max_tokens or min(served.config.context_len, MAX_TOKENS)
         reply = ChatReply(asked.candidates is not None)
         return await _answer(
@@ -109,6 +111,15 @@ def make_app(engine: Engine, served: Served, api_key: str | None = None, local_o
 
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     return Guard(app, api_key, local_only)
+
+
+async def _aside(size: int, work: Callable[..., Any], *arguments: Any) -> Any:
+    """Returns what the work on a text of this size comes to.
+
+    A long text is split into words on another thread, and streams go on meanwhile; for a short one that costs more than
+    the work.
+    """
+    return await run_in_threadpool(work, *arguments) if size > LONG_TEXT else work(*arguments)
 
 
 def _check_model(name: str, served: Served) -> None:
