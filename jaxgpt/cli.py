@@ -1,6 +1,7 @@
 """python -m jaxgpt VERB: what one does with a run. Each verb is a few lines over the rooms below."""
 
 import contextlib
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,22 @@ class Explain:
     """What the model reads, for example "the cat sat"."""
 
 
+@dataclass(frozen=True)
+class Serve:
+    """Serve a run to programs and browsers: an OpenAI-compatible API, and a web page."""
+
+    run: RunPath
+    """A run folder, for example runs/oasst."""
+    host: str = "127.0.0.1"
+    """Where to listen; 0.0.0.0 is everywhere, for other machines too."""
+    port: int = 8000
+    """The port; 0 takes a free one."""
+    api_key: str | None = None
+    """Clients must send this key. Better given as the environment variable JAXGPT_API_KEY."""
+    slots: int = 20
+    """Most texts written at once; others wait."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the verb that the command line names."""
     with errors_in_words():
@@ -105,7 +122,8 @@ def main(arguments: list[str] | None = None) -> None:
                 | Annotated[Check, tyro.conf.subcommand("check")]
                 | Annotated[Report, tyro.conf.subcommand("report")]
                 | Annotated[Compare, tyro.conf.subcommand("compare")]
-                | Annotated[Explain, tyro.conf.subcommand("explain")],
+                | Annotated[Explain, tyro.conf.subcommand("explain")]
+                | Annotated[Serve, tyro.conf.subcommand("serve")],
                 tyro.conf.FlagCreatePairsOff,
             ],
             args=arguments,
@@ -120,6 +138,7 @@ def main(arguments: list[str] | None = None) -> None:
             Report: report,
             Compare: compare,
             Explain: explain,
+            Serve: serve,
         }
         verbs[type(verb)](verb)
 
@@ -276,3 +295,19 @@ def explain(verb: Explain) -> None:
     _tell_unknown(trained.run.tokenizer, verb.text)
     for line in explain.explain(trained, verb.text):
         print(line)
+
+
+def serve(verb: Serve) -> None:
+    """Serves until Ctrl-C or SIGTERM."""
+    try:
+        from jaxgpt.serve import server
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("jaxgpt"):
+            raise
+        raise UserError(f'serve: {error.name} is not installed; pip install "jaxgpt[serve]"') from None
+
+    if verb.slots < 1:
+        raise UserError(f"slots: {verb.slots} was given; it must be at least 1")
+    api_key = verb.api_key or os.environ.get("JAXGPT_API_KEY") or None
+    with contextlib.closing(server.listen(verb.host, verb.port)) as listener:
+        server.serve(_load(verb.run), listener, api_key, verb.slots)

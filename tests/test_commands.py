@@ -1,14 +1,17 @@
 """A miniature through the real commands: pretrain, finetune, talk, evaluate, go on; and every bad input."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 import finetune
@@ -170,6 +173,37 @@ def test_sampling(workplace, pretrained):
     assert text.startswith("The ball")
     again = shell(workplace, "-m", "jaxgpt", "sample", "runs/mini", "--prompt", "The ball", "--max-tokens", "6").stdout
     assert text == again
+
+
+def test_serving(workplace, finetuned):
+    """Ends by itself, told to, while one streams: what was begun is ended in order, and the exit code is 0."""
+    command = [sys.executable, "-m", "jaxgpt", "serve", "runs/mini_talk", "--port", "0", "--slots", "2"]
+    with subprocess.Popen(command, cwd=workplace, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        url = next(found[1] for line in server.stdout if (found := re.search(r"listening on (http://\S+)", line)))
+        asked = {"model": "mini_talk", "messages": [{"role": "user", "content": "The ball of Ann is red. The ball?"}]}
+        answer = httpx.post(f"{url}/v1/chat/completions", json=asked | {"temperature": 0}, timeout=60).json()
+        assert answer["choices"][0]["message"]["content"].startswith("The ")
+        endless = {"model": "mini_talk", "prompt": "The ball", "max_tokens": 4096, "temperature": 2, "n": 2}
+        with httpx.stream("POST", f"{url}/v1/completions", json=endless | {"stream": True}, timeout=60) as stream:
+            lines = stream.iter_lines()
+            assert next(lines).startswith("data: {")
+            server.send_signal(signal.SIGTERM)
+            assert list(lines)[-2:] == ["data: [DONE]", ""]
+    assert server.returncode == 0
+
+
+def test_serving_says_what_is_missing(workplace, finetuned, bad, monkeypatch):
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = str(taken.getsockname()[1])
+        bad("jaxgpt", "serve", "runs/mini_talk", "--port", port, contains=f"127.0.0.1:{port}: cannot listen there")
+    bad("jaxgpt", "serve", "runs/mini_talk", "--slots", "0", contains="slots: 0 was given")
+    bad("jaxgpt", "serve", "runs/mini_talk", "--port", "99999", contains="port: 99999 was given")
+    bad("jaxgpt", "serve", "runs/nothing", "--port", "0", contains="runs/nothing: no such run folder")
+    monkeypatch.delattr("jaxgpt.serve.server")
+    monkeypatch.delitem(sys.modules, "jaxgpt.serve.server")
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    bad("jaxgpt", "serve", "runs/mini_talk", contains='uvicorn is not installed; pip install "jaxgpt[serve]"')
 
 
 def test_evaluating(workplace, finetuned, capsys, monkeypatch):

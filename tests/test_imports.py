@@ -1,4 +1,4 @@
-"""The rooms import one way: config <- text <- data <- model <- training <- inference <- report <- cli."""
+"""The rooms import one way: config <- text <- data <- model <- training <- inference <- report, serve <- cli."""
 
 import ast
 from pathlib import Path
@@ -18,7 +18,8 @@ MAY_USE = {
     "training": BASE | {"config", "text", "data", "model", "training"},
     "inference": BASE | {"config", "text", "data", "model", "training", "inference"},
     "report": BASE | {"config", "text", "data", "model", "training", "inference", "report"},
-    "cli": BASE | {"command_line", "config", "text", "data", "model", "training", "inference", "report"},
+    "serve": BASE | {"config", "text", "data", "model", "training", "inference", "serve"},
+    "cli": BASE | {"command_line", "config", "text", "data", "model", "training", "inference", "report", "serve"},
     "__main__": {"cli"},
     "__init__": set(),
 }

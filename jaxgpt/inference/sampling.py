@@ -33,8 +33,58 @@ def draw(key: jax.Array, logits_BV: jax.Array, sampling: Sampling) -> jax.Array:
     return categorical(key, filter_logits(logits_BV / sampling.temperature, sampling))
 
 
+def draw_each(keys_B: jax.Array, logits_BV: jax.Array, temperature_B: jax.Array, top_p_B: jax.Array) -> jax.Array:
+    """Returns the next tokens_B of rows that each have a key and settings of their own, all of them values.
+
+    A row gets the token that `draw` gives it alone. What no row asks for is not computed.
+    """
+
+    def likeliest() -> jax.Array:
+        return _first_true(logits_BV == jnp.max(logits_BV, axis=-1, keepdims=True))
+
+    def drawn() -> jax.Array:
+        scaled_BV = logits_BV / jnp.where(temperature_B > 0, temperature_B, 1.0)[:, None]
+        cuts_B = (temperature_B > 0) & (top_p_B < 1)
+        share_B = jnp.where(cuts_B, top_p_B, jnp.inf)
+        scaled_BV = jax.lax.cond(jnp.any(cuts_B), lambda: _nucleus(scaled_BV, share_B), lambda: scaled_BV)
+        share_B1 = jax.vmap(lambda key: jax.random.uniform(key, (1,)))(keys_B)
+        return jnp.where(temperature_B > 0, _where_the_sum_passes(share_B1, scaled_BV), likeliest())
+
+    return jax.lax.cond(jnp.any(temperature_B > 0), drawn, likeliest)
+
+
+def _nucleus(logits_BV: jax.Array, top_p_B: jax.Array) -> jax.Array:
+    """Returns the logits with -inf at every word whose likelier words together have a probability of top_p.
+
+    The least probability that stays is found by halving, row by row: on a CPU that takes a twentieth of the time of
+    sorting. Floats that are not negative are ordered as the integers of their bits.
+    """
+
+    def one(row: tuple[jax.Array, jax.Array]) -> jax.Array:
+        logits_V, top_p = row
+        p_V = jax.nn.softmax(logits_V)
+        bits_V = jax.lax.bitcast_convert_type(p_V, jnp.int32)
+
+        def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            low, high = bounds
+            middle = (low + high) // 2
+            stays = jnp.sum(jnp.where(bits_V > middle, p_V, 0.0)) < top_p
+            return jnp.where(stays, low, middle + 1), jnp.where(stays, middle, high)
+
+        certain = jnp.int32(0x3F800000)  # the bits of 1.0, less than 2 ** 30
+        least, _ = jax.lax.fori_loop(0, 30, halve, (jnp.int32(0), certain))
+        return jnp.where(bits_V >= least, logits_V, -jnp.inf)
+
+    return jax.lax.map(one, (logits_BV, top_p_B))
+
+
 def categorical(key: jax.Array, logits_BV: jax.Array) -> jax.Array:
-    """Returns tokens_B drawn with probability softmax(logits_BV): where the running sum first passes a random share.
+    """Returns tokens_B drawn with probability softmax(logits_BV)."""
+    return _where_the_sum_passes(jax.random.uniform(key, (logits_BV.shape[0], 1)), logits_BV)
+
+
+def _where_the_sum_passes(share_B1: jax.Array, logits_BV: jax.Array) -> jax.Array:
+    """Returns tokens_B: where the running sum of softmax(logits_BV) first passes a random share of it.
 
     One random number a row, where jax.random.categorical takes one a word, and ten times as long. The sum runs over
     groups of words first, then inside the group it ends in.
@@ -44,7 +94,7 @@ def categorical(key: jax.Array, logits_BV: jax.Array) -> jax.Array:
     p_BGI = jnp.pad(p_BV, ((0, 0), (0, -V % GROUP))).reshape(B, -1, GROUP)
     upto_BG = jnp.cumsum(jnp.sum(p_BGI, axis=-1), axis=-1)
     # Just under 1, so that rounding never takes the share past the last word that has a probability.
-    share_B1 = jax.random.uniform(key, (B, 1)) * (1 - 1e-6)
+    share_B1 = share_B1 * (1 - 1e-6)
     passed_B1 = share_B1 * upto_BG[:, -1:]
     group_B1 = _first_true(upto_BG > passed_B1)[:, None]
     p_BI = jnp.take_along_axis(p_BGI, group_B1[..., None], axis=1)[:, 0]

@@ -7,7 +7,7 @@ import pytest
 
 from jaxgpt.config import Sampling
 from jaxgpt.errors import UserError
-from jaxgpt.inference.sampling import GREEDY, categorical, draw, filter_logits
+from jaxgpt.inference.sampling import GREEDY, categorical, draw, draw_each, filter_logits
 
 P = jnp.array([0.5, 0.2, 0.15, 0.1, 0.05])
 LOGITS = jnp.log(P)[None, :]
@@ -57,6 +57,15 @@ def test_draws_from_many_groups_never_take_a_word_without_probability():
     assert set(np.unique(tokens)) == {127, 128, 999}
     share = np.bincount(tokens, minlength=1_000)[[127, 128, 999]] / 20_000
     np.testing.assert_allclose(share, [0.5, 0.3, 0.2], atol=0.01)
+
+
+def test_rows_with_settings_of_their_own_draw_what_each_draws_alone():
+    logits = 3 * jax.random.normal(jax.random.key(1), (40, 1_000))
+    keys = jax.random.split(jax.random.key(2), 40)
+    settings = [Sampling(i % 4 / 2, top_p=(0.01, 0.3, 0.9, 0.999, None)[i % 5]) for i in range(40)]
+    alone = [draw(key, row[None], s)[0] for key, row, s in zip(keys, logits, settings, strict=True)]
+    temperature, top_p = (jnp.array(x) for x in zip(*((s.temperature, s.top_p or 1.0) for s in settings), strict=True))
+    assert draw_each(keys, logits, temperature, top_p).tolist() == [int(token) for token in alone]
 
 
 @pytest.mark.parametrize(

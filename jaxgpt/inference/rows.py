@@ -1,0 +1,131 @@
+"""Rows of one batch, each a text of its own: read one at a time, advanced together, each drawn by its own settings."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgpt.config import ModelConfig
+from jaxgpt.inference.sampling import draw_each
+from jaxgpt.model.cache import KVCache, init_cache
+from jaxgpt.model.gpt import GPT, Params, head_matrix, logits
+from jaxgpt.model.layers import precision
+
+CANDIDATES = 20  # likeliest words told beside the one drawn
+
+Layers = tuple[tuple[jax.Array, jax.Array], ...]  # of a KVCache; the lengths are in Rows
+
+
+class Rows(NamedTuple):
+    """What decides each row's next words beside the model and its cache. All are values: no request recompiles.
+
+    A row that nothing is asked of has length 0; what comes out of it has no meaning.
+    """
+
+    last_B: np.ndarray  # the newest token, not read yet
+    lengths_B: np.ndarray  # tokens in the cache
+    numbers_B: np.ndarray  # tokens made so far: the number that the next draw folds into its key
+    seeds_B: np.ndarray
+    temperature_B: np.ndarray
+    top_p_B: np.ndarray
+    stop_B: np.ndarray  # the special token that ends the row, and so may come
+    tell_B: np.ndarray  # whether log-probabilities are wanted
+
+
+def empty_rows(count: int) -> Rows:
+    """Returns that many rows of which nothing is asked."""
+    whole, real = np.zeros(count, np.int32), np.zeros(count, np.float32)
+    seeds, tell = np.zeros(count, np.uint32), np.zeros(count, bool)
+    return Rows(*(x.copy() for x in (whole, whole, whole, seeds, real, real + 1, whole, tell)))
+
+
+class Drawn(NamedTuple):
+    """Words and their log-probabilities at temperature 1, banned words ruled out; all zero where none was told."""
+
+    token_B: jax.Array
+    logprob_B: jax.Array
+    candidate_BK: jax.Array
+    candidate_logprob_BK: jax.Array
+
+
+@partial(jax.jit, static_argnums=1, donate_argnums=2)
+def read(
+    params: Params,
+    config: ModelConfig,
+    layers: Layers,
+    slot: jax.Array | int,
+    tokens_1T: jax.Array | np.ndarray,
+    length: jax.Array | int,
+    row: Rows,
+    banned_V: jax.Array,
+) -> tuple[Drawn, Layers]:
+    """Returns (the word after a text of this length, padded to T; the cache with the text in row `slot`)."""
+    outputs: Any = GPT(config).apply({"params": params}, jnp.asarray(tokens_1T), None, None, init_cache(config, 1))
+    hidden_1TD, cache = outputs
+    drawn = _draw_next(_head(params, config, 1), hidden_1TD[:, length - 1], config, row, row.numbers_B, banned_V)
+
+    def put(all_BKSH: jax.Array, one_1KSH: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice_in_dim(all_BKSH, one_1KSH, slot, axis=0)
+
+    return drawn, jax.tree.map(put, layers, cache.layers)
+
+
+@partial(jax.jit, static_argnums=(1, 4), donate_argnums=2)
+def advance(
+    params: Params, config: ModelConfig, layers: Layers, rows: Rows, count: int, banned_V: jax.Array
+) -> tuple[Drawn, Layers]:
+    """Returns (the next `count` words of the first B rows, [count, B, ...] each; the cache with all but the last read).
+
+    A row that comes to the context's end on the way makes words without meaning from there on.
+    """
+    B = rows.last_B.shape[0]
+    head_VD = _head(params, config, B)
+    part = layers if layers[0][0].shape[0] == B else jax.tree.map(lambda x: x[:B], layers)
+
+    def step(carry: tuple[jax.Array, KVCache], i: jax.Array) -> tuple[tuple[jax.Array, KVCache], Drawn]:
+        token_B, cache = carry
+        outputs: Any = GPT(config).apply({"params": params}, token_B[:, None], None, None, cache)
+        hidden_B1D, cache = outputs
+        drawn = _draw_next(head_VD, hidden_B1D[:, 0], config, rows, rows.numbers_B + i, banned_V)
+        return (drawn.token_B, cache), drawn
+
+    start = jnp.asarray(rows.last_B), KVCache(part, jnp.asarray(rows.lengths_B))
+    (_, cache), drawn = jax.lax.scan(step, start, jnp.arange(count))
+    if part is layers:
+        return drawn, cache.layers
+    return drawn, jax.tree.map(lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, 0, axis=0), layers, cache.layers)
+
+
+def _head(params: Params, config: ModelConfig, batch_size: int) -> jax.Array:
+    """Returns the head in the type it is multiplied with, as generate has it."""
+    products, activations = precision(config.dtype)
+    return head_matrix(params).astype(activations if batch_size == 1 else products)
+
+
+def _draw_next(
+    head_VD: jax.Array,
+    hidden_BD: jax.Array,
+    config: ModelConfig,
+    rows: Rows,
+    numbers_B: jax.Array | np.ndarray,
+    banned_V: jax.Array,
+) -> Drawn:
+    logits_BV = logits(head_VD, hidden_BD, config.vocab_size)
+    B, V = logits_BV.shape
+    stop_B, tell_B = jnp.asarray(rows.stop_B), jnp.asarray(rows.tell_B)
+    logits_BV = jnp.where(banned_V & (jnp.arange(V) != stop_B[:, None]), -jnp.inf, logits_BV)
+    keys_B = jax.vmap(lambda seed, number: jax.random.fold_in(jax.random.key(seed), number))(rows.seeds_B, numbers_B)
+    token_B = draw_each(keys_B, logits_BV, jnp.asarray(rows.temperature_B), jnp.asarray(rows.top_p_B))
+    K = min(CANDIDATES, config.vocab_size)
+
+    def told() -> tuple[jax.Array, jax.Array, jax.Array]:
+        logprob_BV = jax.nn.log_softmax(logits_BV, axis=-1)
+        candidate_logprob_BK, candidate_BK = jax.lax.top_k(logprob_BV, K)
+        return jnp.take_along_axis(logprob_BV, token_B[:, None], axis=1)[:, 0], candidate_BK, candidate_logprob_BK
+
+    def untold() -> tuple[jax.Array, jax.Array, jax.Array]:
+        return jnp.zeros(B), jnp.zeros((B, K), jnp.int32), jnp.zeros((B, K))
+
+    return Drawn(token_B, *jax.lax.cond(jnp.any(tell_B), told, untold))

@@ -1,0 +1,156 @@
+"""What may be asked: OpenAI's requests, checked; what this server cannot do is refused rather than ignored."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from jaxgpt.inference.rows import CANDIDATES
+
+MAX_TOKENS = 4096
+MAX_STOPS, MAX_STOP_CHARACTERS = 4, 256
+
+# Parameters of OpenAI's API that ask for nothing more when they have one of these values (or null).
+NEUTRAL: dict[str, tuple[object, ...]] = {
+    "best_of": (1,),
+    "echo": (False,),
+    "frequency_penalty": (0,),
+    "functions": ([],),
+    "logit_bias": ({},),
+    "modalities": (["text"],),
+    "parallel_tool_calls": (True, False),
+    "presence_penalty": (0,),
+    "response_format": ({"type": "text"},),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
+    "suffix": ("",),
+    "tool_choice": ("auto", "none"),
+    "tools": ([],),
+}
+# They say something about the caller, not about what to write.
+ABOUT_THE_CALLER = ("metadata", "prompt_cache_key", "safety_identifier", "user")
+
+
+class Checked(BaseModel):
+    """No field that is not known, and none of another type than it says."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class StreamOptions(Checked):
+    include_usage: bool = False
+    include_obfuscation: Literal[False] = False
+
+
+class Asked(Checked):
+    """What both kinds of request have in common."""
+
+    model: str
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=1024)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] | None = None
+    stop: str | list[str] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_what_can_be_done(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        rest = {}
+        for name, value in given.items():
+            if name in ABOUT_THE_CALLER or (name in NEUTRAL and value is None):
+                continue
+            if name not in NEUTRAL:
+                rest[name] = value
+            elif value not in NEUTRAL[name]:
+                raise ValueError(f"{name}: this server does not support it")
+        return rest
+
+    @field_validator("stop")
+    @classmethod
+    def _stops_in_bounds(cls, stop: str | list[str] | None) -> str | list[str] | None:
+        stops = _as_list(stop)
+        if len(stops) > MAX_STOPS or not all(1 <= len(text) <= MAX_STOP_CHARACTERS for text in stops):
+            raise ValueError(f"at most {MAX_STOPS} texts of 1 to {MAX_STOP_CHARACTERS} characters")
+        return stop
+
+    @property
+    def stops(self) -> list[str]:
+        return _as_list(self.stop)
+
+    @property
+    def candidates(self) -> int | None:
+        """How many likeliest words to tell with each word; None where no log-probabilities are wanted."""
+        raise NotImplementedError
+
+    @property
+    def include_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+class TextPart(Checked):
+    """A piece of a message; there are no other kinds here than text."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(Checked):
+    """A message; the fields that stand empty are those of an answer that a client sends back as history."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+    name: str | None = None
+    refusal: None = None
+    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: Annotated[list[Any], Field(max_length=0)] | None = None
+
+    def plain(self) -> dict[str, str]:
+        """Returns the message as the renderer takes it."""
+        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": content}
+
+
+class ChatRequest(Asked):
+    """POST /v1/chat/completions"""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=CANDIDATES)] | None = None
+
+    @model_validator(mode="after")
+    def _candidates_need_logprobs(self) -> "ChatRequest":
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs: it needs logprobs to be true")
+        return self
+
+    @property
+    def candidates(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+
+class CompletionRequest(Asked):
+    """POST /v1/completions"""
+
+    prompt: str | Annotated[list[str], Field(min_length=1)]
+    logprobs: Annotated[int, Field(ge=0, le=CANDIDATES)] | None = None
+
+    @property
+    def candidates(self) -> int | None:
+        return self.logprobs
+
+    @property
+    def prompts(self) -> list[str]:
+        return _as_list(self.prompt)
+
+
+def _as_list(texts: str | list[str] | None) -> list[str]:
+    if texts is None:
+        return []
+    return [texts] if isinstance(texts, str) else texts

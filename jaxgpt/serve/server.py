@@ -1,0 +1,94 @@
+"""From a trained run to a server on a port, and its end."""
+
+import dataclasses
+import signal
+import socket
+from typing import Any
+
+import uvicorn
+
+from jaxgpt.config import ModelConfig
+from jaxgpt.data.prepare import data_name
+from jaxgpt.errors import UserError
+from jaxgpt.inference.engine import Engine
+from jaxgpt.serve.api import Served, make_app
+from jaxgpt.serve.guard import LOCAL_NAMES
+from jaxgpt.training.trained import Trained
+
+GRACE = 4.0  # seconds that texts being written have to come to their end
+
+
+def serve(trained: Trained, listener: socket.socket, api_key: str | None, slots: int) -> None:
+    """Serves a run on a socket of `listen` until Ctrl-C or SIGTERM."""
+    print(f"{trained.run.path}, step {trained.step}: compiling, a moment ...", flush=True)
+    engine = Engine(trained.params, in_full_precision(trained.config.model), trained.run.tokenizer, slots)
+    engine.compile()
+    host, port = listener.getsockname()[:2]
+    app = make_app(engine, describe(trained), api_key, local_only=host in LOCAL_NAMES)
+    server = Server(engine, f"http://{f'[{host}]' if ':' in host else host}:{port}", app)
+    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn sends itself the signals again when it is done
+        signal.signal(number, lambda *_: None)
+    server.run(sockets=[listener])
+    engine.close()
+
+
+def in_full_precision(config: ModelConfig) -> ModelConfig:
+    """Returns the config with "mixed", which is a CPU's way to train quickly, made float32.
+
+    Rows that advance alone and rows that advance together are rounded differently; in float32 by so little that a
+    greedy text does not depend on who else is served, and reading one row costs no more.
+    """
+    return dataclasses.replace(config, dtype="float32") if config.dtype == "mixed" else config
+
+
+def describe(trained: Trained) -> Served:
+    """Returns what the API says of a run."""
+    run = trained.run
+    return Served(
+        name=run.path.resolve().name,
+        config=trained.config.model,
+        tokenizer=run.tokenizer,
+        is_chat=run.data["kind"] == "chat",
+        created=int((run.path / "config.json").stat().st_mtime),
+        about={"step": trained.step, "data": data_name(run.data), "sample_prompt": run.config.run.sample_prompt},
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Returns a socket that listens, on a free port where port is 0; raises UserError when it cannot be had."""
+    if not 0 <= port <= 65535:
+        raise UserError(f"port: {port} was given; it must be between 0 and 65535")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{host}:{port}: cannot listen there ({reason}); choose another --port or --host") from None
+
+
+class Server(uvicorn.Server):
+    """Says where it is once it answers; told to stop, it lets the texts in the making come to their end for a while."""
+
+    def __init__(self, engine: Engine, url: str, app: Any) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                ws="none",
+                timeout_graceful_shutdown=int(GRACE) + 2,
+            )
+        )
+        self._engine, self._url = engine, url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to answer, and prints the address."""
+        await super().startup(sockets)
+        print(f"listening on {self._url} (Ctrl-C stops)", flush=True)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Takes no more, at the first signal; a second Ctrl-C stops at once."""
+        self._engine.stop_soon(GRACE)
+        super().handle_exit(sig, frame)

@@ -1,0 +1,73 @@
+"""A tiny random model behind a real server, on a free port of this machine."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import httpx
+import jax
+import jax.numpy as jnp
+import pytest
+import uvicorn
+from flax import linen as nn
+
+from jaxgpt.config import ModelConfig
+from jaxgpt.inference.engine import Engine
+from jaxgpt.model.gpt import GPT, Params
+from jaxgpt.serve.api import Served, make_app
+from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
+
+TOKENIZER = Tokenizer(SPECIAL + tuple(f"w{i}" for i in range(60 - len(SPECIAL))))
+CONFIG = ModelConfig(vocab_size=60, context_len=64, embed_dim=32, num_heads=4, num_layers=2)
+SLOTS, WAITING = 6, 20
+
+
+class Running(NamedTuple):
+    """A server, and a client of it."""
+
+    url: str
+    http: httpx.Client
+    engine: Engine
+    params: Params
+
+
+@contextlib.contextmanager
+def running(engine: Engine, params: Params, is_chat: bool = True, api_key: str | None = None) -> Iterator[Running]:
+    served = Served("tiny", CONFIG, TOKENIZER, is_chat, 0, {})
+    app = make_app(engine, served, api_key)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", ws="none"))
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with httpx.Client(base_url=url, timeout=60) as client:
+            yield Running(url, client, engine, params)
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def params() -> Params:
+    initial = nn.unbox(GPT(CONFIG).init(jax.random.key(3), jnp.zeros((1, 2), jnp.int32)))["params"]
+    return jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, initial)
+
+
+@pytest.fixture(scope="session")
+def engine(params) -> Iterator[Engine]:
+    engine = Engine(params, CONFIG, TOKENIZER, SLOTS, WAITING)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def chat_server(engine, params) -> Iterator[Running]:
+    with running(engine, params) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def text_server(engine, params) -> Iterator[Running]:
+    with running(engine, params, is_chat=False, api_key="sesame") as server:
+        yield server

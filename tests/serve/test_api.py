@@ -1,0 +1,344 @@
+"""The API as its clients see it: the official one unchanged, many at once, and those who do harm or vanish."""
+
+import contextlib
+import json
+import math
+import socket
+import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import jax
+import openai
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jaxgpt.inference.chat import reply
+from jaxgpt.inference.generate import continue_text, encode_prompt
+from jaxgpt.inference.sampling import GREEDY
+from jaxgpt.serve.guard import MAX_BODY
+from tests.serve.conftest import CONFIG, SLOTS, TOKENIZER, WAITING
+
+HELLO = [{"role": "user", "content": "w1 w2 w3"}]
+CHAT = {"model": "tiny", "messages": HELLO, "temperature": 0, "max_tokens": 12}
+ENDLESS = {"model": "tiny", "prompt": "w1", "max_tokens": 4096, "temperature": 1.5}
+
+
+@pytest.fixture
+def client(chat_server):
+    with openai.OpenAI(base_url=f"{chat_server.url}/v1", api_key="any", max_retries=0) as client:
+        yield client
+
+
+def expected_chat(server, messages, count=12, seed=0, sampling=GREEDY) -> str:
+    pieces = reply(server.params, CONFIG, TOKENIZER, messages, jax.random.key(seed), sampling, count)
+    return "".join(pieces)
+
+
+def expected_text(server, prompt, count) -> str:
+    ids = encode_prompt(prompt, TOKENIZER, CONFIG)
+    text = "".join(continue_text(server.params, CONFIG, TOKENIZER, ids, jax.random.key(0), GREEDY, count))
+    return text.removeprefix(prompt)
+
+
+def idle(server) -> bool:
+    """Whether the slots come free; asks until they do."""
+    return any(server.http.get("/health").json()["writing"] == 0 for _ in range(1000))
+
+
+def test_the_official_client(chat_server, client):
+    assert [model.id for model in client.models.list()] == ["tiny"]
+    assert client.models.retrieve("tiny").object == "model"
+    expected = expected_chat(chat_server, HELLO)
+    whole = client.chat.completions.create(**CHAT)
+    assert whole.choices[0].message.content == expected
+    assert whole.usage is not None
+    assert whole.usage.prompt_tokens == 6  # <user> w1 w2 w3 <end> <assistant>
+    assert whole.usage.completion_tokens == len(TOKENIZER.encode(expected))
+    chunks = list(client.chat.completions.create(**CHAT, stream=True, stream_options={"include_usage": True}))
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1]) == expected
+    assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
+    assert chunks[-1].usage == whole.usage
+    assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_completions(chat_server, client):
+    prompts = ["w1 w2", "w30"]
+    done = client.completions.create(model="tiny", prompt=prompts, temperature=0, max_tokens=9, n=2)
+    assert [choice.index for choice in done.choices] == [0, 1, 2, 3]
+    expected = [expected_text(chat_server, prompt, 9) for prompt in prompts for _ in range(2)]
+    assert [choice.text for choice in done.choices] == expected
+    chunks = client.completions.create(model="tiny", prompt="w1 w2", temperature=0, max_tokens=9, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in chunks) == expected[0]
+    assert len(TOKENIZER.encode(client.completions.create(model="tiny", prompt="w1").choices[0].text)) <= 16
+
+
+def test_a_seed_gives_the_same_text_and_n_other_ones(client):
+    def texts(seed, n):
+        done = client.chat.completions.create(model="tiny", messages=HELLO, seed=seed, n=n, max_tokens=20)
+        return [choice.message.content for choice in done.choices]
+
+    assert texts(5, 3) == texts(5, 3)
+    assert texts(5, 3)[0] == texts(5, 1)[0]
+    assert len(set(texts(5, 3))) == 3
+    assert texts(None, 1) != texts(None, 1)
+
+
+def test_logprobs(client):
+    asked = CHAT | {"logprobs": True, "top_logprobs": 3}
+    choice = client.chat.completions.create(**asked).choices[0]
+    words = choice.logprobs.content
+    assert "".join(word.token for word in words) == choice.message.content
+    for word in words:
+        assert word.token == word.top_logprobs[0].token  # greedy
+        assert bytes(word.bytes).decode() == word.token
+        chances = [math.exp(candidate.logprob) for candidate in word.top_logprobs]
+        assert chances == sorted(chances, reverse=True)
+        assert sum(chances) < 1.001
+    streamed = [
+        word
+        for chunk in client.chat.completions.create(**asked, stream=True)
+        if chunk.choices[0].logprobs
+        for word in chunk.choices[0].logprobs.content
+    ]
+    assert streamed == words
+    told = client.completions.create(model="tiny", prompt="w1", logprobs=2, temperature=0, max_tokens=5).choices[0]
+    assert "".join(told.logprobs.tokens) == told.text
+    for offset, token in zip(told.logprobs.text_offset, told.logprobs.tokens, strict=True):
+        assert told.text[offset:].startswith(token)
+    assert all(len(words) == 2 for words in told.logprobs.top_logprobs)
+
+
+def test_stop_texts_end_a_reply_and_do_not_leak(chat_server, client):
+    words = expected_chat(chat_server, HELLO).split(" ")
+    stop = f"{words[3]} {words[4]}"  # begins in one word and ends in the next
+    expected = " ".join(words).split(stop)[0]
+    done = client.chat.completions.create(**CHAT, stop=[stop, "never"]).choices[0]
+    assert (done.message.content, done.finish_reason) == (expected, "stop")
+    chunks = client.chat.completions.create(**CHAT, stop=stop, stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == expected
+    unfinished = f"{' '.join(words)} and more"  # held back for long, then let out
+    done = client.chat.completions.create(**CHAT, stop=unfinished).choices[0]
+    assert done.message.content == " ".join(words)
+    assert idle(chat_server)
+
+
+def test_twenty_clients_at_once(chat_server):
+    prompts = [" ".join(f"w{(3 * i + j) % 50}" for j in range(1 + i)) for i in range(20)]
+
+    def ask(prompt):
+        body = {"model": "tiny", "prompt": prompt, "temperature": 0, "max_tokens": 100}
+        return httpx.post(f"{chat_server.url}/v1/completions", json=body, timeout=60).json()["choices"][0]["text"]
+
+    alone = list(map(ask, prompts))
+    with ThreadPoolExecutor(20) as pool:
+        assert list(pool.map(ask, prompts)) == alone
+    assert idle(chat_server)
+
+
+def test_what_is_forgotten_and_what_cannot_be_read(chat_server):
+    messages = [HELLO[0], {"role": "assistant", "content": "w5 " * 45}, {"role": "user", "content": "w1 zebra"}]
+    answer = chat_server.http.post("/v1/chat/completions", json=CHAT | {"messages": messages}).json()
+    assert answer["jaxgpt"] == {"forgotten": 2, "unknown_words": ["zebra"]}
+    assert answer["choices"][0]["message"]["content"] == expected_chat(chat_server, messages[2:])
+
+
+def test_a_client_sends_its_history_back(client):
+    message = client.chat.completions.create(**CHAT).choices[0].message
+    history = [*HELLO, message.model_dump(), {"role": "user", "content": [{"type": "text", "text": "w4"}]}]
+    assert client.chat.completions.create(**CHAT | {"messages": history}).choices[0].message.content
+
+
+WRONG = [
+    ({"model": "other"}, 404, "model"),
+    ({"model": None}, 400, "model"),
+    ({"messages": []}, 400, "messages"),
+    ({"messages": [{"role": "user", "content": " "}]}, 400, "messages"),
+    ({"messages": [{"role": "user", "content": "w1 " * 60}]}, 400, "messages"),
+    ({"messages": [{"role": "assistant", "content": "w1"}]}, 400, "messages"),
+    ({"messages": [{"role": "robot", "content": "w1"}]}, 400, "messages"),
+    ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, 400, "messages"),
+    ({"temperature": -1}, 400, "temperature"),
+    ({"temperature": "0"}, 400, "temperature"),
+    ({"temperature": True}, 400, "temperature"),
+    ({"top_p": 0}, 400, "top_p"),
+    ({"max_tokens": 0}, 400, "max_tokens"),
+    ({"max_tokens": 10**9}, 400, "max_tokens"),
+    ({"max_tokens": 1.5}, 400, "max_tokens"),
+    ({"n": SLOTS + 1}, 400, "n"),
+    ({"n": 10**30}, 400, "n"),
+    ({"stop": [""]}, 400, "stop"),
+    ({"stop": ["a"] * 5}, 400, "stop"),
+    ({"seed": 10**30}, 400, "seed"),
+    ({"top_logprobs": 2}, 400, "top_logprobs"),
+    ({"logprobs": True, "top_logprobs": 21}, 400, "top_logprobs"),
+    ({"tools": [{"type": "function"}]}, 400, "tools"),
+    ({"frequency_penalty": 0.5}, 400, "frequency_penalty"),
+    ({"no_such_thing": 1}, 400, "no_such_thing"),
+]
+
+
+@pytest.mark.parametrize(("change", "status", "param"), WRONG, ids=lambda value: str(value)[:40])
+def test_wrong_requests_are_refused_in_openais_shape(chat_server, change, status, param):
+    answer = chat_server.http.post("/v1/chat/completions", json=CHAT | change)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (status, param), error
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert error["type"] == "invalid_request_error"
+    assert param in error["message"] or status == 404
+
+
+def test_errors_the_official_client_knows(client):
+    with pytest.raises(openai.NotFoundError, match="there is no model 'other'"):
+        client.chat.completions.create(**CHAT | {"model": "other"})
+    with pytest.raises(openai.BadRequestError) as error:
+        client.completions.create(model="tiny", prompt="w1 " * 64)
+    assert error.value.code == "context_length_exceeded"
+
+
+def test_what_asks_for_nothing_more_is_taken(client):
+    harmless = {"frequency_penalty": 0, "user": "me", "metadata": {"a": "b"}, "store": False, "logit_bias": {}}
+    assert client.chat.completions.create(**CHAT, **harmless).choices
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"model": NaN}', b"[" * 50_000, b'{"a":' * 20_000, b"1" * 10_000]
+    + [json.dumps(CHAT | {"temperature": x, "prompt": "w1"}).encode() for x in (math.nan, math.inf)]
+    + [json.dumps(CHAT | {"\ud800": 1}).encode(), json.dumps(CHAT | {"messages": [{"\ud800": "\ud800"}]}).encode()],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_is_no_request_at_all(chat_server, path, body):
+    answer = chat_server.http.post(path, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"]
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = ["messages", "prompt", "temperature", "top_p", "n", "stop", "seed", "stream", "stream_options", "max_tokens"]
+FIELDS += ["logprobs", "top_logprobs", "tools", "user", "metadata", "logit_bias", "response_format", "model"]
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from(["/v1/chat/completions", "/v1/completions"]), st.dictionaries(st.sampled_from(FIELDS), VALUES))
+def test_no_json_makes_the_server_fail(chat_server, path, change):
+    base = CHAT if "chat" in path else {"model": "tiny", "prompt": "w1"}
+    headers = {"content-type": "application/json"}
+    answer = chat_server.http.post(path, content=json.dumps(base | {"max_tokens": 2} | change), headers=headers)
+    assert answer.status_code in (200, 400, 404)
+    assert answer.status_code == 200 or answer.json()["error"]["message"]
+
+
+def test_too_large_is_413(chat_server):
+    body = json.dumps(CHAT | {"messages": [{"role": "user", "content": "w1 " * MAX_BODY}]})
+    headers = {"content-type": "application/json"}
+    for content in (body, iter([body.encode()])):  # with the length said beforehand, and without
+        answer = chat_server.http.post("/v1/chat/completions", content=content, headers=headers)
+        assert answer.status_code == 413
+        assert answer.json()["error"]["code"] == "too_large"
+
+
+def begin(stack, server) -> socket.socket:
+    """Sends a request by hand, and returns its connection once the answer begins."""
+    body = json.dumps(ENDLESS | {"stream": True})
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+    connection = stack.enter_context(socket.create_connection(address, timeout=60))
+    connection.sendall(f"{head}Content-Type: application/json\r\n\r\n{body}".encode())
+    assert connection.recv(12) == b"HTTP/1.1 200"
+    return connection
+
+
+def vanish(connection) -> None:
+    """Breaks a connection without a word."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def test_a_full_queue_is_429(chat_server, monkeypatch):
+    """While the engine does nothing, all places to wait are taken; then those who wait go away."""
+    go_on, turn = threading.Event(), chat_server.engine._turn
+    monkeypatch.setattr(chat_server.engine, "_turn", lambda: go_on.wait(60) and turn())
+    with contextlib.ExitStack() as stack:
+        waiting = [begin(stack, chat_server) for _ in range(WAITING)]
+        answer = chat_server.http.post("/v1/completions", json=ENDLESS)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_full")
+        assert answer.headers["retry-after"] == "1"
+        for connection in waiting:
+            vanish(connection)
+    assert any(chat_server.http.get("/health").json()["waiting"] == 0 for _ in range(1000))
+    go_on.set()
+    assert chat_server.http.post("/v1/completions", json=ENDLESS | {"max_tokens": 3}).status_code == 200
+
+
+def test_the_vanished_free_their_slots(chat_server):
+    with contextlib.ExitStack() as stack:
+        connections = [begin(stack, chat_server) for _ in range(SLOTS)]
+        for connection in connections:
+            while b"data: " not in connection.recv(4096):
+                pass  # from here on it is being written
+            vanish(connection)
+    assert idle(chat_server)
+
+
+def test_a_client_that_gives_up_waiting_is_let_go(chat_server, monkeypatch):
+    go_on, turn = threading.Event(), chat_server.engine._turn
+    monkeypatch.setattr(chat_server.engine, "_turn", lambda: go_on.wait(60) and turn())
+    with pytest.raises(httpx.ReadTimeout):
+        chat_server.http.post("/v1/completions", json=ENDLESS, timeout=0.1)
+    assert any(chat_server.http.get("/health").json()["waiting"] == 0 for _ in range(1000))
+    go_on.set()
+
+
+def test_a_language_model_does_not_chat_and_a_key_is_a_key(text_server):
+    refused = text_server.http.post("/v1/completions", json=ENDLESS)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+    with openai.OpenAI(base_url=f"{text_server.url}/v1", api_key="sesame", max_retries=0) as client:
+        with pytest.raises(openai.BadRequestError, match="finetune it first"):
+            client.chat.completions.create(**CHAT)
+        assert client.completions.create(model="tiny", prompt="w1").choices
+    assert text_server.http.get("/").status_code == 200  # the page asks for the key itself
+
+
+def test_other_names_and_other_sites_are_refused(chat_server):
+    """A name that was made to lead to this machine, and a page of another site."""
+    for headers in ({"host": "evil.example"}, {"origin": "https://evil.example"}, {"origin": "null"}, {"host": "[x"}):
+        answer = chat_server.http.post("/v1/chat/completions", json=CHAT, headers=headers)
+        assert answer.status_code == 403
+    port = chat_server.url.rpartition(":")[2]
+    for host in (f"localhost:{port}", f"127.0.0.1:{port}"):
+        headers = {"host": host, "origin": f"http://{host}"}
+        assert chat_server.http.post("/v1/chat/completions", json=CHAT, headers=headers).status_code == 200
+
+
+def test_what_is_not_there(chat_server):
+    for method, path, status in (
+        ("GET", "/v1/nothing", 404),
+        ("GET", "/v1/models/other", 404),
+        ("GET", "/../api.py", 404),
+        ("GET", "/v1/completions", 404),
+        ("POST", "/", 405),
+    ):
+        answer = chat_server.http.request(method, path)
+        assert answer.status_code == status
+        assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_the_page_is_small_and_asks_for_nothing_from_elsewhere(chat_server):
+    total = 0
+    for path in ("/", "/style.css", "/page.js", "/api.js", "/icon.svg"):
+        answer = chat_server.http.get(path)
+        assert answer.status_code == 200
+        assert answer.headers["content-security-policy"].startswith("default-src 'self'")
+        assert "https://" not in answer.text
+        assert "innerHTML" not in answer.text  # what a model writes is never markup
+        total += len(answer.content)
+    assert total < 100_000
