@@ -1,0 +1,101 @@
+"""Bad input: exit 2, one clear line, nothing on disk lost."""
+
+import json
+import shutil
+
+import pytest
+
+TRAIN = ("train.py", "--config", "mini.py", "--run.name", "bad")
+TUNE = ("finetune.py", "--config", "mini_talk.py", "--run.name", "bad")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "contains"),
+    [
+        (("train.py", "--config", "nothing.py"), "no file nothing.py"),
+        ((*TRAIN, "--model.num-heads", "5"), "model.num_heads: 5 was given; it must be a divisor of embed_dim (32)"),
+        ((*TRAIN, "--data.seq-len", "64"), "data.seq_len: 64 was given; the model has positions"),
+        ((*TRAIN, "--data.batch-size", "12"), "data.batch_size: 12 in 1 micro-batches does not divide over 8 devices"),
+        ((*TRAIN, "--mesh.tensor", "3"), "mesh: data 2 x fsdp 1 x tensor 3 is 6 devices, but there are 8"),
+        ((*TRAIN, "--data.corpus", "wikitext2"), "perhaps you meant wikitext-2"),
+        ((*TRAIN, "--data.corpus", "oasst1"), "finetune.py"),
+        ((*TRAIN, "--data.corpus", "wikitext-2"), "Three ways out"),
+        ((*TRAIN, "--data.batch-size", "8000"), "data.batch_size: 8000 was given, but text.txt makes only"),
+        ((*TRAIN, "--run.init-from", "runs/mini"), "run.init_from: train.py starts from nothing"),
+        ((*TRAIN, "--run.folder", "text.txt"), "text.txt"),
+        (
+            ("train.py", "--config", "mini.py", "--optimizer.weight-decay", "0.5"),
+            "optimizer.weight_decay is 0.5, was 0.01",
+        ),
+        (
+            ("train.py", "--config", "mini.py", "--run.max-steps", "3"),
+            "it has 30 steps already, more than the 3 asked for",
+        ),
+        ((*TUNE, "--run.init-from", "runs/nothing"), "runs/nothing: no such run folder; there are: "),
+        ((*TUNE, "--run.init-from", "cache"), "not a run folder"),
+        ((*TUNE, "--model.embed-dim", "64"), "finetuning takes the model from runs/mini"),
+        ((*TUNE, "--data.seq-len", "64"), "data.seq_len: 64 was given; the model has positions"),
+        ((*TUNE, "--data.corpus", "text.txt"), "text.txt"),
+        (("jaxgpt", "chat", "runs/mini"), "finetune it first"),
+        (("jaxgpt", "chat", "runs/mini_talk", "--prompt", ""), "prompt: it is empty"),
+        (("jaxgpt", "chat", "runs/mini_talk", "--prompt", "red " * 50), "prompt: it is 50 tokens long"),
+        (("jaxgpt", "sample", "runs/mini", "--prompt", " "), "prompt: it is empty"),
+        (("jaxgpt", "sample", "runs/mini", "--prompt", "red " * 48), "prompt: it is 48 tokens long"),
+        (("jaxgpt", "sample", "runs/mini", "--temperature", "-1"), "temperature: -1.0 was given"),
+        (("jaxgpt", "sample", "runs/mini", "--max-tokens", "0"), "max_tokens: 0 was given"),
+        (("jaxgpt", "sample", "nothing"), "nothing: no such run folder"),
+        (("jaxgpt", "report", "nothing"), "nothing: no such run folder"),
+        (("jaxgpt", "compare", "runs/mini"), "compare: 1 run was given"),
+        (("jaxgpt", "explain", "runs/mini", ""), "prompt: it is empty"),
+        (("jaxgpt", "explain", "runs/mini", "red " * 48), "prompt: it is 48 tokens long"),
+        (
+            ("jaxgpt", "evaluate", "runs/mini", "--stride", "99"),
+            "stride: 99 was given; it must be between 1 and the window",
+        ),
+    ],
+    ids=lambda value: " ".join(value[-3:])[:50] if isinstance(value, tuple) else "",
+)
+def test_bad_input(bad, arguments, contains):
+    bad(*arguments, contains=contains)
+
+
+def test_bad_files(bad, workplace):
+    """What is wrong inside a file is named with its place."""
+    (workplace / "empty").mkdir()
+    (workplace / "latin.txt").write_bytes("caf\xe9\n".encode("latin-1") * 9)
+    (workplace / "short.txt").write_text("one line\n" * 4)
+    (workplace / "broken.jsonl").write_text('{"messages": []}\n{"messages": [\n')
+    (workplace / "without.jsonl").write_text('{"prompt": "x"}\n')
+    bad(*TRAIN, "--data.corpus", "empty", contains="empty")
+    bad(*TRAIN, "--data.corpus", "latin.txt", contains="UTF-8")
+    bad(*TRAIN, "--data.corpus", "short.txt", contains="training windows")
+    bad(*TUNE, "--data.corpus", "broken.jsonl", contains="broken.jsonl")
+    bad(*TUNE, "--data.corpus", "without.jsonl", contains="messages")
+
+
+def test_unknown_words_are_refused(bad, workplace):
+    talk = [
+        {"role": "user", "content": "The ball of Ann is red."},
+        {"role": "assistant", "content": "Zwei Wörter, unbekannt hier."},
+    ]
+    (workplace / "foreign.jsonl").write_text((json.dumps({"messages": talk}) + "\n") * 40)
+    bad(*TUNE, "--data.corpus", "foreign.jsonl", contains="of the words in the replies of foreign.jsonl are unknown")
+
+
+def test_a_run_of_another_model(bad, workplace):
+    shutil.copytree(workplace / "runs/mini", workplace / "runs/changed")
+    path = workplace / "runs/changed/config.json"
+    path.write_text(path.read_text().replace('"mlp_dim": null', '"mlp_dim": 99'))
+    bad(
+        "jaxgpt",
+        "sample",
+        "runs/changed",
+        contains="a checkpoint of another model than config.json describes: block_0.mlp",
+    )
+
+
+def test_a_run_without_checkpoint(bad, workplace):
+    shutil.copytree(workplace / "runs/mini", workplace / "runs/early")
+    shutil.rmtree(workplace / "runs/early/checkpoints")
+    bad("jaxgpt", "sample", "runs/early", contains="this run has no checkpoint yet")
+    bad(*TUNE, "--run.init-from", "runs/early", contains="this run has no checkpoint yet")

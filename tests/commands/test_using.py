@@ -1,0 +1,105 @@
+"""What one does with a run through the real commands: talk, sample, look, serve, evaluate."""
+
+import contextlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import httpx
+
+from jaxgpt import cli
+from tests.commands.miniature import shell
+
+
+def test_looking_at_runs(workplace, finetuned, capsys, monkeypatch):
+    monkeypatch.chdir(workplace)
+    cli.main(["report", "runs/mini"])
+    assert re.fullmatch(r"report: runs/mini/report\.html \(\d+ kB\)\n", capsys.readouterr().out)
+    cli.main(["compare", "runs/mini", "runs/mini_talk"])
+    out = capsys.readouterr().out
+    assert "measured on different text" in out
+    assert "comparison: runs/compare-mini-mini_talk.html" in out
+    cli.main(["explain", "runs/mini", "The zebra"])
+    out, err = capsys.readouterr()
+    assert "4. The next word" in out
+    assert "not in this model's vocabulary: zebra" in err
+    cli.main(["explain", "runs/mini_talk", "The box?"])
+    assert "'<assistant>', the last one, takes:" in capsys.readouterr().out
+
+
+def test_talking(workplace, finetuned):
+    answer = shell(
+        workplace, "-m", "jaxgpt", "chat", "runs/mini_talk", "--prompt", "The ball of Ann is red. The ball?"
+    ).stdout
+    assert answer.startswith("The ")
+    talk = "The ball of Ann is red. The ball?\n" * 4 + "too long " * 40 + "\n"
+    session = shell(workplace, "-m", "jaxgpt", "chat", "runs/mini_talk", input=talk).stdout
+    assert session.count("model> The") == 4
+    assert "messages no longer fit and are forgotten" in session
+    assert "(prompt: it is 80 tokens long" in session
+
+
+def test_words_the_model_cannot_read_are_named(workplace, pretrained):
+    run = shell(workplace, "-m", "jaxgpt", "sample", "runs/mini", "--prompt", "The zebra", "--max-tokens", "3")
+    assert "(not in this model's vocabulary: zebra)" in run.stderr
+
+
+def test_sampling(workplace, pretrained):
+    text = shell(workplace, "-m", "jaxgpt", "sample", "runs/mini", "--prompt", "The ball", "--max-tokens", "6").stdout
+    assert text.startswith("The ball")
+    again = shell(workplace, "-m", "jaxgpt", "sample", "runs/mini", "--prompt", "The ball", "--max-tokens", "6").stdout
+    assert text == again
+
+
+def test_serving(workplace, finetuned):
+    """Ends by itself, told to, while one streams: what was begun is ended in order, and the exit code is 0."""
+    command = [sys.executable, "-m", "jaxgpt", "serve", "runs/mini_talk", "--port", "0", "--slots", "2"]
+    with subprocess.Popen(command, cwd=workplace, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        url = next(found[1] for line in server.stdout if (found := re.search(r"listening on (http://\S+)", line)))
+        asked = {"model": "mini_talk", "messages": [{"role": "user", "content": "The ball of Ann is red. The ball?"}]}
+        answer = httpx.post(f"{url}/v1/chat/completions", json=asked | {"temperature": 0}, timeout=60).json()
+        assert answer["choices"][0]["message"]["content"].startswith("The ")
+        endless = {"model": "mini_talk", "prompt": "The ball", "max_tokens": 4096, "temperature": 2, "n": 2}
+        with httpx.stream("POST", f"{url}/v1/completions", json=endless | {"stream": True}, timeout=60) as stream:
+            lines = stream.iter_lines()
+            assert next(lines).startswith("data: {")
+            server.send_signal(signal.SIGTERM)
+            assert list(lines)[-2:] == ["data: [DONE]", ""]
+    assert server.returncode == 0
+
+
+def test_serving_says_what_is_missing(workplace, finetuned, bad, monkeypatch):
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = str(taken.getsockname()[1])
+        bad("jaxgpt", "serve", "runs/mini_talk", "--port", port, contains=f"127.0.0.1:{port}: cannot listen there")
+    bad("jaxgpt", "serve", "runs/mini_talk", "--slots", "0", contains="slots: 0 was given")
+    bad("jaxgpt", "serve", "runs/mini_talk", "--port", "99999", contains="port: 99999 was given")
+    bad("jaxgpt", "serve", "runs/nothing", "--port", "0", contains="runs/nothing: no such run folder")
+    monkeypatch.delattr("jaxgpt.serve.server")
+    monkeypatch.delitem(sys.modules, "jaxgpt.serve.server")
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    bad("jaxgpt", "serve", "runs/mini_talk", contains='uvicorn is not installed; pip install "jaxgpt[serve]"')
+
+
+def test_evaluating(workplace, finetuned, capsys, monkeypatch):
+    monkeypatch.chdir(workplace)
+    scores = {}
+    for stride in (None, 8):
+        cli.main(["evaluate", "runs/mini", "--split", "test", *([] if stride is None else ["--stride", str(stride)])])
+        out = capsys.readouterr().out
+        assert "runs/mini, step 30, on the test split of text.txt" in out
+        scores[stride] = {
+            "loss": float(re.search(r"loss +([\d.]+) nats per token", out)[1]),
+            "tokens": re.search(r"tokens +(\S+), each scored once", out)[1],
+        }
+        assert re.search(r"bits per byte +[\d.]+ over [\d,]+ bytes", out)
+    assert scores[8]["tokens"] == scores[None]["tokens"]
+    assert scores[8]["loss"] < scores[None]["loss"] + 0.05  # more context does not hurt
+    cli.main(["evaluate", "runs/mini_talk"])
+    out = capsys.readouterr().out
+    assert re.search(r"perplexity +[\d.]+ per assistant token", out)
+    assert re.search(r"replies end +\d+ of \d+ by themselves", out)
+    assert re.search(r"in \d+ conversations", out)
