@@ -61,7 +61,7 @@ class Attention(nn.Module):
             q_BTNH = Norm(config.norm, "head_dim", name="query_norm")(q_BTNH)
             k_BTKH = Norm(config.norm, "head_dim", name="key_norm")(k_BTKH)
         if config.positions == "rotary":
-            q_BTNH, k_BTKH = rotate(q_BTNH, positions_BT), rotate(k_BTKH, positions_BT)
+            q_BTNH, k_BTKH = (rotate(x, positions_BT, config.context_len) for x in (q_BTNH, k_BTKH))
 
         # Heads before positions: every product below is then a plain batch of matrices, which CPUs like.
         q_BKGTH = jnp.transpose(q_BTNH.reshape(B, T, K, G, H), (0, 2, 3, 1, 4))

@@ -105,11 +105,14 @@ def hashed_bits(key: jax.Array, shape: Sequence[int]) -> jax.Array:
     return x ^ (x >> 14) ^ last
 
 
-def rotate(x_BTNH: jax.Array, positions_BT: jax.Array, base: float = 10_000.0) -> jax.Array:
-    """Returns x with each pair of dimensions turned by an angle that grows with the position (Su et al. 2021)."""
+def rotate(x_BTNH: jax.Array, positions_BT: jax.Array, context_len: int, base: float = 10_000.0) -> jax.Array:
+    """Returns x with each pair of dimensions turned by an angle that grows with the position (Su et al. 2021).
+
+    Sines are taken once for every position there is, and looked up: in each batch anew they cost more than the turning.
+    """
     half = x_BTNH.shape[-1] // 2
     frequency_H = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle_BT1H = positions_BT[:, :, None, None].astype(jnp.float32) * frequency_H
-    sin, cos = jnp.sin(angle_BT1H), jnp.cos(angle_BT1H)
+    angle_SH = jnp.arange(context_len, dtype=jnp.float32)[:, None] * frequency_H
+    sin, cos = (table_SH[positions_BT][:, :, None] for table_SH in (jnp.sin(angle_SH), jnp.cos(angle_SH)))
     a, b = jnp.split(x_BTNH.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x_BTNH.dtype)

@@ -104,7 +104,7 @@ def position_similarity(params: Params, config: ModelConfig, most: int = 64) -> 
         rows_PD = directions(params["position_embedding"])[places]
     else:
         same_BTNH = jnp.ones((1, len(places), 1, config.embed_dim // config.num_heads))
-        rows_PD = directions(np.asarray(rotate(same_BTNH, jnp.asarray(places)[None]))[0, :, 0])
+        rows_PD = directions(np.asarray(rotate(same_BTNH, jnp.asarray(places)[None], config.context_len))[0, :, 0])
     return rows_PD @ rows_PD.T
 
 

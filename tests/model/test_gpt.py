@@ -62,7 +62,7 @@ def test_shapes_of_every_module(config):
     (y_BTD, _), _ = Block(config).init_with_output(key, x_BTD, mask_BTS, positions_BT, None)
     chex.assert_shape(y_BTD, (B, T, D))
     chex.assert_shape(Norm(config.norm).init_with_output(key, x_BTD)[0], (B, T, D))
-    chex.assert_shape(rotate(jnp.ones((B, T, N, D // N)), positions_BT), (B, T, N, D // N))
+    chex.assert_shape(rotate(jnp.ones((B, T, N, D // N)), positions_BT, T), (B, T, N, D // N))
     chex.assert_shape(Dropout(0.5).apply({}, x_BTD, rngs={"dropout": key}), (B, T, D))
     linear = Linear("BTD,DNH->BTNH", (D, N, 5), ("embed", "heads", "head_dim"), nn.initializers.ones, bias_axes=2)
     chex.assert_shape(linear.init_with_output(key, x_BTD)[0], (B, T, N, 5))
@@ -204,7 +204,7 @@ def test_rotation_depends_on_distance_only():
     q, k = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 8))
 
     def score(query_position, key_position):
-        return jnp.sum(rotate(q, jnp.array([[query_position]])) * rotate(k, jnp.array([[key_position]])))
+        return jnp.sum(rotate(q, jnp.array([[query_position]]), 128) * rotate(k, jnp.array([[key_position]]), 128))
 
     np.testing.assert_allclose(score(3, 1), score(103, 101), rtol=1e-4)
     assert abs(score(3, 1) - score(3, 2)) > 1e-3
