@@ -25,7 +25,7 @@ from jaxgpt.training.trained import abstract_params
 def start_jax(cache_dir: str) -> None:
     """Keeps freed memory, and compiled programs on disk: what follows is quicker. Call it before the first array."""
     keep_freed_memory()
-    jax.config.update("jax_compilation_cache_dir", str(Path(cache_dir).expanduser() / "compiled"))
+    jax.config.update("jax_compilation_cache_dir", str(Path(cache_dir).expanduser().absolute() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
