@@ -156,7 +156,7 @@ def prefill(
     outputs: Any = GPT(config).apply({"params": params}, tokens_BT, None, None, init_cache(config, B))
     hidden_BTD, cache = outputs
     hidden_BD = hidden_BTD[jnp.arange(B), lengths_B - 1]
-    token_B = _draw_next(_inference_head(params, config, B), hidden_BD, config, draws, number, sampling)
+    token_B = _draw_next(inference_head(params, config, B), hidden_BD, config, draws, number, sampling)
     return token_B, cache._replace(lengths_B=lengths_B)
 
 
@@ -172,7 +172,7 @@ def _extend(
     sampling: Sampling,
 ) -> tuple[jax.Array, KVCache]:
     """Returns (tokens_BC, cache): C = count tokens drawn one after the other, each read before the next."""
-    head_VD = _inference_head(params, config, last_B.shape[0])
+    head_VD = inference_head(params, config, last_B.shape[0])
 
     def step(carry, i):
         token_B, cache = carry
@@ -185,7 +185,7 @@ def _extend(
     return tokens_CB.T, cache
 
 
-def _inference_head(params: Params, config: ModelConfig, batch_size: int) -> jax.Array:
+def inference_head(params: Params, config: ModelConfig, batch_size: int) -> jax.Array:
     """Returns the head as it is multiplied with, cast once for many tokens.
 
     For one row "mixed" keeps it in float32: a matrix times a vector is no work for a CPU's bfloat16 units.

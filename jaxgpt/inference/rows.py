@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgpt.config import ModelConfig
+from jaxgpt.inference.generate import inference_head
 from jaxgpt.inference.sampling import draw_each
 from jaxgpt.model.cache import KVCache, init_cache
-from jaxgpt.model.gpt import GPT, Params, head_matrix, logits
-from jaxgpt.model.layers import precision
+from jaxgpt.model.gpt import GPT, Params, logits
 
 CANDIDATES = 20  # likeliest words told beside the one drawn
 
@@ -64,7 +64,9 @@ def read(
     """Returns (the word after a text of this length, padded to T; the cache with the text in row `slot`)."""
     outputs: Any = GPT(config).apply({"params": params}, jnp.asarray(tokens_1T), None, None, init_cache(config, 1))
     hidden_1TD, cache = outputs
-    drawn = _draw_next(_head(params, config, 1), hidden_1TD[:, length - 1], config, row, row.numbers_B, banned_V)
+    drawn = _draw_next(
+        inference_head(params, config, 1), hidden_1TD[:, length - 1], config, row, row.numbers_B, banned_V
+    )
 
     def put(all_BKSH: jax.Array, one_1KSH: jax.Array) -> jax.Array:
         return jax.lax.dynamic_update_slice_in_dim(all_BKSH, one_1KSH, slot, axis=0)
@@ -81,7 +83,7 @@ def advance(
     A row that comes to the context's end on the way makes words without meaning from there on.
     """
     B = rows.last_B.shape[0]
-    head_VD = _head(params, config, B)
+    head_VD = inference_head(params, config, B)
     part = layers if layers[0][0].shape[0] == B else jax.tree.map(lambda x: x[:B], layers)
 
     def step(carry: tuple[jax.Array, KVCache], i: jax.Array) -> tuple[tuple[jax.Array, KVCache], Drawn]:
@@ -96,12 +98,6 @@ def advance(
     if part is layers:
         return drawn, cache.layers
     return drawn, jax.tree.map(lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, 0, axis=0), layers, cache.layers)
-
-
-def _head(params: Params, config: ModelConfig, batch_size: int) -> jax.Array:
-    """Returns the head in the type it is multiplied with, as generate has it."""
-    products, activations = precision(config.dtype)
-    return head_matrix(params).astype(activations if batch_size == 1 else products)
 
 
 def _draw_next(
