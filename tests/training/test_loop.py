@@ -74,3 +74,11 @@ def test_running_out_of_memory_ends_with_advice(run, monkeypatch):
     monkeypatch.setattr(loop, "compile_steps", too_much)
     with pytest.raises(RunError, match=r"out of memory with 8 x 16 tokens at a time .*--optimizer\.accumulate=2"):
         fit(run)
+
+
+def test_a_checkpoint_is_due_after_some_minutes_too(run):
+    """With next to none between two of them every step is saved; two are kept, and the one that was evaluated."""
+    settings = dataclasses.replace(run.config.run, eval_every=7, save_every_minutes=1e-9)
+    fit(dataclasses.replace(run, config=dataclasses.replace(run.config, run=settings)))
+    steps = {int(path.name) for path in run.checkpoints.glob("[0-9]*")}
+    assert {9, 10} <= steps <= {7, 9, 10}
