@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 FLOAT32 = jnp.dtype("float32")
-TILE_TOKENS = 256  # measured on CPU: 256 to 512 rows of 30,000 logits are fastest
+TILE_TOKENS = 256  # measured on CPU: the fastest of 128, 256 and 512 rows of 30,000 logits
 
 
 def cross_entropy(
