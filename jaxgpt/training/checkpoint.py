@@ -142,18 +142,20 @@ def _quiet() -> Iterator[None]:
 
     After an error it stays quiet: its threads notice one after the other, and the run is about to end.
     """
-    logger = logging.getLogger("absl")
-    level, hook = logger.level, sys.unraisablehook
+    loggers = [logging.getLogger("absl"), logging.getLogger("asyncio")]
+    levels, hook = [logger.level for logger in loggers], sys.unraisablehook
 
     def but_closed_loops(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             hook(unraisable)
 
-    logger.setLevel(logging.CRITICAL)
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     sys.unraisablehook = but_closed_loops
     yield
     sys.unraisablehook = hook
-    logger.setLevel(level)
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 def _first_line(error: Exception) -> str:
