@@ -7,7 +7,7 @@ import numpy as np
 from jaxgpt.config import ModelConfig
 from jaxgpt.inference.chat import fit_history
 from jaxgpt.inference.generate import encode_prompt
-from jaxgpt.report.look import Seen, look
+from jaxgpt.inference.look import Seen, look
 from jaxgpt.text.conversation import render_prompt
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.training.trained import Trained

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from jaxgpt.errors import UserError
-from jaxgpt.report import look
+from jaxgpt.inference import look
 from jaxgpt.report.charts import Line, Point, bar_chart, heat_map, line_chart, scatter
 from jaxgpt.report.page import Section, figure, note, table
 from jaxgpt.report.record import HeldOut, Record, held_out, text_batch

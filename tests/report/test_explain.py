@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxgpt.errors import UserError
+from jaxgpt.inference.look import look
 from jaxgpt.report.explain import explain, tokens_of
-from jaxgpt.report.look import look
 from jaxgpt.training.trained import load_trained
 
 

@@ -10,9 +10,9 @@ from flax import linen as nn
 
 from jaxgpt.config import ModelConfig
 from jaxgpt.data.batch import Batch
+from jaxgpt.inference import look
 from jaxgpt.model.gpt import GPT, head_matrix, logits
 from jaxgpt.model.loss import token_losses
-from jaxgpt.report import look
 
 SMALL = ModelConfig(vocab_size=40, context_len=16, embed_dim=16, num_heads=4, num_layers=2)
 TOKENS = [1, 9, 12, 9, 30]
