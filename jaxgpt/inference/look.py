@@ -13,6 +13,8 @@ from jaxgpt.data.batch import Batch
 from jaxgpt.model.gpt import GPT, Params, head_matrix, logits
 from jaxgpt.model.layers import Norm, rotate
 
+AMONG = 5_000  # neighbours are looked for among the most frequent words: rarer ones were hardly seen
+
 
 class Seen(NamedTuple):
     """One text on its way through the model, L blocks of N heads each; float32 on the host."""
@@ -25,23 +27,71 @@ class Seen(NamedTuple):
     """Log-probabilities of the next word, were the model to end there (the logit lens, nostalgebraist 2020)."""
 
 
+class SeenLast(NamedTuple):
+    """The same of a text's last token alone."""
+
+    weights_LNS: np.ndarray
+    residual_KD: np.ndarray
+    log_p_KV: np.ndarray
+
+
 def look(params: Params, config: ModelConfig, tokens_T: Sequence[int]) -> Seen:
     """Returns what the model does with one text, no longer than its context."""
     kept = _look(params, config, jnp.asarray(tokens_T, jnp.int32))
     return Seen(*(np.asarray(x) for x in kept))
 
 
+def look_last(params: Params, config: ModelConfig, tokens_T: Sequence[int]) -> SeenLast:
+    """Returns what the model does with the last token of a text; one program serves texts of all lengths."""
+    T = len(tokens_T)
+    padded_T = np.zeros(config.context_len, np.int32)  # what comes after a token changes nothing for it
+    padded_T[:T] = tokens_T
+    weights_LNS, *others = (np.asarray(x) for x in _look_at(params, config, padded_T, T - 1))
+    return SeenLast(weights_LNS[..., :T], *others)
+
+
 @partial(jax.jit, static_argnums=1)
 def _look(params: Params, config: ModelConfig, tokens_T: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    weights, residual_KTD = _kept(params, config, tokens_T)
+    return jnp.stack(weights).astype(jnp.float32), residual_KTD, _lens(params, config, residual_KTD)
+
+
+@partial(jax.jit, static_argnums=1)
+def _look_at(
+    params: Params, config: ModelConfig, tokens_T: jax.Array | np.ndarray, place: jax.Array | int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    weights, residual_KTD = _kept(params, config, jnp.asarray(tokens_T))
+    weights_LNS = jnp.stack([weights_NTS[:, place] for weights_NTS in weights]).astype(jnp.float32)
+    residual_KD = residual_KTD[:, place]
+    return weights_LNS, residual_KD, _lens(params, config, residual_KD)
+
+
+def _kept(params: Params, config: ModelConfig, tokens_T: jax.Array) -> tuple[list[jax.Array], jax.Array]:
+    """Returns (weights_NTS of each block, residual_KTD in float32)."""
     outputs: Any = GPT(config).apply({"params": params}, tokens_T[None], mutable="intermediates")
     kept = outputs[1]["intermediates"]
     T = len(tokens_T)
     weights = [kept[f"block_{i}"]["attention"]["weights_BKGTS"][0] for i in range(config.num_layers)]
-    weights_LNTS = jnp.stack([x.reshape(config.num_heads, T, T) for x in weights]).astype(jnp.float32)
     residual_KTD = jnp.concatenate(kept["residual_BTD"]).astype(jnp.float32)
-    normed: Any = Norm(config.norm).apply({"params": params["final_norm"]}, residual_KTD)
-    log_p_KTV = jax.nn.log_softmax(logits(head_matrix(params), normed, config.vocab_size))
-    return weights_LNTS, residual_KTD, log_p_KTV[..., : config.vocab_size]
+    return [x.reshape(config.num_heads, T, T) for x in weights], residual_KTD
+
+
+def _lens(params: Params, config: ModelConfig, residual_KxD: jax.Array) -> jax.Array:
+    """Returns log_p_KxV: the head's answer to each vector of the residual stream."""
+    normed: Any = Norm(config.norm).apply({"params": params["final_norm"]}, residual_KxD)
+    log_p = jax.nn.log_softmax(logits(head_matrix(params), normed, config.vocab_size))
+    return log_p[..., : config.vocab_size]
+
+
+def likeliest(log_p_V: np.ndarray, count: int) -> list[tuple[int, float]]:
+    """Returns (id, probability) of the likeliest words."""
+    return [(int(word), float(np.exp(log_p_V[word]))) for word in np.argsort(-log_p_V, kind="stable")[:count]]
+
+
+def turned(before_D: np.ndarray, after_D: np.ndarray) -> float:
+    """Returns the angle between two vectors, in degrees."""
+    cosine = float(before_D @ after_D) / max(float(np.linalg.norm(before_D) * np.linalg.norm(after_D)), 1e-12)
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
 class Losses(NamedTuple):

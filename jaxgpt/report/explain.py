@@ -7,7 +7,7 @@ import numpy as np
 from jaxgpt.config import ModelConfig
 from jaxgpt.inference.chat import fit_history
 from jaxgpt.inference.generate import encode_prompt
-from jaxgpt.inference.look import Seen, look
+from jaxgpt.inference.look import Seen, likeliest, look, turned
 from jaxgpt.text.conversation import render_prompt
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.training.trained import Trained
@@ -94,12 +94,10 @@ def _attention(model: ModelConfig, names: Sequence[str], seen: Seen, layer: int)
 def _change(tokenizer: Tokenizer, names: Sequence[str], seen: Seen, layer: int) -> Iterator[str]:
     before_D, after_D = seen.residual_KTD[layer, -1], seen.residual_KTD[layer + 1, -1]
     sizes = [float(np.linalg.norm(x_D)) for x_D in (before_D, after_D)]
-    cosine = float(before_D @ after_D) / max(sizes[0] * sizes[1], 1e-12)
-    turned = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-    (guess, p), (guess_after, p_after) = (_likeliest(seen.log_p_KTV[k, -1], 1)[0] for k in (layer, layer + 1))
+    (guess, p), (guess_after, p_after) = (likeliest(seen.log_p_KTV[k, -1], 1)[0] for k in (layer, layer + 1))
     yield (
         f"   attention and mlp were added to the vector of {names[-1]!r}: its length was {sizes[0]:.3g}, is "
-        f"{sizes[1]:.3g}, and it turned by {turned:.0f} degrees"
+        f"{sizes[1]:.3g}, and it turned by {turned(before_D, after_D):.0f} degrees"
     )
     yield (
         f"   did the model end here, its likeliest next word would be {tokenizer.words[guess_after]!r}, {p_after:.0%} "
@@ -112,18 +110,13 @@ def _next_word(model: ModelConfig, tokenizer: Tokenizer, names: Sequence[str], s
     which = "the token embedding again" if model.tied_head else "a matrix of its own"
     yield ""
     yield f"{model.num_layers + 2}. The next word: the normed last vector [{D}] times the head [{V:,}, {D}], {which}"
-    found = _likeliest(seen.log_p_KTV[-1, -1], LIKELIEST)
+    found = likeliest(seen.log_p_KTV[-1, -1], LIKELIEST)
     width = max(len(tokenizer.words[word]) for word, _ in found)
     for word, p in found:
         bar = "█" * round(40 * p)
         yield f"   {tokenizer.words[word]:{width}}  {p:6.1%}  {bar}".rstrip()
     others = 1 - sum(p for _, p in found)
     yield f"   and {V - len(found):,} others share {max(0.0, others):.1%}"
-
-
-def _likeliest(log_p_V: np.ndarray, count: int) -> list[tuple[int, float]]:
-    """Returns (id, probability) of the likeliest words."""
-    return [(int(word), float(np.exp(log_p_V[word]))) for word in np.argsort(-log_p_V, kind="stable")[:count]]
 
 
 def _numbers(vector_D: np.ndarray) -> str:

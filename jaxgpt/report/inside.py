@@ -15,7 +15,6 @@ from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
 from jaxgpt.training.trained import Trained
 
 MAPPED, LABELLED = 1_200, 400  # most frequent words on the map, and those named if there is room
-AMONG = 5_000  # neighbours are looked for among the most frequent words: rarer ones were hardly seen
 CHOSEN = ("he", "two", "was", "city", "red", "king", "water", "good", "March", "Lucy", "cow", "yesterday", "music")
 MOST_CHOSEN, NEIGHBOURS = 9, 6
 SENTENCE = (7, 16)  # tokens of the text whose attention is drawn
@@ -28,7 +27,7 @@ NATS = (1.0, 2.5, 4.5, 7.0)  # between the shades of the coloured text
 def words(trained: Trained) -> Section:
     """Returns the map of the most frequent words' vectors, and the neighbours of some."""
     tokenizer = trained.run.tokenizer
-    table_VD = look.directions(np.asarray(trained.params["token_embedding"])[: min(tokenizer.vocab_size, AMONG)])
+    table_VD = look.directions(np.asarray(trained.params["token_embedding"])[: min(tokenizer.vocab_size, look.AMONG)])
     table_VD = table_VD[len(SPECIAL) :]  # ids from here on count from the first real word
     names = tokenizer.words[len(SPECIAL) :]
     if min(table_VD.shape) < 3:

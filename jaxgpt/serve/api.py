@@ -1,4 +1,4 @@
-"""The routes: OpenAI's models, completions and chat completions over the engine, and the page."""
+"""The routes: OpenAI's models, completions and chat completions over the engine; a look inside, and the page."""
 
 import asyncio
 import secrets
@@ -23,8 +23,9 @@ from jaxgpt.inference.engine import Engine
 from jaxgpt.inference.generate import encode_prompt
 from jaxgpt.serve.errors import ApiError, JsonResponse, to_json
 from jaxgpt.serve.guard import Guard
+from jaxgpt.serve.inspecting import Inspector, Turns, inspect
 from jaxgpt.serve.replies import ChatReply, CompletionReply, Json, Reply, envelope, usage
-from jaxgpt.serve.requests import MAX_TOKENS, Asked, ChatRequest, CompletionRequest
+from jaxgpt.serve.requests import MAX_TOKENS, Asked, ChatMessage, ChatRequest, CompletionRequest, InspectRequest
 from jaxgpt.serve.writing import Piece, Writer, Writing
 from jaxgpt.text.conversation import render_prompt
 from jaxgpt.text.tokenizer import Tokenizer
@@ -33,6 +34,7 @@ PAGE = Path(__file__).parent / "page"
 SEND_SECONDS = 30.0  # a client that takes nothing for so long has gone
 LONG_TEXT = 8192  # characters
 COMPLETION_TOKENS = 16  # OpenAI's default
+WAITING_LOOKS = 16
 
 
 class Served(NamedTuple):
@@ -53,13 +55,16 @@ class Prompt(NamedTuple):
     before: list[int]
 
 
-def make_app(engine: Engine, served: Served, api_key: str | None = None, local_only: bool = True) -> ASGIApp:
+def make_app(
+    engine: Engine, inspector: Inspector, served: Served, api_key: str | None = None, local_only: bool = True
+) -> ASGIApp:
     """Returns the ASGI app that serves a model. With `local_only` it answers under this machine's own names alone."""
     app = FastAPI(title="jaxgpt", docs_url=None, redoc_url=None)
     app.add_exception_handler(ApiError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
     app.add_exception_handler(HTTPException, _refuse_unknown)
     app.add_exception_handler(Exception, _fail)
+    turns = Turns(WAITING_LOOKS)
     card = {
         "id": served.name,
         "object": "model",
@@ -102,12 +107,22 @@ def make_app(engine: Engine, served: Served, api_key: str | None = None, local_o
     async def chat_completions(asked: ChatRequest, request: Request) -> Response:
         _check_model(asked.model, served)
         size = sum(len(message.plain()["content"]) for message in asked.messages)
-        prompt, about = await _aside(size, _chat_prompt, asked, served)
+        prompt, about = await _aside(size, _chat_prompt, asked.messages, served)
         max_tokens = asked.max_completion_tokens or asked.max_tokens or min(served.config.context_len, MAX_TOKENS)
         reply = ChatReply(asked.candidates is not None)
         return await _answer(
             engine, served, asked, reply, [prompt], served.tokenizer.end_id, max_tokens, about, request.receive
         )
+
+    @app.post("/v1/inspect")
+    async def inspect_word(asked: InspectRequest) -> Response:
+        _check_model(asked.model, served)
+        size = len(asked.written) + len(asked.prompt or "")
+        size += sum(len(message.plain()["content"]) for message in asked.messages or [])
+        prompt, written = await _aside(size, _text_to_inspect, asked, served)
+        stop_id = served.tokenizer.eos_id if asked.messages is None else served.tokenizer.end_id
+        seen = await turns.take(inspect, inspector, [*prompt, *written], len(prompt), stop_id)
+        return JsonResponse({"object": "jaxgpt.inspection", "model": served.name} | seen)
 
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     return Guard(app, api_key, local_only)
@@ -135,7 +150,19 @@ def _text_prompt(text: str, served: Served) -> Prompt:
     return Prompt([served.tokenizer.eos_id, *ids], ids)
 
 
-def _chat_prompt(asked: ChatRequest, served: Served) -> tuple[Prompt, Json]:
+def _text_to_inspect(asked: InspectRequest, served: Served) -> tuple[list[int], list[int]]:
+    """Returns the ids of (the prompt, what was written after it), as the model read them."""
+    if asked.messages is None:
+        prompt = _text_prompt(asked.prompt or "", served)
+    else:
+        prompt, _ = _chat_prompt(asked.messages, served)
+    written = served.tokenizer.encode(asked.written)
+    if len(written) > MAX_TOKENS:
+        raise ApiError(400, f"written: {len(written)} tokens; at most {MAX_TOKENS} are written", "written")
+    return prompt.ids, written
+
+
+def _chat_prompt(messages_asked: Sequence[ChatMessage], served: Served) -> tuple[Prompt, Json]:
     """Returns (the conversation's latest whole exchanges as a prompt, what of it was forgotten or cannot be read)."""
     if not served.is_chat:
         raise ApiError(
@@ -145,7 +172,7 @@ def _chat_prompt(asked: ChatRequest, served: Served) -> tuple[Prompt, Json]:
             "model",
             "not_a_chat_model",
         )
-    messages = [message.plain() for message in asked.messages]
+    messages = [message.plain() for message in messages_asked]
     if messages[-1]["role"] != "user":
         raise ApiError(400, "messages: the last one must be the user's, for the model to answer", "messages")
     try:

@@ -150,6 +150,21 @@ class CompletionRequest(Asked):
         return _as_list(self.prompt)
 
 
+class InspectRequest(Checked):
+    """POST /v1/inspect: what was given to the model, and what it wrote thereupon, up to the word that is looked at."""
+
+    model: str
+    messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None
+    prompt: str | None = None
+    written: str = ""
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> "InspectRequest":
+        if (self.messages is None) == (self.prompt is None):
+            raise ValueError("messages: either they or a prompt must be given")
+        return self
+
+
 def _as_list(texts: str | list[str] | None) -> list[str]:
     if texts is None:
         return []

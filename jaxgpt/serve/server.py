@@ -13,6 +13,7 @@ from jaxgpt.errors import UserError
 from jaxgpt.inference.engine import Engine
 from jaxgpt.serve.api import Served, make_app
 from jaxgpt.serve.guard import LOCAL_NAMES
+from jaxgpt.serve.inspecting import make_inspector
 from jaxgpt.training.trained import Trained
 
 GRACE = 4.0  # seconds that texts being written have to come to their end
@@ -21,10 +22,11 @@ GRACE = 4.0  # seconds that texts being written have to come to their end
 def serve(trained: Trained, listener: socket.socket, api_key: str | None, slots: int) -> None:
     """Serves a run on a socket of `listen` until Ctrl-C or SIGTERM."""
     print(f"{trained.run.path}, step {trained.step}: compiling, a moment ...", flush=True)
-    engine = Engine(trained.params, in_full_precision(trained.config.model), trained.run.tokenizer, slots)
+    model = trained.params, in_full_precision(trained.config.model), trained.run.tokenizer
+    engine, inspector = Engine(*model, slots), make_inspector(*model)
     engine.compile()
     host, port = listener.getsockname()[:2]
-    app = make_app(engine, describe(trained), api_key, local_only=host in LOCAL_NAMES)
+    app = make_app(engine, inspector, describe(trained), api_key, local_only=host in LOCAL_NAMES)
     server = Server(engine, f"http://{f'[{host}]' if ':' in host else host}:{port}", app)
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn sends itself the signals again when it is done
         signal.signal(number, lambda *_: None)

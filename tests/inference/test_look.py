@@ -49,6 +49,10 @@ def test_what_is_seen_is_what_the_model_computes(config):
     log_p = jax.nn.log_softmax(logits(head_matrix(params), hidden_BTD, config.vocab_size))[0, :, :40]
     tolerance = 0.5 if config.dtype == "bfloat16" else 1e-4
     np.testing.assert_allclose(seen.log_p_KTV[-1], log_p, atol=tolerance)
+    last = look.look_last(params, config, TOKENS)
+    np.testing.assert_allclose(last.weights_LNS, seen.weights_LNTS[:, :, -1], atol=tolerance)
+    np.testing.assert_allclose(last.residual_KD, seen.residual_KTD[:, -1], atol=tolerance)
+    np.testing.assert_allclose(last.log_p_KV, seen.log_p_KTV[:, -1], atol=tolerance)
 
 
 def test_a_token_enters_as_who_it_is_plus_where_it_sits():

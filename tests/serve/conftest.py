@@ -17,6 +17,7 @@ from jaxgpt.config import ModelConfig
 from jaxgpt.inference.engine import Engine
 from jaxgpt.model.gpt import GPT, Params
 from jaxgpt.serve.api import Served, make_app
+from jaxgpt.serve.inspecting import make_inspector
 from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
 
 TOKENIZER = Tokenizer(SPECIAL + tuple(f"w{i}" for i in range(60 - len(SPECIAL))))
@@ -36,7 +37,7 @@ class Running(NamedTuple):
 @contextlib.contextmanager
 def running(engine: Engine, params: Params, is_chat: bool = True, api_key: str | None = None) -> Iterator[Running]:
     served = Served("tiny", CONFIG, TOKENIZER, is_chat, 0, {})
-    app = make_app(engine, served, api_key)
+    app = make_app(engine, make_inspector(params, CONFIG, TOKENIZER), served, api_key)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", ws="none"))
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))

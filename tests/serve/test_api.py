@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from jaxgpt.inference.chat import reply
 from jaxgpt.inference.generate import continue_text, encode_prompt
 from jaxgpt.inference.sampling import GREEDY
+from jaxgpt.serve.api import PAGE
 from jaxgpt.serve.guard import MAX_BODY
 from tests.serve.conftest import CONFIG, SLOTS, TOKENIZER, WAITING
 
@@ -224,15 +225,19 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 FIELDS = ["messages", "prompt", "temperature", "top_p", "n", "stop", "seed", "stream", "stream_options", "max_tokens"]
-FIELDS += ["logprobs", "top_logprobs", "tools", "user", "metadata", "logit_bias", "response_format", "model"]
+FIELDS += ["logprobs", "top_logprobs", "tools", "user", "metadata", "logit_bias", "response_format", "model", "written"]
+BASES = {
+    "/v1/chat/completions": CHAT | {"max_tokens": 2},
+    "/v1/completions": {"model": "tiny", "prompt": "w1", "max_tokens": 2},
+    "/v1/inspect": {"model": "tiny", "messages": HELLO},
+}
 
 
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(st.sampled_from(["/v1/chat/completions", "/v1/completions"]), st.dictionaries(st.sampled_from(FIELDS), VALUES))
+@given(st.sampled_from(sorted(BASES)), st.dictionaries(st.sampled_from(FIELDS), VALUES))
 def test_no_json_makes_the_server_fail(chat_server, path, change):
-    base = CHAT if "chat" in path else {"model": "tiny", "prompt": "w1"}
     headers = {"content-type": "application/json"}
-    answer = chat_server.http.post(path, content=json.dumps(base | {"max_tokens": 2} | change), headers=headers)
+    answer = chat_server.http.post(path, content=json.dumps(BASES[path] | change), headers=headers)
     assert answer.status_code in (200, 400, 404)
     assert answer.status_code == 200 or answer.json()["error"]["message"]
 
@@ -334,8 +339,8 @@ def test_what_is_not_there(chat_server):
 
 def test_the_page_is_small_and_asks_for_nothing_from_elsewhere(chat_server):
     total = 0
-    for path in ("/", "/style.css", "/page.js", "/api.js", "/icon.svg"):
-        answer = chat_server.http.get(path)
+    for path in PAGE.iterdir():
+        answer = chat_server.http.get(f"/{path.name}")
         assert answer.status_code == 200
         assert answer.headers["content-security-policy"].startswith("default-src 'self'")
         assert "https://" not in answer.text

@@ -1,0 +1,119 @@
+"""A look inside for one word: where each head looks, its vector's way through the blocks, the words nearest to it."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from starlette.concurrency import run_in_threadpool
+
+from jaxgpt.config import ModelConfig
+from jaxgpt.inference.generate import banned_tokens
+from jaxgpt.inference.look import AMONG, directions, likeliest, look_last, neighbours, turned
+from jaxgpt.model.gpt import Params
+from jaxgpt.serve.errors import ApiError
+from jaxgpt.serve.replies import Json
+from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
+
+NEIGHBOURS, LIKELIEST = 8, 5
+NUMBERS = 256  # of a vector that are told
+
+
+@dataclass(frozen=True)
+class Inspector:
+    """A model to look into, with what of it is looked up on the host: every word has its row, every place too.
+
+    `frequent_ND` are the directions of the most frequent words, special ones left out.
+    """
+
+    params: Params
+    config: ModelConfig
+    tokenizer: Tokenizer
+    words_VD: np.ndarray
+    places_TD: np.ndarray | None
+    frequent_ND: np.ndarray
+
+
+def make_inspector(params: Params, config: ModelConfig, tokenizer: Tokenizer) -> Inspector:
+    """Returns an inspector whose one program is compiled, so that no look waits for it, nor a stream for a look."""
+    words_VD = np.asarray(params["token_embedding"], np.float32)[: tokenizer.vocab_size]
+    places_TD = np.asarray(params["position_embedding"], np.float32) if config.positions == "learned" else None
+    frequent_ND = directions(words_VD[len(SPECIAL) : AMONG])
+    inspector = Inspector(params, config, tokenizer, words_VD, places_TD, frequent_ND)
+    inspect(inspector, [tokenizer.eos_id], 1, tokenizer.eos_id)
+    return inspector
+
+
+def inspect(inspector: Inspector, ids: Sequence[int], prompt_length: int, stop_id: int) -> Json:
+    """Returns what the model does with the last token of a text whose first `prompt_length` ids were given to it.
+
+    Probabilities are those of the API's log-probabilities: at temperature 1, words that are never said ruled out.
+    """
+    tokenizer, places_TD = inspector.tokenizer, inspector.places_TD
+    seen_T = ids[_start(len(ids), prompt_length, inspector.config.context_len) :]
+    seen = look_last(inspector.params, inspector.config, seen_T)
+    log_p_KV = np.where(banned_tokens(tokenizer, stop_id), -np.inf, seen.log_p_KV)
+    log_p_KV -= np.logaddexp.reduce(log_p_KV, axis=1, keepdims=True)
+    stages = []
+    for k, (x_D, log_p_V) in enumerate(zip(seen.residual_KD, log_p_KV, strict=True)):
+        said = [{"token": tokenizer.decode([id]), "probability": _short(p)} for id, p in likeliest(log_p_V, LIKELIEST)]
+        angle = _short(turned(seen.residual_KD[k - 1], x_D)) if k else None
+        stages.append(_vector(x_D) | {"turned": angle, "likeliest": said})
+    return {
+        "tokens": [tokenizer.decode([id]) for id in seen_T],
+        "out_of_sight": len(ids) - len(seen_T),
+        "attention": np.round(seen.weights_LNS.astype(float), 3).tolist(),
+        "token_vector": _vector(inspector.words_VD[ids[-1]]),
+        "position_vector": None if places_TD is None else _vector(places_TD[len(seen_T) - 1]),
+        "stages": stages,
+        "neighbours": _neighbours(inspector, ids[-1]),
+    }
+
+
+def _start(length: int, prompt_length: int, context_len: int) -> int:
+    """Returns where that begins which the model saw when it read the last of so many tokens.
+
+    As the engine does it: of a prompt the newest that leave room for a word; each time that the context is full, the
+    newer half.
+    """
+    start = max(0, prompt_length - (context_len - 1))
+    while length - start > context_len:
+        start += context_len + 1 - context_len // 2
+    return start
+
+
+def _neighbours(inspector: Inspector, id: int) -> list[Json]:
+    """Returns the frequent words whose vectors point most nearly where this token's points."""
+    own_1D = directions(inspector.words_VD[id : id + 1])
+    nearest = neighbours(np.concatenate([own_1D, inspector.frequent_ND]), 0, NEIGHBOURS + 1)
+    others = [(row - 1 + len(SPECIAL), cosine) for row, cosine in nearest]
+    found = [(other, cosine) for other, cosine in others if other != id][:NEIGHBOURS]
+    return [{"token": inspector.tokenizer.decode([other]), "cosine": _short(cosine)} for other, cosine in found]
+
+
+def _vector(x_D: np.ndarray) -> Json:
+    """Returns a vector's length, and its first numbers."""
+    return {"length": _short(float(np.linalg.norm(x_D))), "values": [_short(x) for x in x_D[:NUMBERS].tolist()]}
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+class Turns:
+    """Work on another thread, one at a time, so that it takes no more than a core from the texts being written."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._waiting, self._free = most, 0, asyncio.Lock()
+
+    async def take(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Returns what the work comes to; raises ApiError where too many wait already."""
+        if self._waiting >= self._most:
+            raise ApiError(429, "too many looks inside wait already; try again soon", code="queue_full")
+        self._waiting += 1
+        try:
+            async with self._free:
+                return await run_in_threadpool(work, *arguments)
+        finally:
+            self._waiting -= 1
