@@ -1,68 +1,17 @@
 // The page: it talks with the public API alone. What a model writes is set as text, never as markup.
 
 import { checked, events, wordsOf } from "./api.js";
+import { DEFAULTS, headers, openSettings, settings, showSettings } from "./settings.js";
+import { $, element, lasted } from "./tools.js";
+import { close, isWithin, rememberAsked, rememberWord, select } from "./word.js";
 
-const $ = (id) => document.getElementById(id);
-const DEFAULTS = { temperature: 0.8, top_p: 0.9, max_tokens: 256, seed: "", stop: "", tint: true };
 const CANDIDATES = 8;
 
 let model = null; // as /v1/models describes it
 let messages = []; // the conversation, as the API takes it
 let running = null; // the AbortController of the reply in the making
-let selected = null; // the word looked at
-const wordOf = new WeakMap(); // from an element to { text, chance, others }
-
-// ---- small tools
-
-function element(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-function percent(chance) {
-  const value = 100 * chance;
-  return value >= 99.95 ? "100 %" : value >= 0.1 ? `${value.toFixed(1)} %` : "< 0.1 %";
-}
-
-const lasted = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
-const visible = (text) => (text === "\n" ? "line break" : text.trim() || "blank");
-
-// ---- settings
-
-function settings() {
-  let kept = {};
-  try {
-    kept = JSON.parse(localStorage.getItem("jaxgpt") ?? "{}");
-  } catch {} // not kept, or not ours
-  return { ...DEFAULTS, ...kept };
-}
-
-function showSettings(values) {
-  for (const name of Object.keys(DEFAULTS)) {
-    if (name === "tint") $(name).checked = values[name];
-    else $(name).value = values[name];
-  }
-  for (const name of ["temperature", "top_p"]) $(`${name}-value`).textContent = Number(values[name]).toFixed(2);
-  $("messages").classList.toggle("tinted", values.tint);
-}
-
-function keepSettings() {
-  const values = {};
-  for (const name of Object.keys(DEFAULTS)) values[name] = name === "tint" ? $(name).checked : $(name).value;
-  try {
-    localStorage.setItem("jaxgpt", JSON.stringify(values));
-  } catch {} // a browser that keeps nothing
-  showSettings(values);
-}
 
 // ---- the API
-
-function headers() {
-  const key = $("api_key").value;
-  return { "content-type": "application/json", ...(key && { authorization: `Bearer ${key}` }) };
-}
 
 function request(prompt) {
   const values = settings();
@@ -105,7 +54,7 @@ function addWord(text, word) {
   const span = element("span", "word", word.text.slice(blank.length));
   // Doubt in bits: a word that had one chance in two is one bit, at four bits the tint is full.
   span.style.setProperty("--doubt", Math.min(-Math.log2(Math.max(word.chance, 1e-9)) / 4, 1) * 0.42);
-  wordOf.set(span, word);
+  rememberWord(span, word);
   text.append(blank, span);
 }
 
@@ -118,6 +67,7 @@ async function reply(prompt) {
   const { item, text, foot } = addReply(model.jaxgpt.chat ? "" : prompt);
   const abort = (running = new AbortController());
   const began = performance.now();
+  rememberAsked(item, model.jaxgpt.chat ? { model: model.id, messages: [...messages] } : { model: model.id, prompt });
   const conversation = messages; // a new one may begin while this reply is coming
   let count = 0, written = "", problem = null, about = null;
   setBusy(true);
@@ -161,7 +111,7 @@ async function reply(prompt) {
 function retry(item, prompt) {
   if (running) return;
   if (messages.at(-1)?.role === "assistant") messages.pop();
-  if (selected && item.contains(selected)) select(null);
+  if (isWithin(item)) select(null);
   item.remove();
   reply(prompt);
 }
@@ -190,51 +140,7 @@ function follow(always) {
   if (always || talk.scrollHeight - talk.scrollTop - talk.clientHeight < 120) talk.scrollTop = talk.scrollHeight;
 }
 
-// ---- behind a word
-
-function select(span) {
-  selected?.classList.remove("selected");
-  selected = span;
-  $("inside").hidden = !span;
-  if (!span) return;
-  span.classList.add("selected");
-  const word = wordOf.get(span);
-  $("chosen").textContent = visible(word.text);
-  $("chosen-chance").textContent = `came with a probability of ${percent(word.chance)}`;
-  const taken = word.others.some((other) => other.text === word.text);
-  const others = taken ? word.others : [...word.others, word];
-  $("candidates").replaceChildren(
-    ...others.map((other) => {
-      const item = element("li", other.text === word.text ? "taken" : "");
-      const bar = element("span", "bar");
-      bar.style.setProperty("--chance", other.chance);
-      item.append(element("span", "name", visible(other.text)), element("span", "chance", percent(other.chance)), bar);
-      return item;
-    }),
-  );
-  const rivals = others.filter((other) => other.text !== word.text).slice(0, 3);
-  const said = rivals.map((other) => `${visible(other.text)} ${percent(other.chance)}`).join(", ");
-  $("status").textContent = `${visible(word.text)}, ${percent(word.chance)}. Instead: ${said}`;
-  span.scrollIntoView({ block: "nearest" });
-}
-
-function selectByKey(event) {
-  const text = event.target.closest?.(".text");
-  if (!text) return;
-  const words = [...text.querySelectorAll(".word")];
-  const at = words.indexOf(selected);
-  const to = { ArrowRight: at + 1, ArrowLeft: at < 0 ? words.length - 1 : at - 1, Home: 0, End: words.length - 1 }[event.key];
-  if (to === undefined || !words[to]) return;
-  event.preventDefault();
-  select(words[to]);
-}
-
 // ---- what people do
-
-function openSettings(focus) {
-  if (!$("settings").open) $("settings").showModal();
-  if (focus) $(focus).focus();
-}
 
 $("composer").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -246,24 +152,12 @@ $("prompt").addEventListener("keydown", (event) => {
   event.preventDefault();
   say($("prompt").value);
 });
-$("messages").addEventListener("click", (event) => {
-  const span = event.target.closest(".word");
-  if (span) select(span === selected ? null : span);
-});
-$("messages").addEventListener("keydown", selectByKey);
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || $("settings").open) return;
   if (running) running.abort();
-  else select(null);
+  else close();
 });
-$("close-inside").addEventListener("click", () => select(null));
-$("open-settings").addEventListener("click", () => openSettings());
-$("settings").addEventListener("input", keepSettings);
 $("settings").addEventListener("close", () => model || start());
-$("reset").addEventListener("click", () => {
-  showSettings(DEFAULTS);
-  keepSettings();
-});
 $("example").addEventListener("click", () => say($("example").textContent));
 $("new").addEventListener("click", () => {
   running?.abort();

@@ -1,0 +1,27 @@
+// Small tools that every part of the page uses.
+
+export const $ = (id) => document.getElementById(id);
+
+export function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+export function percent(chance) {
+  const value = 100 * chance;
+  return value >= 99.95 ? "100 %" : value >= 0.1 ? `${value.toFixed(1)} %` : "< 0.1 %";
+}
+
+export const lasted = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
+export const visible = (text) => (text === "\n" ? "line break" : text.trim() || "blank");
+
+// Returns a row of a list: a name, a figure, and a bar that is as long as the share.
+export function barItem(name, figure, share, taken) {
+  const item = element("li", taken ? "taken" : "");
+  const bar = element("span", "bar");
+  bar.style.setProperty("--share", Math.max(share, 0));
+  item.append(element("span", "name", name), element("span", "figure", figure), bar);
+  return item;
+}
