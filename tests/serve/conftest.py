@@ -35,9 +35,16 @@ class Running(NamedTuple):
 
 
 @contextlib.contextmanager
-def running(engine: Engine, params: Params, is_chat: bool = True, api_key: str | None = None) -> Iterator[Running]:
-    served = Served("tiny", CONFIG, TOKENIZER, is_chat, 0, {})
-    app = make_app(engine, make_inspector(params, CONFIG, TOKENIZER), served, api_key)
+def running(
+    engine: Engine,
+    params: Params,
+    is_chat: bool = True,
+    api_key: str | None = None,
+    tokenizer: Tokenizer = TOKENIZER,
+) -> Iterator[Running]:
+    about = {"step": 1, "data": "tiny-data", "sample_prompt": "w1 w2"}
+    served = Served("tiny", CONFIG, tokenizer, is_chat, 0, about)
+    app = make_app(engine, make_inspector(params, CONFIG, tokenizer), served, api_key)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", ws="none"))
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))
@@ -49,10 +56,15 @@ def running(engine: Engine, params: Params, is_chat: bool = True, api_key: str |
         thread.join()
 
 
-@pytest.fixture(scope="session")
-def params() -> Params:
+def random_params() -> Params:
+    """A model's parameters, far enough from 0 for it to have preferences."""
     initial = nn.unbox(GPT(CONFIG).init(jax.random.key(3), jnp.zeros((1, 2), jnp.int32)))["params"]
     return jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, initial)
+
+
+@pytest.fixture(scope="session")
+def params() -> Params:
+    return random_params()
 
 
 @pytest.fixture(scope="session")

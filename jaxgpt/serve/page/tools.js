@@ -11,7 +11,7 @@ export function element(tag, className, text) {
 
 export function percent(chance) {
   const value = 100 * chance;
-  return value >= 99.95 ? "100 %" : value >= 0.1 ? `${value.toFixed(1)} %` : "< 0.1 %";
+  return value >= 99.95 ? "100\u00a0%" : value >= 0.1 ? `${value.toFixed(1)}\u00a0%` : "<\u00a00.1\u00a0%";
 }
 
 export const lasted = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);

@@ -32,13 +32,14 @@ export function select(span) {
   const rivals = others.filter((other) => other.text !== word.text).slice(0, 3);
   const said = rivals.map((other) => `${visible(other.text)} ${percent(other.chance)}`).join(", ");
   $("status").textContent = `${visible(word.text)}, ${percent(word.chance)}. Instead: ${said}`;
-  span.scrollIntoView({ block: "nearest" });
   look();
 }
 
 async function look() {
   looking?.abort();
-  if (!selected || !$("look-inside").open) return;
+  if (!selected) return;
+  keepInSight();
+  if (!$("look-inside").open) return;
   const abort = (looking = new AbortController());
   const words = [...selected.closest(".text").querySelectorAll(".word")];
   const at = words.indexOf(selected);
@@ -48,10 +49,17 @@ async function look() {
   try {
     const options = { method: "POST", headers: headers(), body, signal: abort.signal };
     const seen = await (await checked(await fetch("/v1/inspect", options))).json();
-    if (!abort.signal.aborted) showLook(seen, next);
+    if (abort.signal.aborted) return;
+    showLook(seen, next);
+    keepInSight();
   } catch (error) {
     if (!abort.signal.aborted) showProblem(error instanceof TypeError ? "The server cannot be reached." : error.message);
   }
+}
+
+// The panel has come, or has grown: on a phone it may lie over the word.
+function keepInSight() {
+  selected?.scrollIntoView({ block: "nearest" });
 }
 
 function selectByKey(event) {
