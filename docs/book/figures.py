@@ -10,10 +10,12 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgpt.command_line import main
 from jaxgpt.errors import UserError
+from jaxgpt.model.attention import attention_mask
 from jaxgpt.model.gpt import Params
 from jaxgpt.report.charts import Point, bar_chart, heat_map, scatter, standalone
 from jaxgpt.report.look import directions, look, losses, position_similarity, project
@@ -98,7 +100,7 @@ def _mask(tokenizer: Tokenizer) -> str:
         words += [tokenizer.words[id] for id in ids[:-1]]
         segments += [segment] * (len(ids) - 1)
         counts += mask[1:]
-    sees_TS = np.tril(np.equal.outer(segments, segments)) * 0.35
+    sees_TS = 0.35 * np.asarray(attention_mask(jnp.asarray([segments])))[0]
     sees_TS[np.diag_indices(len(words))] = np.where(counts, -1.0, 0.35)
     return heat_map("Two conversations in one row", sees_TS, words, words, cell=14)
 
@@ -120,6 +122,7 @@ def beside(charts: Sequence[str], columns: int) -> str:
 
 
 def draw() -> None:
+    """Draws the figures of the run named on the command line."""
     if len(sys.argv) not in (2, 3):
         raise UserError("figures: name a run, for example runs/book")
     folder = Path(sys.argv[2]) if len(sys.argv) == 3 else FOLDER
