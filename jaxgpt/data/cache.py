@@ -23,14 +23,24 @@ def cached_array(cache_dir: str | Path, key: str, build: Callable[[], np.ndarray
     The key names the content of what it was built from, so a changed file has another key. A record written last holds
     the array's digest: an interrupted write has none, and a damaged file does not match it.
     """
-    folder = Path(cache_dir).expanduser()
-    data, record = folder / f"{key}.npy", folder / f"{key}.json"
+    data, record = _files(cache_dir, key)
     if not _is_whole(data, record):
-        folder.mkdir(parents=True, exist_ok=True)
+        data.parent.mkdir(parents=True, exist_ok=True)
         array = np.ascontiguousarray(build())
         write_whole(data, lambda file: np.save(file, array, allow_pickle=False))
         write_text(record, json.dumps({"sha256": _digest(data), "bytes": data.stat().st_size}) + "\n")
     return np.load(data, mmap_mode="r", allow_pickle=False)
+
+
+def kept_array(cache_dir: str | Path, key: str) -> np.ndarray | None:
+    """Returns the array of this key, memory-mapped, or None where it is missing or not whole."""
+    data, record = _files(cache_dir, key)
+    return np.load(data, mmap_mode="r", allow_pickle=False) if _is_whole(data, record) else None
+
+
+def _files(cache_dir: str | Path, key: str) -> tuple[Path, Path]:
+    folder = Path(cache_dir).expanduser()
+    return folder / f"{key}.npy", folder / f"{key}.json"
 
 
 def _is_whole(data: Path, record: Path) -> bool:

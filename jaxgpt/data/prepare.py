@@ -39,7 +39,7 @@ def prepare_text(corpus: TextCorpus, tokenizer: Tokenizer, config: DataConfig) -
     sources: dict[str, Source] = {}
     splits: dict[str, Any] = {}
     for split, lines in corpus.splits.items():
-        key = cache_key("text", content, split, tokenizer.fingerprint)
+        key = stream_key(content, split, tokenizer)
         stream = cached_array(config.cache_dir, key, lambda lines=lines: tokenizer.encode_lines(lines))
         _check_ids(stream, tokenizer, f"{corpus.name}, {split}")
         if config.whole_lines:
@@ -56,6 +56,11 @@ def prepare_text(corpus: TextCorpus, tokenizer: Tokenizer, config: DataConfig) -
             "floor_nats": corpus.floor[split] if corpus.floor else None,
         }
     return Prepared(sources, _manifest(corpus, content, config, tokenizer, splits))
+
+
+def stream_key(content: str, split: str, tokenizer: Tokenizer) -> str:
+    """Returns the name under which the stream of a split is kept; `content` is the corpus's fingerprint."""
+    return cache_key("text", content, split, tokenizer.fingerprint)
 
 
 def prepare_chat(corpus: ChatCorpus, tokenizer: Tokenizer, config: DataConfig) -> Prepared:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxgpt.config import Config, differences
 from jaxgpt.data.prepare import data_name
 from jaxgpt.report.charts import Level, Line, bar_chart, line_chart, smooth
+from jaxgpt.report.ngram import yardstick
 from jaxgpt.report.page import Section, figure, note, table
 from jaxgpt.report.record import Record
 from jaxgpt.training.evaluate import Score
@@ -72,6 +73,8 @@ def curves(record: Record) -> Section:
         lines.append(Line("training loss", steps, smooth(loss, width)))
     lines.append(Line("validation loss", valid_steps, valid_loss, 1, "dots"))
     levels = [] if record.floor is None else [Level(f"entropy floor {record.floor:.4f}", record.floor)]
+    counting = yardstick(record.run)
+    levels += [] if counting is None else [Level(f"counting (3-gram) {counting:.4f}", counting)]
     unit = _unit(record)
     plots = {"loss": line_chart(f"Loss, nats per {unit}", lines, "step", "", levels, size=LARGE)}
     late = [_after(line, record.steps * EARLY) for line in lines]
@@ -97,9 +100,14 @@ def curves(record: Record) -> Section:
     }
     loss_caption = "Each step's own loss is faint, its running mean drawn through." + (
         " No model can get below the entropy floor: it is the surprise that the source of this text has in itself."
-        if levels
+        if record.floor is not None
         else ""
     )
+    if counting is not None:
+        loss_caption += (
+            " The line at "
+            f"{counting:.4f} is what a model gets to that only counts how often a word followed the two before it."
+        )
     large = figure(plots["loss"], loss_caption) + figure(plots["loss-late"])
     small = "".join(figure(plots[name], captions[name]) for name in ("learning_rate", "grad_norm", "speed"))
     return Section(
