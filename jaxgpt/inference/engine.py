@@ -97,6 +97,7 @@ class Engine:
             self._widths.insert(0, self._widths[0] // 4 or 1)
         self._texts: list[Text | None] = [None] * slots
         self._waiting: deque[Text] = deque()
+        self._outbox: list[tuple[Text, list[Word], Finish | None]] = []
         self._changed = threading.Condition()
         self._ends_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -176,7 +177,7 @@ class Engine:
         return jax.device_put(init_cache(self._config, self.slots).layers, jax.local_devices()[0])
 
     def _busy(self) -> bool:
-        return bool(self._waiting) or any(text is not None for text in self._texts)
+        return bool(self._waiting or self._outbox) or any(text is not None for text in self._texts)
 
     def _turn(self) -> None:
         """Frees slots, reads what is new or has outgrown the context, and advances all by a chunk."""
@@ -200,7 +201,7 @@ class Engine:
         self._advance()
 
     def _read(self, slot: int, text: Text, keep: int) -> None:
-        """Reads the newest tokens of a text into its slot, and delivers the word that comes after them."""
+        """Reads the newest tokens of a text into its slot, and draws the word that comes after them."""
         kept = text.tokens[-keep:]
         tokens_1T = np.zeros((1, self._padded_size(len(kept))), np.int32)
         tokens_1T[0, : len(kept)] = kept
@@ -209,8 +210,9 @@ class Engine:
         drawn, self._layers = read(
             self._params, self._config, self._layers, slot, tokens_1T, len(kept), row, self._banned_V
         )
+        self._deliver()
         text.cached = len(kept)
-        self._deliver(slot, text, _words([np.asarray(x) for x in drawn], 1, text.request))
+        self._grow(slot, text, _words([np.asarray(x) for x in drawn], 1, text.request))
 
     def _padded_size(self, length: int) -> int:
         """Returns the size that a text of this length is padded to: a power of two, so that few are compiled."""
@@ -219,19 +221,21 @@ class Engine:
     def _advance(self) -> None:
         texts = [(slot, text) for slot, text in enumerate(self._texts) if text is not None]
         if not texts:
+            self._deliver()
             return
         rows = empty_rows(next(width for width in self._widths if width > texts[-1][0]))
         for slot, text in texts:
             _fill(rows, slot, text)
         drawn, self._layers = advance(self._params, self._config, self._layers, rows, CHUNK, self._banned_V)
+        self._deliver()
         arrays = [np.asarray(x) for x in drawn]
         for slot, text in texts:
             count = min(CHUNK, self._config.context_len - text.cached)  # the words after these have no meaning
             text.cached += count
-            self._deliver(slot, text, _words([x[:, slot] for x in arrays], count, text.request))
+            self._grow(slot, text, _words([x[:, slot] for x in arrays], count, text.request))
 
-    def _deliver(self, slot: int, text: Text, words: list[Word]) -> None:
-        """Adds words to a text and delivers them; frees the slot where the text has come to its end."""
+    def _grow(self, slot: int, text: Text, words: list[Word]) -> None:
+        """Adds words to a text, to be delivered soon; frees the slot where the text has come to its end."""
         finish: Finish | None = None
         for place, word in enumerate(words):
             if word.token == text.request.stop_id:
@@ -244,10 +248,17 @@ class Engine:
                 break
         if finish:
             self._texts[slot] = None
-        if not text.cancelled:
-            text.deliver(words, finish)
+        self._outbox.append((text, words, finish))
+
+    def _deliver(self) -> None:
+        """Delivers what texts have grown by; called while the device works, which would else wait for the hearers."""
+        outbox, self._outbox = self._outbox, []
+        for text, words, finish in outbox:
+            if not text.cancelled:
+                text.deliver(words, finish)
 
     def _end_all(self, finish: Finish) -> None:
+        self._deliver()
         with self._changed:
             texts = [*(text for text in self._texts if text is not None), *self._waiting]
             self._texts = [None] * self.slots
