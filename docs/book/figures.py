@@ -15,10 +15,10 @@ import numpy as np
 
 from jaxgpt.command_line import main
 from jaxgpt.errors import UserError
+from jaxgpt.inference.look import directions, look, losses, position_similarity, project
 from jaxgpt.model.attention import attention_mask
 from jaxgpt.model.gpt import Params
 from jaxgpt.report.charts import Point, bar_chart, heat_map, scatter, standalone
-from jaxgpt.inference.look import directions, look, losses, position_similarity, project
 from jaxgpt.report.record import read_record, text_batch
 from jaxgpt.report.story import curves
 from jaxgpt.text.conversation import render

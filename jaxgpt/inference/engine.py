@@ -1,6 +1,6 @@
 """Serving's engine: many texts generated at once, each coming and going as it likes (continuous batching).
 
-A fixed number of slots are the rows of one KV cache. A new text is read alone into a free slot; then all slots advance
+A fixed number of slots are the rows of one KV cache. A new text is read into a free slot; then all slots advance
 together by a few tokens, each by its own settings, again and again. One thread does it all; it sleeps when there is
 nothing to do. After Orca (Yu et al. 2022).
 """
@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import jax
@@ -24,6 +25,7 @@ from jaxgpt.model.gpt import Params, padded_vocab_size
 from jaxgpt.text.tokenizer import Tokenizer
 
 CHUNK = 8  # tokens that all slots advance by in one call, and so the grain of coming, going and streaming
+TOGETHER = 4  # texts of about one length that are read in one call, where so many are to be read; else one
 READ_SECONDS = 0.03  # new texts are read for so long between two chunks, so that those being written go on
 
 Finish = Literal["stop", "length", "closed", "failed"]
@@ -97,6 +99,7 @@ class Engine:
             self._widths.insert(0, self._widths[0] // 4 or 1)
         self._texts: list[Text | None] = [None] * slots
         self._waiting: deque[Text] = deque()
+        self._outbox: list[tuple[Text, list[Word], Finish | None]] = []
         self._changed = threading.Condition()
         self._ends_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -142,7 +145,8 @@ class Engine:
         nothing, longest = -1, self._config.context_len - 1  # no token: what has to be compiled must not end early
         sizes = {self._padded_size(length) for length in range(1, longest + 1)}
         for size in sorted(sizes):
-            self._generate_silently([Request([0] * min(size, longest), nothing, 1)])
+            for count in {1, min(TOGETHER, self.slots)}:
+                self._generate_silently([Request([0] * min(size, longest), nothing, 1)] * count)
         for width in self._widths:
             self._generate_silently([Request([0], nothing, 2)] * width)
 
@@ -176,41 +180,58 @@ class Engine:
         return jax.device_put(init_cache(self._config, self.slots).layers, jax.local_devices()[0])
 
     def _busy(self) -> bool:
-        return bool(self._waiting) or any(text is not None for text in self._texts)
+        return bool(self._waiting or self._outbox) or any(text is not None for text in self._texts)
 
     def _turn(self) -> None:
         """Frees slots, reads what is new or has outgrown the context, and advances all by a chunk."""
         if self._ends_at is not None and time.monotonic() >= self._ends_at:
             self._end_all("closed")
             return
+        outgrown = []
         for slot, text in enumerate(self._texts):
             if text is not None and text.cancelled:
                 self._texts[slot] = None
             elif text is not None and text.cached == self._config.context_len:
-                self._read(slot, text, keep=self._config.context_len // 2)
+                outgrown.append(slot)
+        while outgrown:
+            count = TOGETHER if len(outgrown) >= TOGETHER else 1
+            self._read(outgrown[:count], keep=self._config.context_len // 2)
+            del outgrown[:count]
         began = time.monotonic()
-        while time.monotonic() - began < READ_SECONDS:
-            with self._changed:
-                if not self._waiting or None not in self._texts:
-                    break
-                slot, text = self._texts.index(None), self._waiting.popleft()
-                self._texts[slot] = text
-            text.tokens = list(text.request.prompt)
-            self._read(slot, text, keep=self._config.context_len - 1)
+        while time.monotonic() - began < READ_SECONDS and (slots := self._admit()):
+            self._read(slots, keep=self._config.context_len - 1)
         self._advance()
 
-    def _read(self, slot: int, text: Text, keep: int) -> None:
-        """Reads the newest tokens of a text into its slot, and delivers the word that comes after them."""
-        kept = text.tokens[-keep:]
-        tokens_1T = np.zeros((1, self._padded_size(len(kept))), np.int32)
-        tokens_1T[0, : len(kept)] = kept
-        row = empty_rows(1)
-        _fill(row, 0, text)
-        drawn, self._layers = read(
-            self._params, self._config, self._layers, slot, tokens_1T, len(kept), row, self._banned_V
-        )
-        text.cached = len(kept)
-        self._deliver(slot, text, _words([np.asarray(x) for x in drawn], 1, text.request))
+    def _admit(self) -> list[int]:
+        """Moves those who have waited longest into free slots, as many as are read in one call; returns the slots."""
+        with self._changed:
+            free = [slot for slot, text in enumerate(self._texts) if text is None]
+            if len(free) >= TOGETHER <= len(self._waiting):
+                sizes = {self._padded_size(len(text.request.prompt)) for text in islice(self._waiting, TOGETHER)}
+                slots = free[: TOGETHER if len(sizes) == 1 else 1]
+            else:
+                slots = free[: min(1, len(self._waiting))]
+            for slot in slots:
+                text = self._texts[slot] = self._waiting.popleft()
+                text.tokens = list(text.request.prompt)
+        return slots
+
+    def _read(self, slots: Sequence[int], keep: int) -> None:
+        """Reads the newest tokens of the texts in these slots, and draws the word that comes after each."""
+        texts = [text for slot in slots if (text := self._texts[slot]) is not None]
+        kept = [text.tokens[-keep:] for text in texts]
+        tokens_BT = np.zeros((len(texts), self._padded_size(max(map(len, kept)))), np.int32)
+        rows = empty_rows(len(texts))
+        for row, (text, tokens) in enumerate(zip(texts, kept, strict=True)):
+            tokens_BT[row, : len(tokens)] = tokens
+            text.cached = len(tokens)
+            _fill(rows, row, text)
+        slots_B = np.asarray(slots, np.int32)
+        drawn, self._layers = read(self._params, self._config, self._layers, slots_B, tokens_BT, rows, self._banned_V)
+        self._deliver()
+        arrays = [np.asarray(x)[None] for x in drawn]
+        for row, (slot, text) in enumerate(zip(slots, texts, strict=True)):
+            self._grow(slot, text, _words([x[:, row] for x in arrays], 1, text.request))
 
     def _padded_size(self, length: int) -> int:
         """Returns the size that a text of this length is padded to: a power of two, so that few are compiled."""
@@ -219,19 +240,21 @@ class Engine:
     def _advance(self) -> None:
         texts = [(slot, text) for slot, text in enumerate(self._texts) if text is not None]
         if not texts:
+            self._deliver()
             return
         rows = empty_rows(next(width for width in self._widths if width > texts[-1][0]))
         for slot, text in texts:
             _fill(rows, slot, text)
         drawn, self._layers = advance(self._params, self._config, self._layers, rows, CHUNK, self._banned_V)
+        self._deliver()
         arrays = [np.asarray(x) for x in drawn]
         for slot, text in texts:
             count = min(CHUNK, self._config.context_len - text.cached)  # the words after these have no meaning
             text.cached += count
-            self._deliver(slot, text, _words([x[:, slot] for x in arrays], count, text.request))
+            self._grow(slot, text, _words([x[:, slot] for x in arrays], count, text.request))
 
-    def _deliver(self, slot: int, text: Text, words: list[Word]) -> None:
-        """Adds words to a text and delivers them; frees the slot where the text has come to its end."""
+    def _grow(self, slot: int, text: Text, words: list[Word]) -> None:
+        """Adds words to a text, to be delivered soon; frees the slot where the text has come to its end."""
         finish: Finish | None = None
         for place, word in enumerate(words):
             if word.token == text.request.stop_id:
@@ -244,10 +267,17 @@ class Engine:
                 break
         if finish:
             self._texts[slot] = None
-        if not text.cancelled:
-            text.deliver(words, finish)
+        self._outbox.append((text, words, finish))
+
+    def _deliver(self) -> None:
+        """Delivers what texts have grown by; called while the device works, which would else wait for the hearers."""
+        outbox, self._outbox = self._outbox, []
+        for text, words, finish in outbox:
+            if not text.cancelled:
+                text.deliver(words, finish)
 
     def _end_all(self, finish: Finish) -> None:
+        self._deliver()
         with self._changed:
             texts = [*(text for text in self._texts if text is not None), *self._waiting]
             self._texts = [None] * self.slots

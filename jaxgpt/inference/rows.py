@@ -1,4 +1,4 @@
-"""Rows of one batch, each a text of its own: read one at a time, advanced together, each drawn by its own settings."""
+"""Rows of one batch, each a text of its own: read into any slots, advanced together, each drawn by its own settings."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -55,23 +55,18 @@ def read(
     params: Params,
     config: ModelConfig,
     layers: Layers,
-    slot: jax.Array | int,
-    tokens_1T: jax.Array | np.ndarray,
-    length: jax.Array | int,
-    row: Rows,
+    slots_B: np.ndarray,
+    tokens_BT: np.ndarray,
+    rows: Rows,
     banned_V: jax.Array,
 ) -> tuple[Drawn, Layers]:
-    """Returns (the word after a text of this length, padded to T; the cache with the text in row `slot`)."""
-    outputs: Any = GPT(config).apply({"params": params}, jnp.asarray(tokens_1T), None, None, init_cache(config, 1))
-    hidden_1TD, cache = outputs
-    drawn = _draw_next(
-        inference_head(params, config, 1), hidden_1TD[:, length - 1], config, row, row.numbers_B, banned_V
-    )
-
-    def put(all_BKSH: jax.Array, one_1KSH: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_update_slice_in_dim(all_BKSH, one_1KSH, slot, axis=0)
-
-    return drawn, jax.tree.map(put, layers, cache.layers)
+    """Returns (the words after texts of the rows' lengths, padded to T; the cache with the texts in these slots)."""
+    B = tokens_BT.shape[0]
+    outputs: Any = GPT(config).apply({"params": params}, jnp.asarray(tokens_BT), None, None, init_cache(config, B))
+    hidden_BTD, cache = outputs
+    hidden_BD = hidden_BTD[jnp.arange(B), jnp.asarray(rows.lengths_B) - 1]
+    drawn = _draw_next(inference_head(params, config, B), hidden_BD, config, rows, rows.numbers_B, banned_V)
+    return drawn, jax.tree.map(lambda all_BKSH, new_BKSH: all_BKSH.at[slots_B].set(new_BKSH), layers, cache.layers)
 
 
 @partial(jax.jit, static_argnums=(1, 4), donate_argnums=2)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxgpt.config import Sampling
 
 GROUP = 128  # words whose probabilities are summed together when drawing
+COLDEST = 1e-6  # a temperature below this is taken as this: scores over a smaller one are infinite, or not numbers
 GREEDY = Sampling(temperature=0.0)  # the likeliest word each time
 
 
@@ -19,6 +20,7 @@ def filter_logits(logits_BV: jax.Array, sampling: Sampling) -> jax.Array:
         p_BV = jax.nn.softmax(sorted_BV, axis=-1)
         before_BV = jnp.cumsum(p_BV, axis=-1) - p_BV  # probability of all likelier words
         least_B1 = jnp.min(jnp.where(before_BV < sampling.top_p, sorted_BV, jnp.inf), axis=-1, keepdims=True)
+        least_B1 = jnp.minimum(least_B1, sorted_BV[:, :1])  # a share may be so small that it is rounded to nothing
         logits_BV = jnp.where(logits_BV >= least_B1, logits_BV, -jnp.inf)
     if sampling.min_p is not None and sampling.min_p > 0:
         peak_B1 = jnp.max(logits_BV, axis=-1, keepdims=True)
@@ -30,7 +32,7 @@ def draw(key: jax.Array, logits_BV: jax.Array, sampling: Sampling) -> jax.Array:
     """Returns the next tokens_B."""
     if sampling.temperature == 0:
         return _first_true(logits_BV == jnp.max(logits_BV, axis=-1, keepdims=True))
-    return categorical(key, filter_logits(logits_BV / sampling.temperature, sampling))
+    return categorical(key, filter_logits(logits_BV / max(sampling.temperature, COLDEST), sampling))
 
 
 def draw_each(keys_B: jax.Array, logits_BV: jax.Array, temperature_B: jax.Array, top_p_B: jax.Array) -> jax.Array:
@@ -43,7 +45,7 @@ def draw_each(keys_B: jax.Array, logits_BV: jax.Array, temperature_B: jax.Array,
         return _first_true(logits_BV == jnp.max(logits_BV, axis=-1, keepdims=True))
 
     def drawn() -> jax.Array:
-        scaled_BV = logits_BV / jnp.where(temperature_B > 0, temperature_B, 1.0)[:, None]
+        scaled_BV = logits_BV / jnp.where(temperature_B > 0, jnp.maximum(temperature_B, COLDEST), 1.0)[:, None]
         cuts_B = (temperature_B > 0) & (top_p_B < 1)
         share_B = jnp.where(cuts_B, top_p_B, jnp.inf)
         scaled_BV = jax.lax.cond(jnp.any(cuts_B), lambda: _nucleus(scaled_BV, share_B), lambda: scaled_BV)
@@ -73,7 +75,7 @@ def _nucleus(logits_BV: jax.Array, top_p_B: jax.Array) -> jax.Array:
 
         certain = jnp.int32(0x3F800000)  # the bits of 1.0, less than 2 ** 30
         least, _ = jax.lax.fori_loop(0, 30, halve, (jnp.int32(0), certain))
-        return jnp.where(bits_V >= least, logits_V, -jnp.inf)
+        return jnp.where(bits_V >= jnp.minimum(least, jnp.max(bits_V)), logits_V, -jnp.inf)
 
     return jax.lax.map(one, (logits_BV, top_p_B))
 

@@ -21,7 +21,7 @@ from jaxgpt.inference import engine as engines
 from jaxgpt.inference.chat import fit_history
 from jaxgpt.inference.engine import Engine
 from jaxgpt.inference.generate import encode_prompt
-from jaxgpt.serve.errors import ApiError, JsonResponse, to_json
+from jaxgpt.serve.errors import ApiError, JsonResponse, Refusal, to_json
 from jaxgpt.serve.guard import Guard
 from jaxgpt.serve.inspecting import Inspector, Turns, inspect
 from jaxgpt.serve.replies import ChatReply, CompletionReply, Json, Reply, envelope, usage
@@ -35,6 +35,7 @@ SEND_SECONDS = 30.0  # a client that takes nothing for so long has gone
 LONG_TEXT = 8192  # characters
 COMPLETION_TOKENS = 16  # OpenAI's default
 WAITING_LOOKS = 16
+STREAM: dict[int | str, Any] = {200: {"description": "whole, or events", "content": {"text/event-stream": {}}}}
 
 
 class Served(NamedTuple):
@@ -59,7 +60,8 @@ def make_app(
     engine: Engine, inspector: Inspector, served: Served, api_key: str | None = None, local_only: bool = True
 ) -> ASGIApp:
     """Returns the ASGI app that serves a model. With `local_only` it answers under this machine's own names alone."""
-    app = FastAPI(title="jaxgpt", docs_url=None, redoc_url=None)
+    errors: Any = {"4XX": {"model": Refusal}, "5XX": {"model": Refusal}}
+    app = FastAPI(title="jaxgpt", docs_url=None, redoc_url=None, responses=errors)
     app.add_exception_handler(ApiError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
     app.add_exception_handler(HTTPException, _refuse_unknown)
@@ -92,7 +94,7 @@ def make_app(
         _check_model(model, served)
         return JsonResponse(card)
 
-    @app.post("/v1/completions")
+    @app.post("/v1/completions", responses=STREAM)
     async def completions(asked: CompletionRequest, request: Request) -> Response:
         _check_model(asked.model, served)
         prompts = [await _aside(len(text), _text_prompt, text, served) for text in asked.prompts]
@@ -103,7 +105,7 @@ def make_app(
             engine, served, asked, reply, prompts, served.tokenizer.eos_id, max_tokens, about, request.receive
         )
 
-    @app.post("/v1/chat/completions")
+    @app.post("/v1/chat/completions", responses=STREAM)
     async def chat_completions(asked: ChatRequest, request: Request) -> Response:
         _check_model(asked.model, served)
         size = sum(len(message.plain()["content"]) for message in asked.messages)

@@ -4,6 +4,19 @@ import json
 from collections.abc import Mapping
 
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+
+class Refusal(BaseModel):
+    """The body of an answer that is an error, as the API's description has it."""
+
+    class Error(BaseModel):
+        message: str
+        type: str
+        param: str | None
+        code: str | None
+
+    error: Error
 
 
 class ApiError(Exception):

@@ -69,6 +69,17 @@ def test_rows_with_settings_of_their_own_draw_what_each_draws_alone():
 
 
 @pytest.mark.parametrize(
+    "sampling", [Sampling(1.0, top_p=5e-324), Sampling(1e-40, top_p=None), Sampling(1e-9, top_p=1e-40)]
+)
+def test_what_rounds_to_nothing_leaves_the_likeliest(sampling):
+    scores = 100 * LOGITS
+    key = jax.random.key(0)
+    assert draw(key, scores, sampling).tolist() == [0]
+    settings = jnp.array([sampling.temperature]), jnp.array([sampling.top_p or 1.0])
+    assert draw_each(key[None], scores, *settings).tolist() == [0]
+
+
+@pytest.mark.parametrize(
     "settings", [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}, {"min_p": -0.1}]
 )
 def test_settings_out_of_range(settings):
