@@ -33,8 +33,8 @@ def finetune() -> None:
     from jaxgpt.training.start import announce, plan, start_jax
     from jaxgpt.training.trained import load_trained
 
-    join_processes()
     start_jax(config.data.cache_dir)
+    join_processes()
     pretrained = load_trained(config.run.init_from)
     tokenizer = pretrained.run.tokenizer
     config = dataclasses.replace(config, model=pretrained.run.config.model)

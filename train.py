@@ -31,8 +31,8 @@ def train() -> None:
     from jaxgpt.training.run import Run, sized
     from jaxgpt.training.start import announce, plan, settle_dtype, start_jax
 
-    join_processes()
     start_jax(config.data.cache_dir)
+    join_processes()
     config = settle_dtype(config)
     corpus = load_text(config.data.corpus, config.data.fallback)
     counts = count_words(corpus.splits["train"])

@@ -22,7 +22,7 @@ from jaxgpt.training.evaluate import Score, evaluate
 from jaxgpt.training.mesh import make_mesh
 from jaxgpt.training.metrics import append_sample, evaluated_steps, open_metrics
 from jaxgpt.training.optimizer import learning_rate_schedule, make_optimizer
-from jaxgpt.training.processes import from_first, here, highest_of_all, is_first, require_same
+from jaxgpt.training.processes import failing_together, from_first, here, highest_of_all, is_first, require_same
 from jaxgpt.training.progress import TrainingProgress, clock
 from jaxgpt.training.resume import best_so_far, find_start, skipped_at_the_end
 from jaxgpt.training.run import Run, locked, open_run, sized
@@ -60,7 +60,6 @@ def fit(
     is measured first. Ctrl-C and SIGTERM save, say how to go on and exit. Several processes compute and save together;
     the first of them looks after the folder, and the others take its word for what is there.
     """
-    require_same(f"{to_json(run.config)} {run.tokenizer.fingerprint} {run.data['fingerprint']}")
     config = sized(run.config, run.tokenizer)
     planned, steps = total_steps(config, train)
     batch_size, epochs = config.data.batch_size, config.run.epochs
@@ -73,6 +72,8 @@ def fit(
     peak = peak_flops(config.model) / flops_per_token(config.model, config.data.seq_len)
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(failing_together())
+        require_same(f"{to_json(run.config)} {run.tokenizer.fingerprint} {run.data['fingerprint']}")
         from_first(lambda: stack.enter_context(locked(run.path)))
         moved = from_first(lambda: open_run(run, steps))  # it writes after all that could be wrong was looked at
         if moved:
@@ -87,6 +88,7 @@ def fit(
             if init_params is not None:
                 given = jax.device_get(init_params)  # each process has all of them
                 state = state._replace(params=jax.device_put(given, compiled.state_shardings.params))
+        stopping = highest_of_all(stack.enter_context(stop_on_signal()))
         metrics = stack.enter_context(open_metrics(run.path, start)) if is_first() else None
         known = from_first(lambda: best_so_far(run.path, checkpoints.all_steps()))
         best = Best(*known) if known else None
@@ -95,7 +97,6 @@ def fit(
             TrainingProgress(steps, start, batch_size * config.data.seq_len, config.run.log_every, peak)
         )
         tracing = stack.enter_context(contextlib.ExitStack())
-        stopping = highest_of_all(stack.enter_context(stop_on_signal()))
         saved_at = time.monotonic()
 
         def save_now(state: TrainState) -> None:

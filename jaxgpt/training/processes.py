@@ -1,11 +1,14 @@
-"""Several processes that train one run: how they find each other, who writes, and how they agree."""
+"""Several processes that train one run: how they find each other, who writes, how they agree, how they end."""
 
+import contextlib
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxgpt.errors import RunError, UserError
+from jaxgpt.errors import INTERRUPTED, RunError, UserError
 from jaxgpt.training.mesh import replicated
 
 COUNTS = ("JAX_NUM_PROCESSES", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
@@ -21,6 +24,10 @@ COUNTS = ("JAX_NUM_PROCESSES", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 
 PATIENCE = 30
 """Seconds a process that has ended waits for the others to end: they are in step, unless one of them failed."""
+
+LAST_WORDS = 3
+"""Seconds for which the first of several processes outlives its error: JAX aborts the others when it goes, and they may
+be about to say what is wrong with them."""
 
 Value = TypeVar("Value")
 
@@ -45,6 +52,7 @@ def join_processes() -> None:
             f"JAX_NUM_PROCESSES, JAX_PROCESS_ID, JAX_COORDINATOR_ADDRESS: {count}, {me}, {where} do not make a job of "
             f"several processes ({error}); for example 2, 0, 10.0.0.1:1234 and 2, 1, 10.0.0.1:1234"
         ) from None
+    multihost_utils.sync_global_devices("joined")  # the links are made now: later one of them may be late
     if not is_first():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -71,7 +79,7 @@ def from_first(work: Callable[[], Value]) -> Value:
     if not is_first():
         told = json.loads(_broadcast(b""))
         if "exit" in told:
-            sys.exit(told["exit"])
+            _end(told["exit"])
         return told["value"]
     try:
         value = work()
@@ -86,6 +94,42 @@ def _broadcast(message: bytes) -> bytes:
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(message))))
     content = np.frombuffer(message.ljust(size), np.uint8)[:size]
     return bytes(bytearray(np.asarray(multihost_utils.broadcast_one_to_all(content))))
+
+
+@contextlib.contextmanager
+def failing_together() -> Iterator[None]:
+    """Where one of several processes fails, ends it without waiting for the others: they notice, and end, too."""
+    try:
+        yield
+    except Exception as error:
+        if jax.process_count() == 1:
+            raise
+        code = RunError.exit_code
+        if isinstance(error, UserError | RunError):
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            code = error.exit_code
+        elif isinstance(error, jax.errors.JaxRuntimeError):
+            print(
+                f"error: another process of this job has ended, or cannot be reached ({str(error).splitlines()[0]}). "
+                "What was saved before is whole, and the same command goes on from there",
+                file=sys.stderr,
+            )
+        else:
+            traceback.print_exc()
+        _end(code)
+    except KeyboardInterrupt:
+        if jax.process_count() == 1:
+            raise
+        _end(INTERRUPTED)
+
+
+def _end(code: int) -> NoReturn:
+    """Ends this process now: an exit as usual would wait for the others, which wait for it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if is_first():
+        time.sleep(LAST_WORDS)
+    os._exit(code)
 
 
 def require_same(what: str) -> None:
