@@ -28,11 +28,13 @@ def finetune() -> None:
     from jaxgpt.text.conversation import show_mask
     from jaxgpt.text.corpora import load_chat
     from jaxgpt.training.loop import fit, summary
+    from jaxgpt.training.processes import from_first, join_processes
     from jaxgpt.training.run import Run, sized
     from jaxgpt.training.start import announce, plan, start_jax
     from jaxgpt.training.trained import load_trained
 
     start_jax(config.data.cache_dir)
+    join_processes()
     pretrained = load_trained(config.run.init_from)
     tokenizer = pretrained.run.tokenizer
     config = dataclasses.replace(config, model=pretrained.run.config.model)
@@ -58,11 +60,12 @@ def finetune() -> None:
         return f"you> {config.run.sample_prompt}\nmodel> {''.join(pieces)}"
 
     result = fit(run, data.sources["train"], data.sources["valid"], sample, init_params=pretrained.params)
+    report = from_first(lambda: report_after(run.path))
     next_commands = [
         f"python -m jaxgpt chat {run.path}",
         f"python -m jaxgpt evaluate {run.path} --split valid",
     ]
-    print(summary(run, result, "a model that talks", report_after(run.path), next_commands))
+    print(summary(run, result, "a model that talks", report, next_commands))
 
 
 if __name__ == "__main__":

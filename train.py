@@ -27,10 +27,12 @@ def train() -> None:
     from jaxgpt.text.corpora import load_text
     from jaxgpt.text.tokenizer import SPECIAL, count_words, tokenizer_from_counts
     from jaxgpt.training.loop import fit, summary
+    from jaxgpt.training.processes import from_first, join_processes
     from jaxgpt.training.run import Run, sized
     from jaxgpt.training.start import announce, plan, settle_dtype, start_jax
 
     start_jax(config.data.cache_dir)
+    join_processes()
     config = settle_dtype(config)
     corpus = load_text(config.data.corpus, config.data.fallback)
     counts = count_words(corpus.splits["train"])
@@ -54,12 +56,13 @@ def train() -> None:
 
     result = fit(run, data.sources["train"], data.sources["valid"], sample)
     talk = "configs/tiny_chat.py" if data.manifest["name"] == "tinyworld" else "configs/oasst.py"
+    report = from_first(lambda: report_after(run.path))
     next_commands = [
         f"python -m jaxgpt sample {run.path} --prompt {shlex.quote(config.run.sample_prompt)}",
         f"python -m jaxgpt evaluate {run.path} --split test",
         f"python finetune.py --config {talk} --run.init-from {run.path}",
     ]
-    print(summary(run, result, "a language model", report_after(run.path), next_commands))
+    print(summary(run, result, "a language model", report, next_commands))
 
 
 if __name__ == "__main__":

@@ -24,5 +24,6 @@ def _compile_once(cache_dir):
 
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=10, help="how often the tests of faults kill a run")
+    parser.addoption("--damages", action="store_true", help="recover from every damage to every file, not from some")
     parser.addoption("--fuzz", type=int, default=100, help="malformed inputs a fuzz test tries")
     parser.addoption("--chromium", help="path of a Chromium; the tests in tests/browser run only with it")

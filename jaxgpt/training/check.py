@@ -64,7 +64,7 @@ def _check_records(path: Path) -> None:
 def _check_arrays(path: Path, step: int) -> None:
     run = load_run(path)
     expected = abstract_params(sized(run.config, run.tokenizer).model)
-    with open_checkpoints(run.checkpoints) as checkpoints:
+    with open_checkpoints(run.checkpoints, alone=True) as checkpoints:
         params = restore_params(checkpoints, step, abstract_on(jax.local_devices()[0], expected))
     if not all(np.isfinite(x).all() for x in jax.tree.leaves(params)):
         raise ValueError("it holds parameters that are not finite")

@@ -6,9 +6,8 @@ import logging
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +18,7 @@ from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import write_text
 from jaxgpt.model.gpt import Params
 from jaxgpt.training.integrity import seal
+from jaxgpt.training.processes import from_first
 from jaxgpt.training.step import TrainState
 
 ARRAYS = ("params", "optimizer")
@@ -28,8 +28,7 @@ OLDER_STAND = "What was saved before is whole, and the same command goes on from
 ROOM_BESIDE_ARRAYS = 2_000_000  # bytes for documents and metadata
 
 
-@dataclass(frozen=True)
-class Best:
+class Best(NamedTuple):
     """The checkpoint with the lowest validation loss so far, in nats per token."""
 
     step: int
@@ -64,13 +63,27 @@ class _KeepBest(checkpoint_managers.PreservationPolicy):
         return [best is not None and checkpoint.step == best.step for checkpoint in checkpoints]
 
 
-def open_checkpoints(folder: Path) -> ocp.CheckpointManager:
-    """Returns the manager of a folder of checkpoints, made if missing. Use it in a `with` statement."""
+def open_checkpoints(folder: Path, alone: bool = False) -> ocp.CheckpointManager:
+    """Returns the manager of a folder of checkpoints. Use it in a `with` statement.
+
+    Where there are several processes all must call it, and save and restore together; with `alone` one reads by itself.
+    """
     folder = folder.absolute()
     policy = checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(2), _KeepBest(folder)])
-    options = ocp.CheckpointManagerOptions(preservation_policy=policy, enable_async_checkpointing=False)
-    handlers: dict[str, Any] = {name: ocp.StandardCheckpointHandler() for name in ARRAYS}
-    handlers |= {name: ocp.JsonCheckpointHandler() for name in DOCUMENTS}
+    together = ocp.options.MultiprocessingOptions()
+    if alone:
+        me = jax.process_index()
+        together = ocp.options.MultiprocessingOptions(me, active_processes={me}, barrier_sync_key_prefix=f"{me}")
+    options = ocp.CheckpointManagerOptions(
+        create=not alone,
+        preservation_policy=policy,
+        enable_async_checkpointing=False,
+        multiprocessing_options=together,
+    )
+    handlers: dict[str, Any] = {
+        name: ocp.StandardCheckpointHandler(multiprocessing_options=together) for name in ARRAYS
+    }
+    handlers |= {name: ocp.JsonCheckpointHandler(multiprocessing_options=together) for name in DOCUMENTS}
     return ocp.CheckpointManager(folder, item_handlers=handlers, options=options)
 
 
@@ -86,16 +99,25 @@ def save(manager: ocp.CheckpointManager, state: TrainState, documents: dict[str,
     items["optimizer"] = ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state})
     if not _all_finite(state):
         raise RunError(f"{folder}: step {step} was not saved: its parameters are not finite. {OLDER_STAND}")
-    _require_room(folder, state, step)
-    try:
-        with _quiet():
-            saved = manager.save(step, args=ocp.args.Composite(**items))
-        if saved:
-            seal(folder / str(step))
-    except (OSError, ValueError, jax.errors.JaxRuntimeError) as error:
-        raise RunError(f"{folder}: step {step} could not be saved: {_first_line(error)}. {OLDER_STAND}") from error
+    from_first(lambda: _require_room(folder, state, step))
+    with _failing_in_words(folder, step), _quiet():
+        saved = manager.save(step, args=ocp.args.Composite(**items))
     if not saved:
         raise RunError(f"{folder}: step {step} was not saved: a checkpoint of this or a later step is there")
+
+    def seal_it() -> None:
+        with _failing_in_words(folder, step):
+            seal(folder / str(step))
+
+    from_first(seal_it)
+
+
+@contextlib.contextmanager
+def _failing_in_words(folder: Path, step: int) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, jax.errors.JaxRuntimeError) as error:
+        raise RunError(f"{folder}: step {step} could not be saved: {_first_line(error)}. {OLDER_STAND}") from error
 
 
 @jax.jit

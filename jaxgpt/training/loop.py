@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgpt.config import Config
+from jaxgpt.config import Config, to_json
 from jaxgpt.data.prefetch import prefetch
 from jaxgpt.data.prepare import data_name
 from jaxgpt.data.sources import Source, batch_at, num_steps, sample_indices
@@ -20,8 +20,9 @@ from jaxgpt.training.checkpoint import Best, open_checkpoints, restore_state, sa
 from jaxgpt.training.cost import flops_per_token, out_of_memory, peak_flops
 from jaxgpt.training.evaluate import Score, evaluate
 from jaxgpt.training.mesh import make_mesh
-from jaxgpt.training.metrics import append_sample, open_metrics, read_records
+from jaxgpt.training.metrics import append_sample, evaluated_steps, open_metrics
 from jaxgpt.training.optimizer import learning_rate_schedule, make_optimizer
+from jaxgpt.training.processes import failing_together, from_first, here, highest_of_all, is_first, require_same
 from jaxgpt.training.progress import TrainingProgress, clock
 from jaxgpt.training.resume import best_so_far, find_start, skipped_at_the_end
 from jaxgpt.training.run import Run, locked, open_run, sized
@@ -56,7 +57,8 @@ def fit(
     """Trains a run to its end, from its latest checkpoint if it has one, and returns how it ended.
 
     Checkpoints come before evaluations. `init_params` (finetuning) are where a new run starts; their validation loss
-    is measured first. Ctrl-C and SIGTERM save, say how to go on and exit.
+    is measured first. Ctrl-C and SIGTERM save, say how to go on and exit. Several processes compute and save together;
+    the first of them looks after the folder, and the others take its word for what is there.
     """
     config = sized(run.config, run.tokenizer)
     planned, steps = total_steps(config, train)
@@ -70,11 +72,13 @@ def fit(
     peak = peak_flops(config.model) / flops_per_token(config.model, config.data.seq_len)
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(locked(run.path))
-        moved = open_run(run, steps)  # nothing is written before all that could be wrong was looked at
+        stack.enter_context(failing_together())
+        require_same(f"{to_json(run.config)} {run.tokenizer.fingerprint} {run.data['fingerprint']}")
+        from_first(lambda: stack.enter_context(locked(run.path)))
+        moved = from_first(lambda: open_run(run, steps))  # it writes after all that could be wrong was looked at
         if moved:
             print(f"the run that was there is now {moved}")
-        start = find_start(run)
+        start = from_first(lambda: find_start(run))
         checkpoints = stack.enter_context(open_checkpoints(run.checkpoints))
         if start:
             state = restore_state(checkpoints, start, compiled.abstract_state)
@@ -82,15 +86,17 @@ def fit(
         else:
             state = compiled.init()
             if init_params is not None:
-                state = state._replace(params=jax.device_put(init_params, compiled.state_shardings.params))
-        metrics = stack.enter_context(open_metrics(run.path, start))
-        best = best_so_far(run.path, checkpoints.all_steps())
-        skipped_in_a_row = skipped_at_the_end(run.path)
+                given = jax.device_get(init_params)  # each process has all of them
+                state = state._replace(params=jax.device_put(given, compiled.state_shardings.params))
+        stopping = highest_of_all(stack.enter_context(stop_on_signal()))
+        metrics = stack.enter_context(open_metrics(run.path, start)) if is_first() else None
+        known = from_first(lambda: best_so_far(run.path, checkpoints.all_steps()))
+        best = Best(*known) if known else None
+        skipped_in_a_row = from_first(lambda: skipped_at_the_end(run.path))
         progress = stack.enter_context(
             TrainingProgress(steps, start, batch_size * config.data.seq_len, config.run.log_every, peak)
         )
         tracing = stack.enter_context(contextlib.ExitStack())
-        stopping = stack.enter_context(stop_on_signal())
         saved_at = time.monotonic()
 
         def save_now(state: TrainState) -> None:
@@ -101,10 +107,14 @@ def fit(
         def leave(step: int) -> None:
             """Ends the process where a signal asked for it; the state of this step is saved."""
             number = stopping()
-            if number is not None:
+            if number:
                 go_on = f"the same command{without_restart(config)} goes on from there"
                 progress.say(f"stopped at step {step} and saved; {go_on}")
                 raise SystemExit(128 + number)
+
+        def record(step: int, values: dict[str, float]) -> None:
+            if metrics is not None:
+                metrics.write(step, values)
 
         def look_up(state: TrainState, step: int) -> None:
             """Measures the validation loss, remembers the best checkpoint, and lets the model speak."""
@@ -112,12 +122,15 @@ def fit(
             score = evaluate(compiled, state.params, valid, batch_size, before_batch=lambda: leave(step))
             if step and (best is None or score.loss < best.valid_loss):
                 best = Best(step, score.loss)
-                write_best(run.checkpoints, best)
-            text = sample(state.params)
-            append_sample(run.path, step, text)
-            metrics.write(step, {"valid_loss": score.loss})  # last: what is on record was judged, and has its sample
-            progress.say(f"step {step}: {describe(score, run.data, 'valid')}")
-            progress.say(indent(text))
+                if is_first():
+                    write_best(run.checkpoints, best)
+            params = here(state.params)
+            if is_first():
+                text = sample(params)
+                append_sample(run.path, step, text)
+                record(step, {"valid_loss": score.loss})  # last: what is on record was judged, and has its sample
+                progress.say(f"step {step}: {describe(score, run.data, 'valid')}")
+                progress.say(indent(text))
             progress.skip()
 
         def due(step: int) -> bool:
@@ -134,7 +147,7 @@ def fit(
             fetched = {name: float(value) for name, value in values.items()}
             if fetched.pop("skipped"):
                 skipped_in_a_row += 1
-                metrics.write(step, {"skipped": 1.0})
+                record(step, {"skipped": 1.0})
                 windows = sample_indices(len(train), epochs, config.run.seed, step - 1, batch_size)
                 what = f"step {step}: the loss is {fetched['loss']} and the gradient's norm {fetched['grad_norm']}"
                 if skipped_in_a_row == config.optimizer.max_skipped:
@@ -149,9 +162,9 @@ def fit(
             rate = float(learning_rates[step - 1])
             progress.step(step, fetched["loss"], rate)
             speed = {"tokens_per_second": progress.tokens_per_second, "utilisation": progress.utilisation}
-            metrics.write(step, fetched | {"learning_rate": rate} | speed)
+            record(step, fetched | {"learning_rate": rate} | speed)
 
-        evaluated = {record["step"] for record in read_records(run.path / "metrics.jsonl") if "valid_loss" in record}
+        evaluated = from_first(lambda: evaluated_steps(run.path))
         if (init_params is not None if start == 0 else due(start)) and start not in evaluated:
             look_up(state, start)  # before finetuning; or the run was stopped between a checkpoint and its evaluation
 
@@ -161,7 +174,7 @@ def fit(
         batches = stack.enter_context(contextlib.closing(prefetch(make, start, steps)))
         pending: tuple[int, dict[str, jax.Array]] | None = None
         for step, batch in enumerate(batches, start=start + 1):
-            if config.run.profile and step - start == FIRST_PROFILED:
+            if config.run.profile and step - start == FIRST_PROFILED and is_first():
                 tracing.enter_context(jax.profiler.trace(run.path / "tensorboard"))
             try:
                 state, values = compiled.train_step(state, batch)
@@ -175,7 +188,7 @@ def fit(
             if step - start == LAST_PROFILED:
                 jax.block_until_ready(values)
                 tracing.close()
-            if stopping() is not None or due(step) or late():
+            if stopping() or due(step) or late():
                 report(*pending)
                 pending = None
                 save_now(state)  # before the evaluation: if that fails, nothing is lost

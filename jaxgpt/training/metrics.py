@@ -33,8 +33,7 @@ def open_metrics(path: Path, start: int) -> Iterator[MetricsFile]:
     So is a sample whose evaluation is not on record: the process died between the two.
     """
     drop_after(path / "metrics.jsonl", start)
-    evaluated = [record["step"] for record in read_records(path / "metrics.jsonl") if "valid_loss" in record]
-    drop_after(path / "samples.jsonl", max(evaluated, default=-1))
+    drop_after(path / "samples.jsonl", max(evaluated_steps(path), default=-1))
     board = SummaryWriter(str(path / "tensorboard"), purge_step=start + 1, flush_secs=5)
     with (path / "metrics.jsonl").open("a", encoding="utf-8") as file:
         try:
@@ -59,6 +58,11 @@ def read_records(path: Path) -> list[dict[str, Any]]:
                 if isinstance(record, dict) and type(record.get("step")) is int:
                     records.append(record)
     return records
+
+
+def evaluated_steps(path: Path) -> list[int]:
+    """Returns the steps of a run whose evaluation is on record."""
+    return [record["step"] for record in read_records(path / "metrics.jsonl") if "valid_loss" in record]
 
 
 def drop_after(path: Path, step: int) -> None:

@@ -156,7 +156,7 @@ def _check_same(there: Run, asked: Run) -> None:
         if name not in may_change
     ]
     if not changed and there.tokenizer.fingerprint != asked.tokenizer.fingerprint:
-        changed = ["the tokenizer built from the corpus has other words"]
+        changed = [f"the tokenizer built from {asked.data['corpus']} has other words"]
     if not changed and there.data["fingerprint"] != asked.data["fingerprint"]:
         changed = [f"the corpus {asked.data['name']} has other contents than {there.data['name']} had"]
     if changed:

@@ -8,16 +8,16 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def stop_on_signal() -> Iterator[Callable[[], int | None]]:
-    """Yields a function that returns the signal that asked to stop, or None: Ctrl-C's, or SIGTERM.
+def stop_on_signal() -> Iterator[Callable[[], int]]:
+    """Yields a function that returns the signal that asked to stop, Ctrl-C's or SIGTERM; 0 before one came.
 
     A second Ctrl-C interrupts at once.
     """
-    asked: int | None = None
+    asked = 0
 
     def note(number: int, frame: Any) -> None:
         nonlocal asked
-        if asked is not None and number == signal.SIGINT:
+        if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         again = "; press Ctrl-C again to leave without saving" if number == signal.SIGINT else ""
         os.write(2, f"\nsaving after this step, then stopping{again}\n".encode())  # print may be busy

@@ -40,7 +40,7 @@ def load_trained(path: str | Path) -> Trained:
     run = load_run(path)
     config = sized(run.config, run.tokenizer)
     step = _step_to_use(run)
-    with open_checkpoints(run.checkpoints) as checkpoints:
+    with open_checkpoints(run.checkpoints, alone=True) as checkpoints:
         expected = abstract_params(config.model)
         _check_shapes(expected, checkpoints.item_metadata(step)["params"], run.checkpoints / str(step))
         params = restore_params(checkpoints, step, abstract_on(jax.local_devices()[0], expected))

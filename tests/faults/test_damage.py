@@ -1,5 +1,6 @@
 """Damage to a checkpoint, one file at a time: each is noticed, named, and survived with the checkpoint before."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -8,9 +9,16 @@ import jax
 import numpy as np
 import pytest
 
+from jaxgpt.config import MeshConfig
 from jaxgpt.errors import RunError
 from jaxgpt.training.check import check_run
+from jaxgpt.training.checkpoint import open_checkpoints, restore_state
 from jaxgpt.training.integrity import DIGESTS, damage, newest_whole
+from jaxgpt.training.mesh import make_mesh
+from jaxgpt.training.optimizer import make_optimizer
+from jaxgpt.training.resume import find_start
+from jaxgpt.training.run import load_run, sized
+from jaxgpt.training.step import TrainState, compile_steps
 from jaxgpt.training.trained import load_trained
 from tests.faults.workplace import finish, outcome
 
@@ -72,6 +80,40 @@ def test_the_model_is_still_read_whatever_is_damaged(run, capsys):
         path.write_bytes(before)
     for got, want in zip(jax.tree.leaves(load_trained(run).params), intact, strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+def restored(run: Path, step: int) -> TrainState:
+    """Returns the state that training goes on with from a step."""
+    known = load_run(run)
+    config = dataclasses.replace(sized(known.config, known.tokenizer), mesh=MeshConfig(4, 1, 2))
+    compiled = compile_steps(config, make_optimizer(config.optimizer, 100), make_mesh(config))
+    with open_checkpoints(known.checkpoints) as checkpoints:
+        return restore_state(checkpoints, step, compiled.abstract_state)
+
+
+def test_training_finds_the_one_before_whatever_is_damaged(run, request, capsys):
+    """Every third file by flip, cut and removal in turn; with --damages each by all three: the state is there."""
+    folder, whole = newest(run), run.with_name("whole")
+    shutil.copytree(folder, whole)
+    *_, before, last = sorted(int(path.name) for path in (run / "checkpoints").glob("[0-9]*"))
+    assert last == int(folder.name)
+    known, want = load_run(run), jax.tree.leaves(restored(run, before))
+    names = [path.relative_to(folder) for path in files(folder)]
+    if request.config.getoption("damages"):
+        harms = [(name, harm) for name in names for harm in DAMAGES]
+    else:
+        harms = [(name, DAMAGES[number % 3]) for number, name in enumerate(names[::3])]
+    for name, harm in harms:
+        harm(folder / name)
+        if name.name != DIGESTS or harm is not Path.unlink:  # then it is known for one that was never finished
+            assert damage(folder) is not None
+        assert find_start(known) == before
+        assert f"moved aside: {run}/checkpoints/damaged/{last}" in capsys.readouterr().err
+        for got, expected in zip(jax.tree.leaves(restored(run, before)), want, strict=True):
+            np.testing.assert_array_equal(got, expected)
+        shutil.copytree(whole, folder)
+    print(f"recovered from {len(harms)} of {len(harms)} damages")
+    assert find_start(known) == last
 
 
 def test_training_goes_on_from_the_one_before_and_ends_the_same(place, left_alone):

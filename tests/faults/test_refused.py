@@ -1,8 +1,14 @@
 """What cannot be done is refused with its reason, and costs nothing: a second trainer, a disk that takes no more."""
 
+import os
+import shutil
 import subprocess
+from pathlib import Path
 
-from jaxgpt.training.integrity import damage
+import pytest
+
+from jaxgpt.training.integrity import damage, sealed_steps
+from jaxgpt.training.resume import best_so_far
 from tests.faults.workplace import finish, outcome, start
 
 
@@ -31,6 +37,68 @@ def test_a_disk_that_takes_no_more_in_the_middle_of_a_save(place, left_alone):
     assert damage(place / "runs/full/checkpoints/12") is None
     finish(place, "pretrain", "full")
     assert outcome(place / "runs/full") == left_alone["pretrain"]
+
+
+def before_its_last_save(place: Path, name: str) -> Path:
+    """Returns a copy of the run that was left alone, as it was at step 36, with four steps to go."""
+    run = Path(shutil.copytree(place / "runs/pretrain", place / "runs" / name))
+    shutil.rmtree(run / "checkpoints/40")
+    best_so_far(run, sealed_steps(run / "checkpoints"))
+    return run
+
+
+def test_a_small_file_system_that_is_full(place, left_alone, tmp_path):
+    """A tmpfs in a namespace of its own: what comes next finds no room to be saved, then some, and nothing is lost."""
+    if shutil.which("unshare") is None:
+        pytest.skip("there is no unshare to make a mount namespace with")
+    able = subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", tmp_path], capture_output=True, text=True)
+    if able.returncode:
+        pytest.skip(f"this process may not mount a tmpfs in a namespace of its own: {able.stderr.strip()}")
+    before_its_last_save(place, "small")
+    small, after = place / "small", place / "after"
+    small.mkdir()
+    after.mkdir()
+    # The namespace ends with its command: one command mounts, trains twice, and carries out what was left each time.
+    script = f"""
+        mount -t tmpfs -o size=8m none '{small}' && cp -r runs/small '{small}' || exit 9
+        free=$(df -k --output=avail '{small}' | tail -n 1)
+        head -c $(((free - 700) * 1024)) /dev/zero > '{small}/other' || exit 9
+        "$@" 2> '{after}/refused'; echo $? > '{after}/code'; cp -r '{small}/small' '{after}/full'
+        rm '{small}/other'; "$@" && cp -r '{small}/small' '{after}/roomy'
+    """
+    finish(place, "pretrain", "small", "--run.folder", "small", before=("unshare", "-rm", "sh", "-c", script, "sh"))
+    assert (after / "code").read_text() == "2\n"
+    refused = (after / "refused").read_text()
+    assert refused.startswith(f"error: {small}/small/checkpoints: the checkpoint of step 40 needs ")
+    assert " MB left. Make room. What was saved before is whole" in refused
+    assert refused.count("\n") == 1
+    assert sorted(path.name for path in (after / "full/checkpoints").glob("[0-9]*")) == saved(place, "small")
+    assert all(damage(after / "full/checkpoints" / step) is None for step in saved(place, "small"))
+    assert outcome(after / "roomy") == left_alone["pretrain"]
+
+
+def saved(place: Path, name: str) -> list[str]:
+    return sorted(path.name for path in (place / "runs" / name / "checkpoints").glob("[0-9]*"))
+
+
+def test_a_folder_that_may_not_be_written(place, left_alone):
+    """Root may write anywhere, so it is run without that right."""
+    before: tuple[str, ...] = ()
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("this is root, and there is no setpriv to give up its right to write anywhere")
+        before = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override")
+    run = before_its_last_save(place, "closed")
+    steps = saved(place, "closed")
+    (run / "checkpoints").chmod(0o555)
+    _, err = finish(place, "pretrain", "closed", expect=1, before=before)
+    assert err.startswith(f"error: {run}/checkpoints: step 40 could not be saved: ")
+    assert "Permission denied" in err
+    assert err.count("\n") == 1
+    assert saved(place, "closed") == steps
+    (run / "checkpoints").chmod(0o755)
+    finish(place, "pretrain", "closed", before=before)
+    assert outcome(run) == left_alone["pretrain"]
 
 
 def test_the_lock_goes_with_the_process(place):

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -58,8 +59,10 @@ def furnish(folder: Path, cache_dir: Path) -> None:
     (folder / "cache").symlink_to(cache_dir)
 
 
-def start(folder: Path, stage: str, name: str, *arguments: str, before: Sequence[str] = ()) -> subprocess.Popen[str]:
-    """Starts a stage as a user does; `before` is what the command line begins with."""
+def start(
+    folder: Path, stage: str, name: str, *arguments: str, before: Sequence[str] = (), **variables: str
+) -> subprocess.Popen[str]:
+    """Starts a stage as a user does; `before` is what the command line begins with, `variables` the environment has."""
     command = [
         *before,
         sys.executable,
@@ -70,7 +73,7 @@ def start(folder: Path, stage: str, name: str, *arguments: str, before: Sequence
         name,
         *arguments,
     ]
-    environment = {key: value for key, value in os.environ.items() if key != "JAXGPT_DATA"}
+    environment = {key: value for key, value in os.environ.items() if key != "JAXGPT_DATA"} | variables
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes)
 
@@ -85,12 +88,38 @@ def finish(
     return out, err
 
 
-def stop_when(run: subprocess.Popen[str], happened: Callable[[], bool], number: int, chance: random.Random) -> bool:
-    """Sends a signal a few random milliseconds after something happened; False if the process ended before."""
+def start_two(folder: Path, stage: str, name: str, *arguments: Sequence[str]) -> list[subprocess.Popen[str]]:
+    """Starts a stage as a job of two processes; `arguments` are each one's own, or none."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    return [
+        start(
+            *(folder, stage, name, *own),
+            JAX_NUM_PROCESSES="2",
+            JAX_PROCESS_ID=str(number),
+            JAX_COORDINATOR_ADDRESS=address,
+        )
+        for number, own in enumerate(arguments or [(), ()])
+    ]
+
+
+def end_two(job: Sequence[subprocess.Popen[str]], expect: int) -> list[str]:
+    """Waits for both processes to end with the same code; returns what each printed on stderr."""
+    printed = [process.communicate(timeout=300) for process in job]
+    assert [process.returncode for process in job] == [expect] * 2, printed
+
+    return [err for _, err in printed]
+
+
+def stop_when(
+    run: subprocess.Popen[str], happened: Callable[[], bool], number: int, chance: random.Random | None = None
+) -> bool:
+    """Sends a signal when something happened, or a few random milliseconds later; False if the process ended before."""
     while not happened():
         if ended(run, 0.001):
             return False
-    if ended(run, chance.uniform(0, 0.03)):
+    if chance is not None and ended(run, chance.uniform(0, 0.03)):
         return False
     run.send_signal(number)
     return True

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from jaxgpt.config import Config, DataConfig, OptimizerConfig, RunConfig
+from jaxgpt.config import Config, DataConfig, MeshConfig, OptimizerConfig, RunConfig
 from jaxgpt.errors import UserError
 from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
 from jaxgpt.training.integrity import seal
@@ -37,8 +37,12 @@ def test_the_same_run_goes_on_and_another_is_refused(run):
     open_run(run, 10)
     train_a_step(run)
     open_run(run, 10)
-    longer = dataclasses.replace(run.config, run=dataclasses.replace(run.config.run, epochs=3, eval_every=7))
+    longer = dataclasses.replace(
+        run.config, run=dataclasses.replace(run.config.run, epochs=3, eval_every=7, log_every=3)
+    )
     open_run(dataclasses.replace(run, config=longer), 10)
+    elsewhere = dataclasses.replace(run.config, mesh=MeshConfig(2, 2, 2), data=DataConfig(cache_dir="elsewhere"))
+    open_run(dataclasses.replace(run, config=elsewhere), 10)
     with pytest.raises(UserError, match="it has 1 steps already, more than the 0 asked for"):
         open_run(run, 0)
     faster = dataclasses.replace(run.config, optimizer=OptimizerConfig(learning_rate=1.0))

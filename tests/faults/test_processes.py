@@ -1,0 +1,60 @@
+"""Several processes train one run: as one would, and as one where they are stopped, go on, and fail."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from jaxgpt.training.check import check_run
+from tests.faults.workplace import end_two, finish, start_two, stop_when
+
+ROUNDING = 2e-6  # of losses near 3 in float32, over 40 steps
+
+
+def measured(run: Path) -> dict[tuple[int, str], float]:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    names = ("loss", "valid_loss", "weight", "grad_norm")
+    values = [((record["step"], name), record[name]) for record in records for name in names if name in record]
+    assert len(values) == len(dict(values))  # each once
+    return dict(values)
+
+
+def assert_equal_to_rounding(run: Path, alone: Path) -> None:
+    assert measured(run) == pytest.approx(measured(alone), rel=ROUNDING, abs=ROUNDING)
+    assert (run / "samples.jsonl").read_text().count("\n") == (alone / "samples.jsonl").read_text().count("\n")
+    assert not [wrong for _, wrong in check_run(run) if wrong]
+
+
+def test_two_are_stopped_by_a_signal_to_one_and_a_single_one_goes_on(place, left_alone):
+    """SIGTERM to the second process alone: both save the same step and leave with the same code."""
+    run = place / "runs/two-then-one"
+    job = start_two(place, "finetune", run.name)
+    metrics = run / "metrics.jsonl"
+    assert stop_when(job[1], lambda: metrics.exists() and b'"loss"' in metrics.read_bytes(), signal.SIGTERM)
+    end_two(job, 143)
+    assert len(list(run.glob("checkpoints/*/digests.json"))) == 1
+    out, _ = finish(place, "finetune", run.name)
+    assert "going on from step" in out
+    assert "note: processes: 1 now, 2 before" in out
+    assert_equal_to_rounding(run, place / "runs/finetune")
+
+
+def test_two_go_on_where_one_was_killed(place, left_alone):
+    run = Path(shutil.copytree(place / "runs/pretrain", place / "runs/one-then-two"))
+    shutil.rmtree(run / "checkpoints/40")
+    (run / "report.html").unlink()
+    end_two(start_two(place, "pretrain", run.name), 0)
+    record = json.loads((run / "run.json").read_text())
+    assert (record["processes"], record["from_step"]) == (2, 36)
+    assert [start["processes"] for start in record["earlier"]] == [1]
+    assert_equal_to_rounding(run, place / "runs/pretrain")
+    assert (run / "report.html").exists()
+
+
+def test_processes_that_were_told_different_things_are_refused(place):
+    for err in end_two(start_two(place, "pretrain", "at-odds", [], ["--run.seed", "1"]), 2):
+        assert "error: processes: number 1 has other settings or other data than number 0" in err
+        assert "Traceback" not in err
+    assert not (place / "runs/at-odds").exists()
