@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgpt.config import ModelConfig
-from jaxgpt.model.layers import Dropout, Linear, Norm, precision, rotate
+from jaxgpt.model.layers import Dropout, Linear, Norm, precision, product, rotate
 
 
 def attention_mask(segments_BT: jax.Array) -> jax.Array:
@@ -73,15 +73,14 @@ class Attention(nn.Module):
             k_BKSH = write(cache[0], k_BKSH.astype(products), first_B)
             v_BKSH = write(cache[1], v_BKSH.astype(products), first_B)
             cache = k_BKSH, v_BKSH
-        q_BKGTH, k_BKSH, v_BKSH = (x.astype(products) for x in (q_BKGTH, k_BKSH, v_BKSH))
         chex.assert_shape(mask_BTS, (B, T, k_BKSH.shape[2]))
 
-        scores_BKGTS = jnp.einsum("BKGTH,BKSH->BKGTS", q_BKGTH, k_BKSH, preferred_element_type=jnp.float32)
+        scores_BKGTS = product("BKGTH,BKSH->BKGTS", q_BKGTH, k_BKSH, products, jnp.dtype("float32"))
         scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS / math.sqrt(H), -jnp.inf)
-        weights_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1).astype(products)
+        weights_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1).astype(activations)
         self.sow("intermediates", "weights_BKGTS", weights_BKGTS)  # kept only for who asks: mutable="intermediates"
         weights_BKGTS = Dropout(config.dropout, name="weights_dropout")(weights_BKGTS)
-        y_BKGTH = jnp.einsum("BKGTS,BKSH->BKGTH", weights_BKGTS, v_BKSH, preferred_element_type=activations)
+        y_BKGTH = product("BKGTS,BKSH->BKGTH", weights_BKGTS, v_BKSH, products, activations)
         y_BTNH = jnp.transpose(y_BKGTH, (0, 3, 1, 2, 4)).reshape(B, T, N, H)
 
         out_init = nn.initializers.normal(0.02 / math.sqrt(2 * config.num_layers))
