@@ -29,18 +29,23 @@ def precision(dtype: str) -> Precision:
     return Precision(*map(jnp.dtype, names))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 3, 4))
 def product(spec: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype, result: jnp.dtype) -> jax.Array:
     """Returns einsum(spec, x, y), its factors cast to `dtype`, its sum in `result`; so do both of its gradients.
 
     Left to itself, the gradient meets a float32 factor with a bfloat16 one: the product is then of float32, several
     times as slow, and what it gives is rounded to bfloat16.
     """
+    z: Any = _product(spec, x, y, dtype, result)
+    return z
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 3, 4))
+def _product(spec: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype, result: jnp.dtype) -> jax.Array:
     return jnp.einsum(spec, x.astype(dtype), y.astype(dtype), preferred_element_type=result)
 
 
 def _product_forward(spec, x, y, dtype, result):
-    return product(spec, x, y, dtype, result), (x, y)
+    return _product(spec, x, y, dtype, result), (x, y)
 
 
 def _product_backward(spec, dtype, result, factors, dz):
@@ -50,7 +55,7 @@ def _product_backward(spec, dtype, result, factors, dz):
     return dx, dy
 
 
-product.defvjp(_product_forward, _product_backward)
+_product.defvjp(_product_forward, _product_backward)
 
 
 class Linear(nn.Module):

@@ -1,0 +1,53 @@
+"""Products: their gradients are einsum's, multiplied in the precision that was asked for."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxgpt.model.layers import product
+
+B, T, D, N, H, F = 2, 5, 16, 4, 8, 24
+SHAPES = {"B": B, "T": T, "D": D, "N": N, "H": H, "F": F, "K": N, "G": 3, "S": T}
+SPECS = ("BTD,DNH->BTNH", "BTNH,NHD->BTD", "BTD,DF->BTF", "BKGTH,BKSH->BKGTS", "BKGTS,BKSH->BKGTH")
+
+
+def factors(spec: str) -> list[jax.Array]:
+    axes = spec.replace("->", ",").split(",")
+    shapes = [tuple(SHAPES[axis] for axis in names) for names in axes]
+    return [jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(shapes)]
+
+
+def gradients(multiply, x: jax.Array, y: jax.Array, dz: jax.Array):
+    """Of x and y, through a sum that weighs each entry of the product by dz."""
+    return jax.grad(lambda x, y: jnp.sum(multiply(x, y).astype(jnp.float32) * dz), argnums=(0, 1))(x, y)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_gradients_are_those_of_einsum(spec):
+    x, y, dz = factors(spec)
+    float32 = jnp.dtype("float32")
+    ours = gradients(lambda x, y: product(spec, x, y, float32, float32), x, y, dz)
+    chex.assert_trees_all_close(ours, gradients(lambda x, y: jnp.einsum(spec, x, y), x, y, dz), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_bfloat16_product_has_bfloat16_gradients_added_up_in_float32(spec):
+    x, y, dz = factors(spec)
+    bfloat16, float32 = jnp.dtype("bfloat16"), jnp.dtype("float32")
+
+    def ours(x, y, dz):
+        return gradients(lambda x, y: product(spec, x, y, bfloat16, float32), x, y, dz)
+
+    lowered = jax.jit(ours).lower(x, y, dz).as_text()
+    dots = [line for line in lowered.splitlines() if "stablehlo.dot_general" in line]
+    assert len(dots) >= 2
+    for dot in dots:
+        taken, given = dot.rsplit(" : ", 1)[1].split(" -> ")
+        assert taken.count("xbf16>") == 2 and given.endswith("xf32>"), dot
+    dx, dy = ours(x, y, dz)
+    assert dx.dtype == dy.dtype == float32
+    exact = gradients(lambda x, y: jnp.einsum(spec, x, y), x, y, dz)
+    for given, wanted in zip((dx, dy), exact, strict=True):
+        assert jnp.max(jnp.abs(given - wanted)) < 0.02 * jnp.max(jnp.abs(wanted))
+        assert (given != given.astype(bfloat16)).any(), "rounded only where it is multiplied"
