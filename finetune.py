@@ -33,7 +33,7 @@ def finetune() -> None:
     from jaxgpt.training.start import announce, plan, start_jax
     from jaxgpt.training.trained import load_trained
 
-    start_jax(config.data.cache_dir)
+    start_jax(config.data.cache_dir, run_ahead=False)
     join_processes()
     pretrained = load_trained(config.run.init_from)
     tokenizer = pretrained.run.tokenizer

@@ -31,7 +31,7 @@ def train() -> None:
     from jaxgpt.training.run import Run, sized
     from jaxgpt.training.start import announce, plan, settle_dtype, start_jax
 
-    start_jax(config.data.cache_dir)
+    start_jax(config.data.cache_dir, run_ahead=False)
     join_processes()
     config = settle_dtype(config)
     corpus = load_text(config.data.corpus, config.data.fallback)

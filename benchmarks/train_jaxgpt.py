@@ -38,7 +38,7 @@ def main() -> None:
             beta2=BETAS[1],
         ),
     )
-    start_jax(config.data.cache_dir)
+    start_jax(config.data.cache_dir, run_ahead=False)
 
     import jax
     import numpy as np

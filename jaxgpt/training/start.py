@@ -22,9 +22,14 @@ from jaxgpt.training.step import compile_steps
 from jaxgpt.training.trained import abstract_params
 
 
-def start_jax(cache_dir: str) -> None:
-    """Keeps freed memory, and compiled programs on disk: what follows is quicker. Call it before the first array."""
+def start_jax(cache_dir: str, *, run_ahead: bool = True) -> None:
+    """Keeps freed memory, and compiled programs on disk: what follows is quicker. Call it before the first array.
+
+    Where the program may `run_ahead` of a CPU it hands over work before the last has ended, each with memory of its
+    own. Training may not: a step is long, and its half gigabyte would be held two or three times.
+    """
     keep_freed_memory()
+    jax.config.update("jax_cpu_enable_async_dispatch", run_ahead)
     jax.config.update("jax_compilation_cache_dir", str(Path(cache_dir).expanduser().absolute() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
