@@ -27,7 +27,7 @@ class Options:
     """Measure tokenizer, loader, loop and start on this machine."""
 
     corpus: str = "tinyworld"
-    """Text to tokenize: wikitext-2 (where it can be had), tinyworld, or a file."""
+    """Text to tokenize and to start on: wikitext-2 (where it can be had), tinyworld, or a file."""
     out: Path = Path("benchmarks/results")
     """Folder for the JSON file."""
 
@@ -78,7 +78,7 @@ def looping(folder: Path) -> dict[str, Any]:
     from jaxgpt.training.run import Run
     from jaxgpt.training.step import compile_steps
 
-    metrics = {name: jnp.ones(()) for name in ("loss", "weight", "grad_norm")}
+    metrics = {"loss": jnp.ones(()), "weight": jnp.ones(()), "grad_norm": jnp.ones(()), "skipped": jnp.zeros((), bool)}
 
     def with_empty_step(*arguments: Any) -> Any:
         return compile_steps(*arguments)._replace(train_step=lambda state, batch: (state, metrics))
@@ -101,11 +101,11 @@ def looping(folder: Path) -> dict[str, Any]:
     return {"seconds_per_step": 32 * 128 / statistics.median(rates)}
 
 
-def starting(folder: Path) -> dict[str, Any]:
+def starting(folder: Path, corpus: str) -> dict[str, Any]:
     """Returns seconds from the command to its first step, with nothing compiled before, and again."""
 
     def first_step(name: str) -> float:
-        command = [sys.executable, "train.py", "--config", "configs/base.py", "--data.corpus", "tinyworld"]
+        command = [sys.executable, "train.py", "--config", "configs/base.py", "--data.corpus", corpus]
         command += ["--run.folder", str(folder / "runs"), "--run.name", name, "--data.cache-dir", str(folder / "cache")]
         began = time.perf_counter()
         child = subprocess.Popen([*command, "--run.log-every", "1"], stdout=subprocess.PIPE, text=True)
@@ -131,7 +131,7 @@ def main() -> None:
         results = {
             "tokenizing": tokenizing(options.corpus),
             "loading": loading(),
-            "starting": starting(folder),
+            "starting": starting(folder, options.corpus),
             "looping": looping(folder),
         }
     words, start = results["tokenizing"], results["starting"]
