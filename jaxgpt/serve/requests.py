@@ -1,5 +1,6 @@
 """What may be asked: OpenAI's requests, checked; what this server cannot do is refused rather than ignored."""
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -41,7 +42,7 @@ class StreamOptions(Checked):
     include_obfuscation: Literal[False] = False
 
 
-class Asked(Checked):
+class Asked(Checked, ABC):
     """What both kinds of request have in common."""
 
     model: str
@@ -82,9 +83,9 @@ class Asked(Checked):
         return _as_list(self.stop)
 
     @property
+    @abstractmethod
     def candidates(self) -> int | None:
         """How many likeliest words to tell with each word; None where no log-probabilities are wanted."""
-        raise NotImplementedError
 
     @property
     def include_usage(self) -> bool:
