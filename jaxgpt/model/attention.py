@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgpt.config import ModelConfig
-from jaxgpt.model.layers import Dropout, Linear, Norm, precision, product, rotate
+from jaxgpt.model.attend import attend, attention_weights
+from jaxgpt.model.layers import Linear, Norm, Precision, precision, rotate
 
 
 def attention_mask(segments_BT: jax.Array) -> jax.Array:
@@ -75,12 +76,18 @@ class Attention(nn.Module):
             cache = k_BKSH, v_BKSH
         chex.assert_shape(mask_BTS, (B, T, k_BKSH.shape[2]))
 
-        scores_BKGTS = product("BKGTH,BKSH->BKGTS", q_BKGTH, k_BKSH, products, jnp.dtype("float32"))
-        scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS / math.sqrt(H), -jnp.inf)
-        weights_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1).astype(activations)
-        self.sow("intermediates", "weights_BKGTS", weights_BKGTS)  # kept only for who asks: mutable="intermediates"
-        weights_BKGTS = Dropout(config.dropout, name="weights_dropout")(weights_BKGTS)
-        y_BKGTH = product("BKGTS,BKSH->BKGTH", weights_BKGTS, v_BKSH, products, activations)
+        if self.is_mutable_collection("intermediates"):
+            self.sow("intermediates", "weights_BKGTS", attention_weights(q_BKGTH, k_BKSH, mask_BTS, products))
+        y_BKGTH = attend(
+            q_BKGTH,
+            k_BKSH,
+            v_BKSH,
+            mask_BTS,
+            Precision(products, activations),
+            causal=cache is None,
+            key=self.make_rng("dropout") if self.has_rng("dropout") else None,
+            dropout=config.dropout,
+        )
         y_BTNH = jnp.transpose(y_BKGTH, (0, 3, 1, 2, 4)).reshape(B, T, N, H)
 
         out_init = nn.initializers.normal(0.02 / math.sqrt(2 * config.num_layers))

@@ -27,6 +27,12 @@ def padded_vocab_size(config: ModelConfig) -> int:
     return math.ceil(config.vocab_size / VOCAB_MULTIPLE) * VOCAB_MULTIPLE
 
 
+@jax.checkpoint
+def gelu(x: jax.Array) -> jax.Array:
+    """Returns the GELU (Hendrycks and Gimpel 2016) by its tanh; of x alone its backward pass finds the rest again."""
+    return nn.gelu(x, approximate=True)
+
+
 class Mlp(nn.Module):
     """Two linear maps with a nonlinearity between: GELU, or SwiGLU's gated one (Shazeer 2020)."""
 
@@ -41,7 +47,7 @@ class Mlp(nn.Module):
             init = nn.initializers.normal(0.02)
             return Linear("BTD,DF->BTF", (D, F), ("embed", "mlp"), init, dtype=dtype, name=name)(x_BTD)
 
-        h_BTF = nn.silu(up("gate")) * up("up") if config.mlp == "swiglu" else nn.gelu(up("up"), approximate=True)
+        h_BTF = nn.silu(up("gate")) * up("up") if config.mlp == "swiglu" else gelu(up("up"))
         init = nn.initializers.normal(0.02 / math.sqrt(2 * config.num_layers))
         return Linear("BTF,FD->BTD", (F, D), ("mlp", "embed"), init, dtype=dtype, name="down")(h_BTF)
 

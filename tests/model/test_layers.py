@@ -1,11 +1,11 @@
-"""Products: their gradients are einsum's, multiplied in the precision that was asked for."""
+"""Products, norms: what they give, and gradients that are einsum's and the formula's, in the precision asked for."""
 
 import chex
 import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxgpt.model.layers import product
+from jaxgpt.model.layers import normalize, product, row_sum
 
 B, T, D, N, H, F = 2, 5, 16, 4, 8, 24
 SHAPES = {"B": B, "T": T, "D": D, "N": N, "H": H, "F": F, "K": N, "G": 3, "S": T}
@@ -52,3 +52,25 @@ def test_a_bfloat16_product_has_bfloat16_gradients_added_up_in_float32(spec):
     for given, wanted in zip((dx, dy), exact, strict=True):
         assert jnp.max(jnp.abs(given - wanted)) < 0.02 * jnp.max(jnp.abs(wanted))
         assert (given != given.astype(bfloat16)).any(), "rounded only where it is multiplied"
+
+
+@pytest.mark.parametrize("center", [True, False])
+def test_normalizing_and_its_gradient_are_those_of_the_formula(center):
+    x = 3 + 2 * jax.random.normal(jax.random.key(0), (3, 5, 24))
+    weigh = jax.random.normal(jax.random.key(1), x.shape)
+
+    def formula(x):
+        x = x - jnp.mean(x, axis=-1, keepdims=True) if center else x
+        return x / jnp.sqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-5)
+
+    def with_gradient(function):
+        return jax.value_and_grad(lambda x: jnp.sum(weigh * function(x)))(x)
+
+    chex.assert_trees_all_close(
+        with_gradient(lambda x: normalize(x, center, 1e-5)), with_gradient(formula), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_sums_of_rows_keep_their_axis():
+    x = jax.random.normal(jax.random.key(0), (3, 1, 5, 24))
+    chex.assert_trees_all_close(row_sum(x), jnp.sum(x, axis=-1, keepdims=True), rtol=1e-5, atol=1e-5)

@@ -1,0 +1,100 @@
+"""The core of attention: what queries take from values, with a gradient of its own.
+
+A causal query sees on average half of the keys. So queries go in a few pieces, each over the keys up to its last query:
+four pieces are five eighths of the work. And the gradient needs a sum over keys for each query, of its weights times
+what their changes would do: that is the sum over the answer of answer times its change (Dao et al. 2022), which is
+shorter.
+"""
+
+import math
+from functools import partial
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxgpt.model.layers import Precision, drop, product, row_sum
+
+FLOAT32 = jnp.dtype("float32")
+MOST_PIECES = 4
+LEAST_QUERIES = 64  # in a piece: smaller products cost a CPU more to start than they save
+
+
+def attention_weights(q_BKGTH: jax.Array, k_BKSH: jax.Array, mask_BTS: jax.Array, products: jnp.dtype) -> jax.Array:
+    """Returns weights_BKGTS, the softmax over the keys that each query sees, in float32; factors are in `products`."""
+    scores_BKGTS = product("BKGTH,BKSH->BKGTS", q_BKGTH, k_BKSH, products, FLOAT32)
+    scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS / math.sqrt(q_BKGTH.shape[-1]), -jnp.inf)
+    return jax.nn.softmax(scores_BKGTS, axis=-1)
+
+
+def attend(
+    q_BKGTH: jax.Array,
+    k_BKSH: jax.Array,
+    v_BKSH: jax.Array,
+    mask_BTS: jax.Array,
+    precision: Precision,
+    *,
+    causal: bool,
+    key: jax.Array | None = None,
+    dropout: float = 0.0,
+) -> jax.Array:
+    """Returns y_BKGTH: each query's mean of the values, weighted by attention_weights.
+
+    `causal` says that queries and keys are of the same positions and that the mask hides every later key. A share
+    `dropout` of the weights is dropped if a key is given. Differentiable in q, k and v.
+    """
+    B, K, _, T, H = q_BKGTH.shape
+    S = k_BKSH.shape[2]
+    chex.assert_shape([k_BKSH, v_BKSH], (B, K, S, H))
+    chex.assert_shape(mask_BTS, (B, T, S))
+    width = max(LEAST_QUERIES, math.ceil(T / MOST_PIECES)) if causal else T
+    ends = [min(start + width, T) for start in range(0, T, width)]
+    pieces = tuple((start, end, end if causal else S) for start, end in zip([0, *ends], ends, strict=False))
+    y: Any = _attend(q_BKGTH, k_BKSH, v_BKSH, mask_BTS, key, dropout, precision, pieces)
+    return y
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
+def _attend(q_BKGTH, k_BKSH, v_BKSH, mask_BTS, key, dropout, precision, pieces):
+    return _forward(q_BKGTH, k_BKSH, v_BKSH, mask_BTS, key, dropout, precision, pieces)[0]
+
+
+def _forward(q_BKGTH, k_BKSH, v_BKSH, mask_BTS, key, dropout, precision, pieces):
+    products, activations = precision
+    answers, weights = [], []
+    for start, end, seen in pieces:
+        mask_BtS = mask_BTS[:, start:end, :seen]
+        weights_BKGtS = attention_weights(q_BKGTH[..., start:end, :], k_BKSH[:, :, :seen], mask_BtS, products)
+        dropped_BKGtS = drop(weights_BKGtS, _piece_key(key, start), dropout)
+        answers.append(product("BKGtS,BKSH->BKGtH", dropped_BKGtS, v_BKSH[:, :, :seen], products, activations))
+        weights.append(weights_BKGtS.astype(products))
+    y_BKGTH = jnp.concatenate(answers, axis=3)
+    return y_BKGTH, (q_BKGTH, k_BKSH, v_BKSH, key, y_BKGTH, weights)
+
+
+def _backward(dropout, precision, pieces, kept, dy_BKGTH):
+    q_BKGTH, k_BKSH, v_BKSH, key, y_BKGTH, weights = kept
+    products, activations = precision
+    answered_BKGT1 = row_sum(dy_BKGTH.astype(FLOAT32) * y_BKGTH.astype(FLOAT32))
+    dq, dk_BKSH, dv_BKSH = [], jnp.zeros(k_BKSH.shape, FLOAT32), jnp.zeros(v_BKSH.shape, FLOAT32)
+    for (start, end, seen), weights_BKGtS in zip(pieces, weights, strict=True):
+        q_BKGtH, dy_BKGtH = q_BKGTH[..., start:end, :], dy_BKGTH[..., start:end, :]
+        weights_BKGtS, piece_key = weights_BKGtS.astype(FLOAT32), _piece_key(key, start)
+        dropped_BKGtS = drop(weights_BKGtS, piece_key, dropout)
+        dv_BKsH = product("BKGtS,BKGtH->BKSH", dropped_BKGtS, dy_BKGtH, products, FLOAT32)
+        dweights_BKGtS = product("BKGtH,BKSH->BKGtS", dy_BKGtH, v_BKSH[:, :, :seen], products, FLOAT32)
+        dweights_BKGtS = drop(dweights_BKGtS, piece_key, dropout)
+        dscores_BKGtS = weights_BKGtS * (dweights_BKGtS - answered_BKGT1[..., start:end, :])
+        dscores_BKGtS = dscores_BKGtS / math.sqrt(q_BKGTH.shape[-1])
+        dq.append(product("BKGtS,BKSH->BKGtH", dscores_BKGtS, k_BKSH[:, :, :seen], products, activations))
+        dk_BKsH = product("BKGtS,BKGtH->BKSH", dscores_BKGtS, q_BKGtH, products, FLOAT32)
+        dk_BKSH, dv_BKSH = dk_BKSH.at[:, :, :seen].add(dk_BKsH), dv_BKSH.at[:, :, :seen].add(dv_BKsH)
+    return jnp.concatenate(dq, axis=3), dk_BKSH.astype(k_BKSH.dtype), dv_BKSH.astype(v_BKSH.dtype), None, None
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def _piece_key(key: jax.Array | None, start: int) -> jax.Array | None:
+    return None if key is None else jax.random.fold_in(key, start)
