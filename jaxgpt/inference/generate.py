@@ -1,5 +1,6 @@
 """Generation: one prefill of the prompt, then a scan over a KV cache that adds a token at a time."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -156,7 +157,7 @@ def prefill(
     outputs: Any = GPT(config).apply({"params": params}, tokens_BT, None, None, init_cache(config, B))
     hidden_BTD, cache = outputs
     hidden_BD = hidden_BTD[jnp.arange(B), lengths_B - 1]
-    token_B = _draw_next(inference_head(params, config, B), hidden_BD, config, draws, number, sampling)
+    token_B = _draw_next(inference_head(params, decoding_config(config, B)), hidden_BD, config, draws, number, sampling)
     return token_B, cache._replace(lengths_B=lengths_B)
 
 
@@ -172,7 +173,8 @@ def _extend(
     sampling: Sampling,
 ) -> tuple[jax.Array, KVCache]:
     """Returns (tokens_BC, cache): C = count tokens drawn one after the other, each read before the next."""
-    head_VD = inference_head(params, config, last_B.shape[0])
+    config = decoding_config(config, last_B.shape[0])
+    head_VD = inference_head(params, config)
 
     def step(carry, i):
         token_B, cache = carry
@@ -185,13 +187,18 @@ def _extend(
     return tokens_CB.T, cache
 
 
-def inference_head(params: Params, config: ModelConfig, batch_size: int) -> jax.Array:
-    """Returns the head as it is multiplied with, cast once for many tokens.
+def decoding_config(config: ModelConfig, batch_size: int) -> ModelConfig:
+    """Returns the config a new token's step works with: "mixed" becomes float32 for one row.
 
-    For one row "mixed" keeps it in float32: a matrix times a vector is no work for a CPU's bfloat16 units.
+    A matrix times a vector is no work for a CPU's bfloat16 units; XLA would only cast the matrices back and forth.
     """
-    products, activations = precision(config.dtype)
-    return head_matrix(params).astype(activations if batch_size == 1 else products)
+    one_vector = batch_size == 1 and config.dtype == "mixed"
+    return dataclasses.replace(config, dtype="float32") if one_vector else config
+
+
+def inference_head(params: Params, config: ModelConfig) -> jax.Array:
+    """Returns the head as it is multiplied with, cast once for many tokens."""
+    return head_matrix(params).astype(precision(config.dtype).products)
 
 
 def _draw_next(

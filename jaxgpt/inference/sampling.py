@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from jaxgpt.config import Sampling
 
-GROUP = 128  # words whose probabilities are summed together when drawing
+GROUP = 128  # words that are summed or compared together when drawing
 COLDEST = 1e-6  # a temperature below this is taken as this: scores over a smaller one are infinite, or not numbers
 GREEDY = Sampling(temperature=0.0)  # the likeliest word each time
 
@@ -31,8 +31,19 @@ def filter_logits(logits_BV: jax.Array, sampling: Sampling) -> jax.Array:
 def draw(key: jax.Array, logits_BV: jax.Array, sampling: Sampling) -> jax.Array:
     """Returns the next tokens_B."""
     if sampling.temperature == 0:
-        return _first_true(logits_BV == jnp.max(logits_BV, axis=-1, keepdims=True))
+        return likeliest(logits_BV)
     return categorical(key, filter_logits(logits_BV / max(sampling.temperature, COLDEST), sampling))
+
+
+def likeliest(logits_BV: jax.Array) -> jax.Array:
+    """Returns the first token of the highest logit in each row: its group is found first, then the word in the group.
+
+    The logits are passed over once. An argmax over all of them does not vectorize, and takes four times as long.
+    """
+    logits_BGI = _groups(logits_BV, -jnp.inf)
+    group_B = jnp.argmax(jnp.max(logits_BGI, axis=-1), axis=-1).astype(jnp.int32)
+    logits_BI = jnp.take_along_axis(logits_BGI, group_B[:, None, None], axis=1)[:, 0]
+    return group_B * GROUP + jnp.argmax(logits_BI, axis=-1).astype(jnp.int32)
 
 
 def draw_each(keys_B: jax.Array, logits_BV: jax.Array, temperature_B: jax.Array, top_p_B: jax.Array) -> jax.Array:
@@ -41,18 +52,15 @@ def draw_each(keys_B: jax.Array, logits_BV: jax.Array, temperature_B: jax.Array,
     A row gets the token that `draw` gives it alone. What no row asks for is not computed.
     """
 
-    def likeliest() -> jax.Array:
-        return _first_true(logits_BV == jnp.max(logits_BV, axis=-1, keepdims=True))
-
     def drawn() -> jax.Array:
         scaled_BV = logits_BV / jnp.where(temperature_B > 0, jnp.maximum(temperature_B, COLDEST), 1.0)[:, None]
         cuts_B = (temperature_B > 0) & (top_p_B < 1)
         share_B = jnp.where(cuts_B, top_p_B, jnp.inf)
         scaled_BV = jax.lax.cond(jnp.any(cuts_B), lambda: _nucleus(scaled_BV, share_B), lambda: scaled_BV)
         share_B1 = jax.vmap(lambda key: jax.random.uniform(key, (1,)))(keys_B)
-        return jnp.where(temperature_B > 0, _where_the_sum_passes(share_B1, scaled_BV), likeliest())
+        return jnp.where(temperature_B > 0, _where_the_sum_passes(share_B1, scaled_BV), likeliest(logits_BV))
 
-    return jax.lax.cond(jnp.any(temperature_B > 0), drawn, likeliest)
+    return jax.lax.cond(jnp.any(temperature_B > 0), drawn, lambda: likeliest(logits_BV))
 
 
 def _nucleus(logits_BV: jax.Array, top_p_B: jax.Array) -> jax.Array:
@@ -91,9 +99,7 @@ def _where_the_sum_passes(share_B1: jax.Array, logits_BV: jax.Array) -> jax.Arra
     One random number a row, where jax.random.categorical takes one a word, and ten times as long. The sum runs over
     groups of words first, then inside the group it ends in.
     """
-    B, V = logits_BV.shape
-    p_BV = jnp.exp(logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True))
-    p_BGI = jnp.pad(p_BV, ((0, 0), (0, -V % GROUP))).reshape(B, -1, GROUP)
+    p_BGI = _groups(jnp.exp(logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True)), 0.0)
     upto_BG = jnp.cumsum(jnp.sum(p_BGI, axis=-1), axis=-1)
     # Just under 1, so that rounding never takes the share past the last word that has a probability.
     share_B1 = share_B1 * (1 - 1e-6)
@@ -104,6 +110,12 @@ def _where_the_sum_passes(share_B1: jax.Array, logits_BV: jax.Array) -> jax.Arra
     before_B1 = jnp.take_along_axis(jnp.pad(upto_BG, ((0, 0), (1, 0))), group_B1, axis=1)
     passed_B1 = jnp.minimum(passed_B1 - before_B1, upto_BI[:, -1:] * (1 - 1e-6))
     return group_B1[:, 0] * GROUP + _first_true(upto_BI > passed_B1)
+
+
+def _groups(x_BV: jax.Array, filler: float) -> jax.Array:
+    """Returns the rows as [B, groups, GROUP], the last group filled up."""
+    B, V = x_BV.shape
+    return jnp.pad(x_BV, ((0, 0), (0, -V % GROUP)), constant_values=filler).reshape(B, -1, GROUP)
 
 
 def _first_true(found_BV: jax.Array) -> jax.Array:

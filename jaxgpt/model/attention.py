@@ -27,6 +27,13 @@ def attention_mask(segments_BT: jax.Array) -> jax.Array:
     return jnp.tril(jnp.ones((T, T), bool)) & (segments_BT[:, :, None] == segments_BT[:, None, :])
 
 
+def _write(cached_BKSH: jax.Array, new_BKTH: jax.Array, first_B: jax.Array) -> jax.Array:
+    """Returns the cache with each row's new entries from its own slot on."""
+    if cached_BKSH.shape[0] == 1:  # what vmap makes of one row, XLA copies the cache for
+        return jax.lax.dynamic_update_slice_in_dim(cached_BKSH, new_BKTH, first_B[0], axis=2)
+    return jax.vmap(partial(jax.lax.dynamic_update_slice_in_dim, axis=1))(cached_BKSH, new_BKTH, first_B)
+
+
 class Attention(nn.Module):
     """Scaled dot-product attention (Vaswani et al. 2017), optionally with grouped-query heads (Ainslie et al. 2023).
 
@@ -69,10 +76,8 @@ class Attention(nn.Module):
         k_BKSH, v_BKSH = jnp.swapaxes(k_BTKH, 1, 2), jnp.swapaxes(v_BTKH, 1, 2)
         if cache is not None:
             products = cache[0].dtype  # as it lies there: casting all of it would cost more than any product
-            write = jax.vmap(partial(jax.lax.dynamic_update_slice_in_dim, axis=1))
-            first_B = positions_BT[:, 0]
-            k_BKSH = write(cache[0], k_BKSH.astype(products), first_B)
-            v_BKSH = write(cache[1], v_BKSH.astype(products), first_B)
+            k_BKSH = _write(cache[0], k_BKSH.astype(products), positions_BT[:, 0])
+            v_BKSH = _write(cache[1], v_BKSH.astype(products), positions_BT[:, 0])
             cache = k_BKSH, v_BKSH
         chex.assert_shape(mask_BTS, (B, T, k_BKSH.shape[2]))
 
