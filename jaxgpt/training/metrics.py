@@ -2,19 +2,21 @@
 
 import contextlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
-
-from tensorboardX import SummaryWriter
+from typing import TYPE_CHECKING, Any, TextIO
 
 from jaxgpt.files import write_text
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 
 class MetricsFile:
     """Appends records, each with its step, to metrics.jsonl and to TensorBoard's event files."""
 
-    def __init__(self, file: TextIO, board: SummaryWriter):
+    def __init__(self, file: TextIO, board: "SummaryWriter"):
         self.file = file
         self.board = board
 
@@ -34,12 +36,25 @@ def open_metrics(path: Path, start: int) -> Iterator[MetricsFile]:
     """
     drop_after(path / "metrics.jsonl", start)
     drop_after(path / "samples.jsonl", max(evaluated_steps(path), default=-1))
-    board = SummaryWriter(str(path / "tensorboard"), purge_step=start + 1, flush_secs=5)
+    board = _summary_writer(str(path / "tensorboard"), purge_step=start + 1)
     with (path / "metrics.jsonl").open("a", encoding="utf-8") as file:
         try:
             yield MetricsFile(file, board)
         finally:
             board.close()
+
+
+def _summary_writer(path: str, purge_step: int) -> "SummaryWriter":
+    """Returns TensorBoard's writer. tensorboardX imports torch where it finds it: seconds and 180 MB for nothing."""
+    hide = "torch" not in sys.modules
+    if hide:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if hide:
+            del sys.modules["torch"]
+    return SummaryWriter(path, purge_step=purge_step, flush_secs=5)
 
 
 def append_sample(path: Path, step: int, text: str) -> None:

@@ -1,10 +1,8 @@
 """What happens before a run's first step: JAX is set up, and the person is told what will be done with what."""
 
-import ctypes
 import dataclasses
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from jaxgpt.data.sources import batch_at
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.training.cost import cost
 from jaxgpt.training.loop import total_steps
+from jaxgpt.training.memory import keep_freed_memory
 from jaxgpt.training.mesh import make_mesh
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import compile_steps
@@ -32,20 +31,6 @@ def start_jax(cache_dir: str, *, run_ahead: bool = True) -> None:
     jax.config.update("jax_cpu_enable_async_dispatch", run_ahead)
     jax.config.update("jax_compilation_cache_dir", str(Path(cache_dir).expanduser().absolute() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
-
-def keep_freed_memory() -> None:
-    """Has glibc keep what the process frees: a step on CPU frees hundreds of megabytes, and asks for them again.
-
-    Given back to the system they return as fresh pages, each zeroed at its first touch: a fifth of a step's time.
-    Elsewhere than on Linux with glibc nothing is changed.
-    """
-    if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        return
-    trim_threshold, mmap_max, arena_max = -1, -4, -8  # of <malloc.h>
-    libc.mallopt(arena_max, 1)  # threads' own arenas would map and unmap large blocks
-    libc.mallopt(mmap_max, 0)
-    libc.mallopt(trim_threshold, 2**31 - 1)
 
 
 def settle_dtype(config: Config) -> Config:

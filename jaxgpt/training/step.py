@@ -14,6 +14,7 @@ from jaxgpt.data.batch import Batch
 from jaxgpt.model.gpt import GPT, Params, head_matrix
 from jaxgpt.model.layers import precision
 from jaxgpt.model.loss import cross_entropy
+from jaxgpt.training.memory import give_back_freed_memory
 from jaxgpt.training.mesh import RULES, batch_sharding, replicated, shardings_of
 
 Metrics = dict[str, jax.Array]
@@ -151,12 +152,26 @@ def compile_steps(config: Config, optimizer: optax.GradientTransformation, mesh:
         in_shardings=(shardings, rows),
         out_shardings=(shardings, whole),
     )
+    draw = jax.jit(lambda: init_state(config, optimizer), out_shardings=shardings)
+    programs: list[jax.stages.Compiled] = []
+
+    def init() -> TrainState:
+        state = draw()
+        draw.clear_cache()  # type: ignore[attr-defined]  # a program of 50 MB that is wanted once
+        return state
+
+    def program(state: TrainState, batch: Batch) -> jax.stages.Compiled:
+        if not programs:
+            programs.append(train_step.lower(state, batch).compile())
+            give_back_freed_memory()  # or the first step's arrays come on top of what tracing and compiling left
+        return programs[0]
+
     return Compiled(
         mesh=mesh,
         state_shardings=shardings,
         abstract_state=abstract,
-        init=on_mesh(jax.jit(lambda: init_state(config, optimizer), out_shardings=shardings)),
-        train_step=on_mesh(train_step),
+        init=on_mesh(init),
+        train_step=on_mesh(lambda state, batch: program(state, batch)(state, batch)),
         eval_step=on_mesh(jax.jit(eval_step, in_shardings=(shardings.params, rows), out_shardings=(whole, whole))),
-        memory=on_mesh(lambda state, batch: train_step.lower(state, batch).compile().memory_analysis()),
+        memory=on_mesh(lambda state, batch: program(state, batch).memory_analysis()),
     )

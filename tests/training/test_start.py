@@ -39,7 +39,7 @@ def test_a_dtype_that_was_asked_for_stays(capsys):
 
 TOUCH_AGAIN = """
 import resource, sys
-from jaxgpt.training.start import keep_freed_memory
+from jaxgpt.training.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 bytes([7]) * 2**27  # written, and freed at once
