@@ -99,13 +99,18 @@ def locked(path: Path) -> Iterator[None]:
             finally:
                 holder.unlink(missing_ok=True)
     except filelock.Timeout:
-        try:
-            who = holder.read_text(encoding="utf-8").strip()
-        except OSError:
-            who = "another process"
         raise UserError(
-            f"{path}: {who}, is training there. Wait for it, stop it, or choose another --run.name"
+            f"{path}: {_who_holds(holder)} is training there. Wait for it, stop it, or choose another --run.name"
         ) from None
+
+
+def _who_holds(holder: Path, tries: int = 20) -> str:
+    """Returns what a lock's holder wrote about itself; it may have taken the lock just now, and be about to write."""
+    for _ in range(tries):
+        with contextlib.suppress(OSError):
+            return holder.read_text(encoding="utf-8").strip() + ","
+        time.sleep(0.05)
+    return "another process"
 
 
 def latest_step(path: Path) -> int | None:
