@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgpt.model.loss import cross_entropy, token_losses
+from jaxgpt.model.loss import _tile_tokens, cross_entropy, token_losses
 
 B, T, D = 4, 10, 16
 
@@ -108,3 +108,8 @@ def test_a_batch_without_weight_is_zero():
     loss, weight = cross_entropy(hidden, head, targets, jnp.zeros((B, T)), 101)
     assert float(loss) == 0.0
     assert float(weight) == 0.0
+
+
+def test_a_tile_holds_fewer_tokens_the_more_words_there_are():
+    tokens = [_tile_tokens(jnp.zeros((words, 1))) for words in (65, 1_024, 15_104, 30_080, 60_032, 2**24)]
+    assert tokens == [1024, 1024, 512, 256, 128, 1]

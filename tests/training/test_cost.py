@@ -61,9 +61,8 @@ def test_remat_computes_the_blocks_again_and_gives_the_same_step():
         program = str(jax.make_jaxpr(loss)(compiled.init().params))
         return len(re.findall(r"remat|checkpoint", program)), compiled.train_step(compiled.init(), batch)
 
-    (none, plain), (blocks, remat) = step(False), step(True)
-    assert none == 0
-    assert blocks >= MODEL.num_layers
+    (within, plain), (blocks, remat) = step(False), step(True)
+    assert blocks >= within + MODEL.num_layers  # GELU alone is always computed again
     chex.assert_trees_all_close(remat, plain, atol=2e-6)
 
 
