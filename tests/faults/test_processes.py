@@ -10,7 +10,7 @@ import pytest
 from jaxgpt.training.check import check_run
 from tests.faults.workplace import end_two, finish, start_two, stop_when
 
-ROUNDING = 1e-4  # in float32: sums are in another order, and 40 steps of Adam at 1e-2 make more of it: 2e-5 was seen
+ROUNDING = 1e-4  # in float32, over 40 steps of Adam at 1e-2: 2e-5 was seen
 
 
 def measured(run: Path) -> dict[tuple[int, str], float]:
