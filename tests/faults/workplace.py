@@ -31,7 +31,7 @@ config = Config(
 FINETUNE = """from jaxgpt.config import *
 config = Config(
     data=DataConfig(corpus="talk.jsonl", seq_len=32, batch_size=8, cache_dir="cache"),
-    optimizer=OptimizerConfig(learning_rate=1e-2, accumulate=2),
+    optimizer=OptimizerConfig(learning_rate=1e-3, accumulate=2),
     run=RunConfig(init_from="runs/pretrain", eval_every=12, log_every=1, epochs=4, max_steps=40,
                   sample_prompt="The box of Ann is .", sample_tokens=8),
 )
