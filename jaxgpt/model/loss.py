@@ -12,9 +12,12 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from jaxgpt.model.layers import row_sum
+
 FLOAT32 = jnp.dtype("float32")
 TILE_LOGITS = 2**23  # measured on CPU: 256 rows of 30,000 logits are quicker than 128 and 512, 128 of 60,000 than 256
 MOST_TOKENS = 1024
+SMALL_LOGIT = 64.0  # e^64 times a million words is far below float32's largest number, e^-64 far above its smallest
 
 
 def cross_entropy(
@@ -68,20 +71,22 @@ def _forward(hidden_BTD, head_VD, targets_BT, weights_BT, vocab_size, dtype, til
     """The loss is one number, so its gradient is known up to a factor before the backward pass: take it now.
 
     d loss / d logits = weight * (p - onehot(target)): the p part in tiles, the sparse part after them. With
-    p = exp(logits - peak) / total, the division and the weight are left to the small factors of each product, and the
-    array of [tile, vocab] is written twice only: as logits, and as exponentials in the products' own precision.
+    p = exp(logits - peak) / total, whatever peak keeps that in range, the division and the weight are left to the small
+    factors of each product, and the array of [tile, vocab] is written twice only: as logits, and as exponentials in the
+    products' own precision.
     """
     V = head_VD.shape[0]
     known_V = jnp.arange(V) < vocab_size
     unknown_V = jnp.where(known_V, 0.0, -jnp.inf)
     head = jnp.where(known_V[:, None], head_VD, head_VD[0]).astype(dtype)  # padding repeats a word: no peak of its own
+    small = _longest(hidden_BTD) * _longest(head) < SMALL_LOGIT  # no logit is beyond it (Cauchy and Schwarz)
     product = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
     def tile(carry, inputs):
         loss, dhead_DV = carry
         h_ND, h_DN, targets_N, weights_N = inputs
         logits_NV = product("ND,VD->NV", h_ND.astype(dtype), head)
-        peak_N1 = jnp.max(logits_NV, axis=-1, keepdims=True)
+        peak_N1 = _peaks(logits_NV, small)
         exp_NV = _rounded(jnp.exp(logits_NV - peak_N1 + unknown_V), dtype)
         total_N1 = jnp.sum(exp_NV.astype(jnp.float32), axis=-1, keepdims=True)
         target_N = jnp.take_along_axis(logits_NV, targets_N[..., None], axis=-1)[..., 0]
@@ -122,6 +127,23 @@ def _tile_logits(h_BtD: jax.Array, head_VD: jax.Array, vocab_size: int) -> jax.A
 def _tile_tokens(head_VD: jax.Array) -> int:
     """Returns the tokens of a tile: as many, a power of two, as give it no more than TILE_LOGITS logits."""
     return min(MOST_TOKENS, 2 ** int(math.log2(max(1, TILE_LOGITS // head_VD.shape[0]))))
+
+
+def _longest(x: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.max(row_sum(jnp.square(x.astype(jnp.float32)))))
+
+
+def _peaks(logits_NV: jax.Array, small: jax.Array) -> jax.Array:
+    """Returns what is taken off each row before its exponentials: the largest logit, or nothing if all are `small`.
+
+    The largest costs a CPU a pass over memory; elsewhere it is fused with the product, and a condition would not be.
+    """
+    largest = partial(jnp.max, axis=-1, keepdims=True)
+
+    def unless_small(logits_NV: jax.Array) -> jax.Array:
+        return jax.lax.cond(small, lambda x: jnp.zeros((x.shape[0], 1), x.dtype), largest, logits_NV)
+
+    return jax.lax.platform_dependent(logits_NV, cpu=unless_small, default=largest)
 
 
 def _rounded(x: jax.Array, dtype: jnp.dtype) -> jax.Array:

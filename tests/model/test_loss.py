@@ -113,3 +113,21 @@ def test_a_batch_without_weight_is_zero():
 def test_a_tile_holds_fewer_tokens_the_more_words_there_are():
     tokens = [_tile_tokens(jnp.zeros((words, 1))) for words in (65, 1_024, 15_104, 30_080, 60_032, 2**24)]
     assert tokens == [1024, 1024, 512, 256, 128, 1]
+
+
+@pytest.mark.parametrize("length", [0.1, 1.0, 8.0, 300.0])  # bounds on a logit of 4, 40, 300, 10,000
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_logits_of_any_size(length, dtype):
+    """Small logits are taken as they are, large ones after the largest: exp would overflow at 89."""
+    hidden, head, targets, weights = inputs(101, 128)
+
+    def tiled(hidden, head):
+        return cross_entropy(hidden, head, targets, weights, 101, jnp.dtype(dtype))[0]
+
+    rounded = [x.astype(dtype).astype(jnp.float32) for x in (length * hidden, head)]
+    got, gradients = jax.jit(jax.value_and_grad(tiled, (0, 1)))(*rounded)
+    want, wanted = jax.value_and_grad(plain, (0, 1))(*rounded, targets, weights, 101)
+    np.testing.assert_allclose(got, want, rtol=1e-5 if dtype == "float32" else 2e-3)
+    for gradient, expected in zip(gradients, wanted, strict=True):
+        scale = jnp.abs(expected).max()
+        np.testing.assert_allclose(gradient / scale, expected / scale, atol=1e-5 if dtype == "float32" else 1e-2)
