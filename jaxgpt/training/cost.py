@@ -32,7 +32,12 @@ def flops_per_token(model: ModelConfig, seq_len: int) -> int:
 
 def peak_flops(model: ModelConfig) -> float:
     """Returns the floating-point operations a second of the best of three large products on all devices, measured."""
-    factor = jnp.ones((PRODUCT_SIZE, PRODUCT_SIZE), precision(model.dtype).products)
+    return product_flops(precision(model.dtype).products, PRODUCT_SIZE) * jax.device_count()
+
+
+def product_flops(dtype: jnp.dtype, size: int) -> float:
+    """Returns the floating-point operations a second of the best of three products of squares on one device."""
+    factor = jnp.ones((size, size), dtype)
     product = jax.jit(lambda a: jnp.einsum("ij,kj->ik", a, a, preferred_element_type=jnp.float32))
     jax.block_until_ready(product(factor))
     seconds = []
@@ -40,7 +45,7 @@ def peak_flops(model: ModelConfig) -> float:
         began = time.perf_counter()
         jax.block_until_ready(product(factor))
         seconds.append(time.perf_counter() - began)
-    return 2 * PRODUCT_SIZE**3 / min(seconds) * jax.device_count()
+    return 2 * size**3 / min(seconds)
 
 
 def cost(config: Config, compiled: Compiled, batch: Batch, steps: int) -> list[str]:

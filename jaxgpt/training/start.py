@@ -7,18 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from jaxgpt.config import Config
+from jaxgpt.config import Config, run_dir
 from jaxgpt.data.prepare import Prepared, data_name
 from jaxgpt.data.sources import batch_at
 from jaxgpt.text.tokenizer import Tokenizer
-from jaxgpt.training.cost import cost
+from jaxgpt.training.cost import cost, product_flops
 from jaxgpt.training.loop import total_steps
 from jaxgpt.training.memory import keep_freed_memory
 from jaxgpt.training.mesh import make_mesh
 from jaxgpt.training.optimizer import make_optimizer
+from jaxgpt.training.processes import from_first
+from jaxgpt.training.run import latest_step, read_run
 from jaxgpt.training.step import compile_steps
 from jaxgpt.training.trained import abstract_params
+
+TRIAL_SIZE = 1_024  # of the products that decide the dtype: large enough to tell, some ten milliseconds each
+WORTH_CASTING = 1.2  # how much quicker bfloat16 products must be to pay for the casts around them
 
 
 def start_jax(cache_dir: str, *, run_ahead: bool = True) -> None:
@@ -34,27 +40,27 @@ def start_jax(cache_dir: str, *, run_ahead: bool = True) -> None:
 
 
 def settle_dtype(config: Config) -> Config:
-    """Returns the config with model.dtype "auto" replaced by what this machine is fast at; the run records it."""
+    """Returns the config with model.dtype "auto" replaced by what this machine is fast at; the run records it.
+
+    A run that goes on keeps what it began with; of several processes the first decides for all.
+    """
     if config.model.dtype != "auto":
         return config
-    kind = jax.default_backend()
-    if kind != "cpu":
-        dtype, why = "bfloat16", f"on a {kind.upper()}"
-    elif _cpu_features() & {"avx512_bf16", "amx_bf16"}:
-        dtype, why = "mixed", "this CPU multiplies bfloat16 in half the time"
-    else:
-        dtype, why = "float32", "this CPU has no instructions for bfloat16"
+    dtype, why = from_first(lambda: _fast_dtype(config))
     print(f"model.dtype: {dtype} ({why})")
     return dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=dtype))
 
 
-def _cpu_features() -> set[str]:
-    """Returns the names Linux has for what the processor can do; nothing elsewhere."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.exists():
-        return set()
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-    return {word for line in lines if line.startswith("flags") for word in line.split()}
+def _fast_dtype(config: Config) -> tuple[str, str]:
+    """Returns (dtype, why), on a CPU by measuring: some have instructions for bfloat16 that are no quicker."""
+    path, kind = run_dir(config), jax.default_backend()
+    if not config.run.restart and latest_step(path) is not None:
+        return read_run(path).config.model.dtype, f"as {path} began"
+    if kind != "cpu":
+        return "bfloat16", f"on a {kind.upper()}"
+    float32, bfloat16 = (product_flops(jnp.dtype(name), TRIAL_SIZE) for name in ("float32", "bfloat16"))
+    why = f"this CPU multiplies {bfloat16 / 1e9:,.0f} GFLOP/s in bfloat16, {float32 / 1e9:,.0f} in float32"
+    return "mixed" if bfloat16 > WORTH_CASTING * float32 else "float32", why
 
 
 def announce(data: Prepared) -> None:

@@ -1,32 +1,53 @@
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from jaxgpt.config import Config, ModelConfig
+from jaxgpt.config import Config, ModelConfig, RunConfig
 from jaxgpt.training import start
 
-AUTO = Config(model=ModelConfig(dtype="auto"))
+AUTO = Config(model=ModelConfig(dtype="auto"), run=RunConfig(name="mine"))
 
 
-@pytest.mark.parametrize(
-    ("features", "dtype"),
-    [
-        ({"avx512f", "avx512_bf16"}, "mixed"),
-        ({"amx_bf16"}, "mixed"),
-        ({"avx512f", "avx2"}, "float32"),
-        (set(), "float32"),
-    ],
-)
-def test_auto_takes_bfloat16_where_the_cpu_has_it_and_says_so(monkeypatch, capsys, features, dtype):
+@pytest.fixture
+def _on_this_cpu(monkeypatch, tmp_path):
+    """No run is there, and products of float32 are done at 100 GFLOP/s."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(start.jax, "default_backend", lambda: "cpu")
-    monkeypatch.setattr(start, "_cpu_features", lambda: features)
+
+
+@pytest.mark.usefixtures("_on_this_cpu")
+@pytest.mark.parametrize(("bfloat16", "dtype"), [(2e11, "mixed"), (1.1e11, "float32"), (0.6e11, "float32")])
+def test_auto_takes_bfloat16_where_its_products_are_quicker_and_says_so(monkeypatch, capsys, bfloat16, dtype):
+    monkeypatch.setattr(start, "product_flops", lambda factors, size: bfloat16 if factors == "bfloat16" else 1e11)
     assert start.settle_dtype(AUTO) == dataclasses.replace(AUTO, model=ModelConfig(dtype=dtype))
-    assert dtype in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"model.dtype: {dtype} (" in said
+    assert f"{bfloat16 / 1e9:,.0f} GFLOP/s in bfloat16, 100 in float32" in said
 
 
-def test_auto_takes_bfloat16_on_an_accelerator(monkeypatch):
+@pytest.mark.usefixtures("_on_this_cpu")
+def test_auto_measures_this_machine():
+    assert start.settle_dtype(AUTO).model.dtype in ("mixed", "float32")
+
+
+@pytest.mark.usefixtures("_on_this_cpu")
+def test_a_run_that_goes_on_keeps_its_dtype(monkeypatch, tmp_path, capsys):
+    began = dataclasses.replace(AUTO, model=ModelConfig(dtype="mixed"))
+    monkeypatch.setattr(start, "product_flops", lambda factors, size: 1e11)
+    monkeypatch.setattr(start, "latest_step", lambda path: 7)
+    monkeypatch.setattr(start, "read_run", lambda path: SimpleNamespace(config=began))
+    assert start.settle_dtype(AUTO) == began
+    assert f"as {Path('runs') / 'mine'} began" in capsys.readouterr().out
+    again = dataclasses.replace(AUTO, run=dataclasses.replace(AUTO.run, restart=True))
+    assert start.settle_dtype(again).model.dtype == "float32"
+
+
+def test_auto_takes_bfloat16_on_an_accelerator(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(start.jax, "default_backend", lambda: "gpu")
     assert start.settle_dtype(AUTO).model.dtype == "bfloat16"
 
