@@ -13,7 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxgpt.model.layers import Precision, drop, product, row_sum
+from jaxgpt.model.layers import Precision, drop, product, product_over_rows, row_sum
 
 FLOAT32 = jnp.dtype("float32")
 MOST_PIECES = 4
@@ -80,13 +80,13 @@ def _backward(dropout, precision, pieces, kept, dy_BKGTH):
         q_BKGtH, dy_BKGtH = q_BKGTH[..., start:end, :], dy_BKGTH[..., start:end, :]
         weights_BKGtS, piece_key = weights_BKGtS.astype(FLOAT32), _piece_key(key, start)
         dropped_BKGtS = drop(weights_BKGtS, piece_key, dropout)
-        dv_BKsH = product("BKGtS,BKGtH->BKSH", dropped_BKGtS, dy_BKGtH, products, FLOAT32)
+        dv_BKsH = product_over_rows("BKGtS,BKGtH->BKSH", dropped_BKGtS, dy_BKGtH, products, FLOAT32)
         dweights_BKGtS = product("BKGtH,BKSH->BKGtS", dy_BKGtH, v_BKSH[:, :, :seen], products, FLOAT32)
         dweights_BKGtS = drop(dweights_BKGtS, piece_key, dropout)
         dscores_BKGtS = weights_BKGtS * (dweights_BKGtS - row_sum(weights_BKGtS * dweights_BKGtS))
         dscores_BKGtS = dscores_BKGtS / math.sqrt(q_BKGTH.shape[-1])
         dq.append(product("BKGtS,BKSH->BKGtH", dscores_BKGtS, k_BKSH[:, :, :seen], products, activations))
-        dk_BKsH = product("BKGtS,BKGtH->BKSH", dscores_BKGtS, q_BKGtH, products, FLOAT32)
+        dk_BKsH = product_over_rows("BKGtS,BKGtH->BKSH", dscores_BKGtS, q_BKGtH, products, FLOAT32)
         dk_BKSH, dv_BKSH = dk_BKSH.at[:, :, :seen].add(dk_BKsH), dv_BKSH.at[:, :, :seen].add(dv_BKsH)
     return jnp.concatenate(dq, axis=3), dk_BKSH.astype(k_BKSH.dtype), dv_BKSH.astype(v_BKSH.dtype), None, None
 

@@ -51,11 +51,25 @@ def _product_forward(spec, x, y, dtype, result):
 def _product_backward(spec, dtype, result, factors, dz):
     (x, y), (x_axes, y_axes, z_axes) = factors, spec.replace("->", ",").split(",")
     dx = product(f"{z_axes},{y_axes}->{x_axes}", dz, y, dtype, x.dtype)
-    dy = product(f"{x_axes},{z_axes}->{y_axes}", x, dz, dtype, y.dtype)
+    dy = product_over_rows(f"{x_axes},{z_axes}->{y_axes}", x, dz, dtype, y.dtype)
     return dx, dy
 
 
 _product.defvjp(_product_forward, _product_backward)
+
+
+def product_over_rows(spec: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype, result: jnp.dtype) -> jax.Array:
+    """Returns product(spec, x, y) where axes are summed over that lead in both, like "BTF,BTD->FD".
+
+    XLA on CPU turns the first factor of such a product about, and computes it again while doing so. So the smaller
+    factor goes first, and what is turned about instead is the result; the barrier keeps XLA from undoing that.
+    """
+    if x.size <= y.size:
+        return product(spec, x, y, dtype, result)
+    x_axes, y_axes, z_axes = spec.replace("->", ",").split(",")
+    turned = "".join(dict.fromkeys(axis for axis in y_axes + x_axes if axis in z_axes))
+    z = product(f"{y_axes},{x_axes}->{turned}", y, x, dtype, result)
+    return jnp.einsum(f"{turned}->{z_axes}", jax.lax.optimization_barrier(z))
 
 
 class Linear(nn.Module):
