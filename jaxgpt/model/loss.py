@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jaxgpt.model.layers import row_sum
 
 FLOAT32 = jnp.dtype("float32")
-TILE_LOGITS = 2**23  # measured on CPU: 256 rows of 30,000 logits are quicker than 128 and 512, 128 of 60,000 than 256
+TILE_BYTES = 48 * 2**20  # of logits and exponentials; measured on CPU: with bfloat16 256 tokens of 30,000 words are
+# quicker than 128 and 512, 128 of 60,000 than 256; with float32 128 of 30,000 are as quick as 256
 MOST_TOKENS = 1024
 SMALL_LOGIT = 64.0  # e^64 times a million words is far below float32's largest number, e^-64 far above its smallest
 
@@ -37,7 +38,7 @@ def cross_entropy(
     chex.assert_rank([hidden_BTD, head_VD], [3, 2])
     chex.assert_shape([targets_BT, weights_BT], hidden_BTD.shape[:2])
     weights_BT = jax.lax.stop_gradient(weights_BT)
-    tile_tokens = tile_tokens or _tile_tokens(head_VD)
+    tile_tokens = tile_tokens or _tile_tokens(head_VD, dtype)
     loss: Any = _loss_sum(hidden_BTD, head_VD, targets_BT, weights_BT, vocab_size, dtype, tile_tokens)
     return loss, jnp.sum(weights_BT)
 
@@ -58,7 +59,7 @@ def token_losses(
         return None, -jnp.take_along_axis(log_p_BtV, targets_Bt[..., None], axis=-1)[..., 0]
 
     T = targets_BT.shape[1]
-    _, losses = jax.lax.scan(tile, None, _tiles((hidden_BTD, targets_BT), tile_tokens or _tile_tokens(head_VD)))
+    _, losses = jax.lax.scan(tile, None, _tiles((hidden_BTD, targets_BT), tile_tokens or _tile_tokens(head_VD, dtype)))
     return _untile(losses, T)
 
 
@@ -76,9 +77,8 @@ def _forward(hidden_BTD, head_VD, targets_BT, weights_BT, vocab_size, dtype, til
     products' own precision.
     """
     V = head_VD.shape[0]
-    known_V = jnp.arange(V) < vocab_size
-    unknown_V = jnp.where(known_V, 0.0, -jnp.inf)
-    head = jnp.where(known_V[:, None], head_VD, head_VD[0]).astype(dtype)  # padding repeats a word: no peak of its own
+    unknown_V = jnp.where(jnp.arange(V) < vocab_size, 0.0, -jnp.inf)
+    head = head_VD.astype(dtype)
     small = _longest(hidden_BTD) * _longest(head) < SMALL_LOGIT  # no logit is beyond it (Cauchy and Schwarz)
     product = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
@@ -86,7 +86,7 @@ def _forward(hidden_BTD, head_VD, targets_BT, weights_BT, vocab_size, dtype, til
         loss, dhead_DV = carry
         h_ND, h_DN, targets_N, weights_N = inputs
         logits_NV = product("ND,VD->NV", h_ND.astype(dtype), head)
-        peak_N1 = _peaks(logits_NV, small)
+        peak_N1 = _peaks(logits_NV, unknown_V, small)
         exp_NV = _rounded(jnp.exp(logits_NV - peak_N1 + unknown_V), dtype)
         total_N1 = jnp.sum(exp_NV.astype(jnp.float32), axis=-1, keepdims=True)
         target_N = jnp.take_along_axis(logits_NV, targets_N[..., None], axis=-1)[..., 0]
@@ -124,21 +124,24 @@ def _tile_logits(h_BtD: jax.Array, head_VD: jax.Array, vocab_size: int) -> jax.A
     return logits_BtV
 
 
-def _tile_tokens(head_VD: jax.Array) -> int:
-    """Returns the tokens of a tile: as many, a power of two, as give it no more than TILE_LOGITS logits."""
-    return min(MOST_TOKENS, 2 ** int(math.log2(max(1, TILE_LOGITS // head_VD.shape[0]))))
+def _tile_tokens(head_VD: jax.Array, dtype: jnp.dtype) -> int:
+    """Returns the tokens of a tile: as many, a power of two, as have logits and exponentials of TILE_BYTES at most."""
+    token_bytes = head_VD.shape[0] * (FLOAT32.itemsize + jnp.dtype(dtype).itemsize)
+    return min(MOST_TOKENS, 2 ** int(math.log2(max(1, TILE_BYTES // token_bytes))))
 
 
 def _longest(x: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.max(row_sum(jnp.square(x.astype(jnp.float32)))))
 
 
-def _peaks(logits_NV: jax.Array, small: jax.Array) -> jax.Array:
-    """Returns what is taken off each row before its exponentials: the largest logit, or nothing if all are `small`.
+def _peaks(logits_NV: jax.Array, unknown_V: jax.Array, small: jax.Array) -> jax.Array:
+    """Returns what is taken off each row before its exponentials: its largest logit, or nothing if all are `small`.
 
     The largest costs a CPU a pass over memory; elsewhere it is fused with the product, and a condition would not be.
     """
-    largest = partial(jnp.max, axis=-1, keepdims=True)
+
+    def largest(logits_NV: jax.Array) -> jax.Array:
+        return jnp.max(logits_NV + unknown_V, axis=-1, keepdims=True)
 
     def unless_small(logits_NV: jax.Array) -> jax.Array:
         return jax.lax.cond(small, lambda x: jnp.zeros((x.shape[0], 1), x.dtype), largest, logits_NV)
