@@ -138,12 +138,18 @@ GROWTH = {
 
 
 def growth(options: Options, log: Any) -> dict[str, Any]:
-    """Returns what a step costs jaxgpt as one number of the base shape grows, beside what the arithmetic grows by."""
-    tables: dict[str, Any] = {}
+    """Returns what a step costs jaxgpt as one number of the base shape grows, beside what the arithmetic grows by.
+
+    All shapes run in the mode in which this machine is quickest with the base shape.
+    """
+    print("\ngrowth")
+    quick, _ = quickest(jaxgpt_modes(SHAPES["base"], options), log, print)
+    if quick is None:
+        raise SystemExit(f"jaxgpt could not run; see {options.out / 'log.txt'}")
+    tables: dict[str, Any] = {"mode": quick.label}
     for axis, shapes in GROWTH.items():
         print(f"\n| {axis} | ms a step | grows by | arithmetic grows by |\n|---|---|---|---|")
-        mode = "mixed"
-        children = [start(next(m for m in jaxgpt_modes(s, options) if m.label == mode), log) for s in shapes]
+        children = [start(next(m for m in jaxgpt_modes(s, options) if m.label == quick.label), log) for s in shapes]
         answers = run_rounds(children, options.rounds, 2)
         for child in children:
             child.close()
