@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxgpt.model.layers import normalize, product, row_sum
+from jaxgpt.model.layers import normalize, product, product_over_rows, row_sum
 
 B, T, D, N, H, F = 2, 5, 16, 4, 8, 24
 SHAPES = {"B": B, "T": T, "D": D, "N": N, "H": H, "F": F, "K": N, "G": 3, "S": T}
-SPECS = ("BTD,DNH->BTNH", "BTNH,NHD->BTD", "BTD,DF->BTF", "BKGTH,BKSH->BKGTS", "BKGTS,BKSH->BKGTH")
+SPECS = ("BTD,DNH->BTNH", "BTNH,NHD->BTD", "BTD,DF->BTF", "BTF,FD->BTD", "BKGTH,BKSH->BKGTS", "BKGTS,BKSH->BKGTH")
 
 
 def factors(spec: str) -> list[jax.Array]:
@@ -29,6 +29,14 @@ def test_gradients_are_those_of_einsum(spec):
     float32 = jnp.dtype("float32")
     ours = gradients(lambda x, y: product(spec, x, y, float32, float32), x, y, dz)
     chex.assert_trees_all_close(ours, gradients(lambda x, y: jnp.einsum(spec, x, y), x, y, dz), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("spec", ["BTF,BTD->FD", "BTD,BTF->DF", "BKGTS,BKGTH->BKSH", "BKGTH,BKGTS->BKSH"])
+def test_a_sum_over_rows_is_einsum_s_with_either_factor_the_larger(spec):
+    x, y, _ = factors(spec)
+    float32 = jnp.dtype("float32")
+    z = jax.jit(lambda x, y: product_over_rows(spec, x, y, float32, float32))(x, y)
+    chex.assert_trees_all_close(z, jnp.einsum(spec, x, y), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("spec", SPECS)
