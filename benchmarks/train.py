@@ -182,8 +182,10 @@ def main() -> None:
         if options.growth:
             document["growth"] = growth(options, log)
     (options.out / "train.json").write_text(json.dumps(document, indent=2) + "\n")
-    plot_rates(results, options.out / "train.png")
-    print(f"\n{options.out}/train.json, {options.out}/train.png")
+    print(f"\n{options.out}/train.json")
+    if results:
+        plot_rates(results, options.out / "train.png")
+        print(f"{options.out}/train.png")
 
 
 if __name__ == "__main__":

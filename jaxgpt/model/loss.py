@@ -15,9 +15,8 @@ import jax.numpy as jnp
 from jaxgpt.model.layers import row_sum
 
 FLOAT32 = jnp.dtype("float32")
-TILE_BYTES = 48 * 2**20  # of logits and exponentials; measured on CPU: with bfloat16 256 tokens of 30,000 words are
-# quicker than 128 and 512, 128 of 60,000 than 256; with float32 128 of 30,000 are as quick as 256
-MOST_TOKENS = 1024
+TILE_BYTES = 48 * 2**20  # of logits and exponentials: with 30,000 words 256 tokens in bfloat16, 128 in float32
+LEAST_TOKENS, MOST_TOKENS = 128, 1024  # of a tile; measured on CPU, where products of fewer tokens are slower
 SMALL_LOGIT = 64.0  # e^64 times a million words is far below float32's largest number, e^-64 far above its smallest
 
 
@@ -125,9 +124,10 @@ def _tile_logits(h_BtD: jax.Array, head_VD: jax.Array, vocab_size: int) -> jax.A
 
 
 def _tile_tokens(head_VD: jax.Array, dtype: jnp.dtype) -> int:
-    """Returns the tokens of a tile: as many, a power of two, as have logits and exponentials of TILE_BYTES at most."""
+    """Returns the tokens of a tile: a power of two, about as many as have TILE_BYTES of logits and exponentials."""
     token_bytes = head_VD.shape[0] * (FLOAT32.itemsize + jnp.dtype(dtype).itemsize)
-    return min(MOST_TOKENS, 2 ** int(math.log2(max(1, TILE_BYTES // token_bytes))))
+    fitting = 2 ** int(math.log2(max(1, TILE_BYTES // token_bytes)))
+    return min(max(fitting, LEAST_TOKENS), MOST_TOKENS)
 
 
 def _longest(x: jax.Array) -> jax.Array:

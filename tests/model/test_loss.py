@@ -112,11 +112,11 @@ def test_a_batch_without_weight_is_zero():
 
 def test_a_tile_holds_fewer_tokens_the_more_words_there_are():
     def tile_tokens(dtype: str) -> list[int]:
-        heads = [jnp.zeros((words, 1)) for words in (65, 1_024, 15_104, 30_080, 60_032, 2**25)]
+        heads = [jnp.zeros((words, 1)) for words in (65, 1_024, 15_104, 30_080, 60_032, 250_112)]
         return [_tile_tokens(head_VD, jnp.dtype(dtype)) for head_VD in heads]
 
-    assert tile_tokens("bfloat16") == [1024, 1024, 512, 256, 128, 1]
-    assert tile_tokens("float32") == [1024, 1024, 256, 128, 64, 1]
+    assert tile_tokens("bfloat16") == [1024, 1024, 512, 256, 128, 128]
+    assert tile_tokens("float32") == [1024, 1024, 256, 128, 128, 128]
 
 
 @pytest.mark.parametrize("length", [0.1, 1.0, 8.0, 300.0])  # bounds on a logit of 4, 40, 300, 10,000
