@@ -8,18 +8,28 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxgpt.errors import UserError
-from jaxgpt.files import write_text
+from jaxgpt.files import parse_json, write_text
 from jaxgpt.text.words import join_stream, split
 
 UNK, EOS = "<unk>", "<eos>"  # a word outside the vocabulary; the end of a line
 SPECIAL = (UNK, EOS, "<pad>", "<system>", "<user>", "<assistant>", "<end>")  # ids 0 to 6 of every vocabulary
 
 _FORMAT = 1  # of the file and of the way text is split: a change of either is another tokenizer
+
+
+class Encoded(NamedTuple):
+    """The ids [N] int32 of a corpus, and what cannot be read back from them."""
+
+    ids: np.ndarray
+    unknown: int
+    """Words outside the vocabulary; those that the text itself has as <unk> are not counted."""
+    unknown_bytes: int
+    """Bytes in UTF-8 of these words together."""
 
 
 @dataclass(frozen=True)
@@ -86,16 +96,27 @@ class Tokenizer:
         words = (word for line in text.split("\n") for word in split(line))
         return list(dict.fromkeys(word for word in words if word not in self._text_ids))
 
-    def encode_lines(self, lines: Iterable[str]) -> np.ndarray:
+    def encode_lines(self, lines: Iterable[str], tokenized: bool = False) -> np.ndarray:
         """The ids [N] int32 of the words of a corpus, every line, blank ones too, followed by <eos>."""
-        return np.fromiter(self._iterate_ids(lines), np.int32)
+        return self.encode_corpus(lines, tokenized).ids
 
-    def _iterate_ids(self, lines: Iterable[str]) -> Iterator[int]:
+    def encode_corpus(self, lines: Iterable[str], tokenized: bool = False) -> Encoded:
+        """What `encode_lines` gives, with what is lost in it; `tokenized` as in `split`."""
         get, unk_id, eos_id = self._text_ids.get, self.unk_id, self.eos_id
-        for line in lines:
-            for word in split(line):
-                yield get(word, unk_id)
-            yield eos_id
+        unknown: list[int] = []  # the bytes of each unknown word
+
+        def iterate() -> Iterator[int]:
+            for line in lines:
+                for word in split(line, tokenized):
+                    id = get(word)
+                    if id is None:
+                        unknown.append(len(word.encode("utf-8", "surrogatepass")))
+                        id = unk_id
+                    yield id
+                yield eos_id
+
+        ids = np.fromiter(iterate(), np.int32)
+        return Encoded(ids, len(unknown), sum(unknown))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Readable text of `ids`: <eos> is a line break, other special words stand as they are written."""
@@ -121,7 +142,7 @@ class Tokenizer:
     def load(cls, path: Path | str) -> "Tokenizer":
         """Reads what `save` wrote. Raises UserError when the file is missing or not what was written."""
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = parse_json(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise UserError(f"{path}: the tokenizer cannot be read: {error.strerror}") from error
         except ValueError as error:
@@ -158,13 +179,25 @@ def build_tokenizer(lines: Iterable[str], vocab_size: int) -> Tokenizer:
     return tokenizer_from_counts(count_words(lines), vocab_size)
 
 
-def count_words(lines: Iterable[str]) -> Counter[str]:
-    """How often each word is in `lines`, with one <eos> for each line."""
+def count_words(lines: Iterable[str], tokenized: bool = False) -> Counter[str]:
+    """How often each word is in `lines`, with one <eos> for each line; `tokenized` as in `split`."""
     counts: Counter[str] = Counter()
     for line in lines:
-        counts.update(split(line))
+        counts.update(split(line, tokenized))
         counts[EOS] += 1
     return counts
+
+
+def leave_unknown(counts: Counter[str], vocab_size: int) -> Counter[str]:
+    """The counts less the words seen once, where all words fit in the vocabulary and none is <unk>; else as they are.
+
+    A model that never sees <unk> in training gives it no probability, and each unknown word of another text costs it
+    about 13 nats. Words seen once teach it what an unknown word is like, and lose next to nothing by it.
+    """
+    types = counts.keys() - set(SPECIAL)
+    if counts[UNK] or len(types) > vocab_size - len(SPECIAL):
+        return counts
+    return Counter({word: count for word, count in counts.items() if count > 1 or word in SPECIAL})
 
 
 def tokenizer_from_counts(counts: Counter[str], vocab_size: int) -> Tokenizer:

@@ -6,6 +6,8 @@ from one that stood alone. Where Moses and WikiText-2 disagree, the form more fr
 """
 
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 # Symbols that are never part of a word. Of . , ' and - it depends on what is around them.
@@ -14,29 +16,38 @@ _OTHER_SYMBOLS = (
     r"\u00a1-\u00a9\u00ab-\u00b1\u00b4\u00b6-\u00b8\u00bb-\u00bf\u00d7\u00f7"  # Latin-1
     r"\u2010-\u205f\u20a0-\u20cf\u2190-\u27ff\u2900-\u2bff"  # punctuation, currency, arrows, mathematics
     r"\u3001-\u3003\u3008-\u3020\u30fb\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"  # East Asian
-    r"\ufe0f\ufeff\U0001f000-\U0001faff"  # pictures
+    r"\ufe0f\U0001f000-\U0001faff"  # pictures
+    r"\u037e\u0387\u055d\u055f\u0589\u058a\u05be\u05c0\u05c3\u05c6"  # Greek, Armenian, Hebrew
+    r"\u0609\u060a\u060c\u060d\u061b\u061d-\u061f\u066a\u066d\u06d4\u0700-\u070d"  # Arabic, Urdu, Syriac
+    r"\u0964\u0965\u0df4\u0e4f\u0e5a\u0e5b\u0f04-\u0f12\u0f14\u0f3a-\u0f3d"  # India, Thai, Tibetan
+    r"\u104a-\u104f\u10fb\u1360-\u1368\u166e\u17d4-\u17d6\u17d8-\u17da\u1800-\u180a"  # Myanmar to Mongolia
+    r"\u2e00-\u2e5d\ufe10-\ufe19\ufe30-\ufe52\ufe54-\ufe61"  # supplements, small and vertical forms
 )
 _PICTURE = r"[\u2600-\u27bf\U0001f000-\U0001faff]"
 _SYMBOL = rf"[{_ASCII_SYMBOLS}{_OTHER_SYMBOLS}]"
 _CHAR = rf"[^\s.,'\-<>@{_ASCII_SYMBOLS}{_OTHER_SYMBOLS}]"  # a character of a word, in any script
 _LETTER = r"[^\W\d_]"
 
-# A line is tokenized already when some punctuation stands alone and none touches a word, other than in
-# words that WikiText has, such as 1,000th and 'n'roll.
-_STANDS_ALONE = re.compile(r"""(?<!\S)(?:[,."();:?!]|@[-,.]@|'s)(?!\S)""")
-_TOUCHES = re.compile(
-    rf"{_SYMBOL}(?:(?<=\S.)|(?=\S))(?<!`)"
-    r"|,(?:(?<=\S,)(?<![\d@],)|(?=\S)(?![\d@]))"
-    r"|'(?<=\w')(?<!'\w')"
-    r"|-(?<=\w-)(?=\w)"
-    r"|\.(?<=[a-z][a-z]\.)\Z"
-    r"|<(?:(?<=\S<)|(?=\w)(?!(?:unk|formula)>(?!\S)))"
-    r"|@(?=\w)"
+# What a corpus is judged by: marks that stand alone between blanks, as tokenizers leave them, and marks that touch a
+# word, as people write them. Hyphens, full stops inside a line and signs such as & are no evidence: tokenizers leave
+# many of them where they are.
+_MARK = rf'[,"();:?!{_OTHER_SYMBOLS}]'
+_ALONE = re.compile(rf"{_MARK}|\.|@[-,.]@|'s|n't|<unk>")
+_TOUCHING = re.compile(
+    rf"""["(]\w.*|.*\w(?:[,;:?!")]|[{_OTHER_SYMBOLS}])|(?!n't).*\w['’](?:s|t|re|ve|ll|d|m)""", re.DOTALL
 )
+_LAST_TOUCHING = re.compile(r".*[a-z][a-z]\.", re.DOTALL)  # at the end of a line
+MOST_TOUCHING = 0.05  # of the marks in tokenized text
+LEAST_ALONE = 0.01  # marks alone, for each word of tokenized text
 
 _SAME_MARK = str.maketrans(
     {**dict.fromkeys("‘’‚‛`", "'"), **dict.fromkeys("“”„‟", '"'), **dict.fromkeys("‐‑", "-"), "…": "..."}
 )
+# Characters that a reader takes for others: letters and digits of full width, ligatures; and those nobody sees, such as
+# the soft hyphen and the byte order mark.
+_LOOK_ALIKES = [*range(0xFF10, 0xFF1A), *range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B), *range(0xFB00, 0xFB07), 0xFF07]
+_SAME_CHARACTER = {code: unicodedata.normalize("NFKC", chr(code)) for code in _LOOK_ALIKES}
+_SAME_CHARACTER |= {**dict.fromkeys([0xAD, 0x200B, 0x2060, 0xFEFF], ""), 0x02BC: "'"}
 
 _ELIDED = "em|tis|twas|til|till|cause|bout|n|neath"  # 'em is not the second half of a word
 _CLITICS = "s|t|re|ve|ll|d|m"
@@ -79,22 +90,42 @@ _WORD = re.compile(
 
 # How words are written next to each other.
 _INNER = {"@-@": "-", "@,@": ",", "@.@": "."}
-_CLOSING = frozenset([*".,;:!?)]}%°", "..."])  # no blank before
-_OPENING = frozenset("([{$£€¥₹₤")  # no blank after
-_JOINING = frozenset([*"/—_@\\^‑", *_INNER])  # neither
+_CLOSING = frozenset([*".,;:!?)]}%°،؛؟۔।॥", "..."])  # no blank before
+_OPENING = frozenset("([{$£€¥₹₤¿¡")  # no blank after
+_JOINING = frozenset([*"/—_@\\^‑、。，！？；：（）「」『』【】《》", *_INNER])  # neither
 _REPEATED = frozenset("=*#+~<>|&-")  # == is two words
 _NO_QUOTE = frozenset(_ELIDED.split("|")) - {"n"}  # 'em opens no quotation; 'n' is closed like one
 
 
-def split(line: str) -> list[str]:
+def is_tokenized(lines: Iterable[str]) -> bool:
+    """Whether a corpus, judged by all its lines, is split into words already, as WikiText and Penn Treebank are.
+
+    So it is when its punctuation and clitics (`'s`, `n't`, `<unk>`) are there, and stand alone throughout. In raw text
+    nearly all of them touch a word; text without any is raw, too, which makes no difference.
+    """
+    words: Counter[str] = Counter()
+    last: Counter[str] = Counter()
+    for line in lines:
+        found = line.split()
+        words.update(found)
+        last.update(found[-1:])
+    alone = sum(count for word, count in words.items() if _ALONE.fullmatch(word))
+    touching = sum(count for word, count in words.items() if _TOUCHING.fullmatch(word))
+    touching += sum(count for word, count in last.items() if _LAST_TOUCHING.fullmatch(word))
+    return alone > LEAST_ALONE * words.total() and touching <= MOST_TOUCHING * (alone + touching)
+
+
+def split(line: str, tokenized: bool = False) -> list[str]:
     """The words of one line of text; words joined by blanks are split into the same words again.
 
-    Text that is tokenized already is only split at its blanks. In other text typographic quotes, backticks
-    and hyphens become the plain ones, two apostrophes a double quote, and `…` three full stops; nothing else
-    is changed and nothing lost.
+    Text that is `tokenized` already is only split at its blanks. In other text typographic quotes, backticks
+    and hyphens become the plain ones, two apostrophes a double quote, and `…` three full stops; nothing else that
+    can be seen is changed and nothing lost. Words that look alike are alike, however their characters are encoded.
     """
-    line = line.strip()
-    if _STANDS_ALONE.search(line) and not _TOUCHES.search(line):
+    if not line.isascii():
+        line = line if tokenized else line.translate(_SAME_CHARACTER)
+        line = unicodedata.normalize("NFC", line)
+    if tokenized:
         return line.split()
     line = " ".join(line.translate(_SAME_MARK).replace("''", '"').split())
     if _CLOSING_QUOTE.search(line):

@@ -16,6 +16,7 @@ from jaxgpt.text.tokenizer import (
     Tokenizer,
     build_tokenizer,
     count_words,
+    leave_unknown,
     tokenizer_from_counts,
 )
 
@@ -176,3 +177,29 @@ def test_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="binary: not a tokenizer file"):
         Tokenizer.load(tmp_path / "binary")
+
+
+def test_words_seen_once_teach_what_is_unknown_where_there_is_room():
+    counts = count_words(["a a b", "c a b"])
+    tokenizer = tokenizer_from_counts(leave_unknown(counts, 100), 100)
+    assert tokenizer.words == (*SPECIAL, "a", "b")
+    assert tokenizer.unk_id in tokenizer.encode_lines(["a a b", "c a b"])
+
+
+@pytest.mark.parametrize(("lines", "vocab_size"), [(["a a b", "c"], 9), (["a a <unk>", "c"], 100), (["a a"], 100)])
+def test_words_seen_once_stay_where_unk_is_trained_already(lines, vocab_size):
+    counts = count_words(lines)
+    assert leave_unknown(counts, vocab_size) == counts
+
+
+def test_what_is_lost_in_unk_is_counted():
+    tokenizer = Tokenizer((*SPECIAL, "a"))
+    encoded = tokenizer.encode_corpus(["a é <unk>", "dog"])
+    assert encoded.ids.tolist() == [7, 0, 0, 1, 0, 1]
+    assert (encoded.unknown, encoded.unknown_bytes) == (2, len("é".encode()) + len("dog"))
+
+
+def test_tokenized_lines_are_encoded_by_their_blanks():
+    tokenizer = Tokenizer((*SPECIAL, "does", "n't", "mr."))
+    assert tokenizer.encode_lines(["mr. does n't"], tokenized=True).tolist() == [9, 7, 8, 1]
+    assert count_words(["mr. does n't"], tokenized=True).keys() == {"mr.", "does", "n't", "<eos>"}

@@ -1,12 +1,13 @@
 """Words by WikiText's conventions: what splits where, what stays, and that joining gives the text back."""
 
 import re
+import unicodedata
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jaxgpt.text.words import join, join_stream, split
+from jaxgpt.text.words import is_tokenized, join, join_stream, split
 
 # Raw text and the words WikiText would have for it.
 CONVENTIONS = {
@@ -95,7 +96,7 @@ def test_split_follows_wikitext(text: str, words: str) -> None:
 
 @pytest.mark.parametrize("line", TOKENIZED)
 def test_tokenized_text_passes_unchanged(line: str) -> None:
-    assert split(line) == line.split()
+    assert split(line, tokenized=True) == line.split()
 
 
 def test_blank_line_has_no_words() -> None:
@@ -116,9 +117,10 @@ def test_words_joined_by_blanks_split_into_themselves(text: str) -> None:
 @given(texts)
 def test_split_loses_no_character(text: str) -> None:
     def plain(text: str) -> str:  # with the marks that split writes otherwise taken as one
-        text = re.sub("[‘’‚‛`]", "'", text)
+        text = unicodedata.normalize("NFKC", re.sub("[\u00ad\u200b\u2060\ufeff]", "", text))
+        text = re.sub("[‘’‚‛`\u02bc]", "'", text)
         text = re.sub("[“”„‟]", '"', text.replace("…", "...").replace("‐", "-").replace("‑", "-"))
-        return re.sub(r"\s|@", "", text.replace('"', "''"))
+        return unicodedata.normalize("NFKC", re.sub(r"\s|@", "", text.replace('"', "''")))
 
     assert plain("".join(split(text))) == plain(text)
 
@@ -148,3 +150,66 @@ def test_stream_gives_a_piece_for_each_word_and_never_takes_it_back(words: list[
     assert len(list(join_stream(iter(words)))) == len(words)
     for count in range(len(words)):
         assert join(words).startswith(join(words[:count]))
+
+
+# Like Penn Treebank as everyone has it: lower case, no punctuation, <unk> and N as words.
+TREEBANK = [
+    " mr. <unk> is chairman of <unk> n.v. the dutch publishing group ",
+    " the company 's net income rose N N to $ N million or N cents a share ",
+    " it does n't expect a loss for the year-earlier period u.s. officials said ",
+    " rudolph <unk> N years old and former chairman of consolidated gold fields plc ",
+    " a spokesman for at&t could n't be reached but s&p said the <unk> are n't at risk ",
+]
+RAW = [
+    "Wait , what did the man say to them about it",  # one mark that stands alone
+    "He didn't know, and so he asked: why?",
+    "It's well-known that 3.5 is more than 1,000.",
+    "the quick brown fox jumps over the lazy dog",
+]
+
+
+def test_whether_text_is_tokenized_is_judged_by_all_its_lines():
+    assert is_tokenized(TREEBANK)
+    assert is_tokenized(TOKENIZED)
+    assert not is_tokenized(RAW)
+    assert not is_tokenized(RAW[-1:] * 50)
+    assert not is_tokenized(["dont you know it isnt so"] * 50 + ["one mark , alone"])
+    assert not is_tokenized(["Bonjour ! Comment ça va, mon ami ?", "« Bien », dit-il, « et toi ? »"] * 5)
+
+
+def test_tokenized_text_has_a_token_for_each_of_its_words():
+    for line in TREEBANK:
+        assert split(line, tokenized=True) == line.split()
+    assert split(TREEBANK[2]) != TREEBANK[2].split()
+
+
+def test_a_raw_line_is_split_as_raw_whatever_stands_alone():
+    assert split("Hello , world-wide 3.5") == ["Hello", ",", "world", "@-@", "wide", "3", "@.@", "5"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("你好，世界。", "你好 ， 世界 。"),
+        ("مرحبا، كيف حالك؟", "مرحبا ، كيف حالك ؟"),
+        ("यह सच है।", "यह सच है ।"),
+        ("¿Qué? «Oui»", "¿ Qué ? « Oui »"),
+        ("Τι είναι;", "Τι είναι ;"),
+        ("רח׳ הרצל, צה״ל", "רח׳ הרצל , צה״ל"),
+    ],
+)
+def test_punctuation_of_other_languages_stands_alone(text, words):
+    assert split(text) == words.split()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("café", "cafe\u0301"), ("find", "\ufb01nd"), ("co\u00adop", "coop"), ("ＧＰＴ２", "GPT2"), ("п’ять", "пʼять")],
+)
+def test_words_that_look_alike_are_alike(one, other):
+    assert split(one) == split(other)
+
+
+@pytest.mark.parametrize("text", ["你好，世界。再见！", "مرحبا، كيف؟", "¿Qué tal?"])
+def test_join_gives_text_of_other_languages_back(text):
+    assert join(split(text)) == text
