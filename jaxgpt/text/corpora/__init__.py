@@ -47,6 +47,8 @@ class TextCorpus:
     """The corpus that was asked for, when this one stands in for it."""
     notes: list[str]
     """What a person should know: what was counted, held out, left out, and why."""
+    lines_are_documents: bool = False
+    """Whether each line is a text of its own; otherwise lines go on from one to the next."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ def _tinyworld() -> TextCorpus:
         told = list(stories(split))
         splits[split] = [line for story in told for line in story.text.split("\n")]
         floor[split] = -math.fsum(story.log_prob for story in told)
-    return TextCorpus("tinyworld", "embedded", splits, floor, None, [])
+    return TextCorpus("tinyworld", "embedded", splits, floor, None, [], lines_are_documents=True)
 
 
 def _tinyworld_chat() -> ChatCorpus:

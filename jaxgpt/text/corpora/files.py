@@ -6,6 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from jaxgpt.errors import UserError
+from jaxgpt.files import parse_json
+
+# The first bytes of files packed by gzip, zip, xz, bzip2 and zstandard.
+COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"\xfd7zXZ\x00", b"BZh", b"\x28\xb5\x2f\xfd")
+
+
+def is_compressed(path: Path) -> bool:
+    """Returns whether a file begins as packed files do; False where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(6).startswith(COMPRESSED)
+    except OSError:
+        return False
 
 
 def read_lines(path: Path) -> list[str]:
@@ -19,6 +32,8 @@ def read_lines(path: Path) -> list[str]:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if data.startswith(COMPRESSED):
+        raise UserError(f"{path}: a compressed file; unpack it first, and give the file that comes out")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -44,11 +59,13 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         place = f"{path}, line {number}"
         try:
-            value = json.loads(line)
+            value = parse_json(line)
         except json.JSONDecodeError as error:
             raise UserError(
                 f"{place}: not JSON ({error.msg}, column {error.colno}); each line must be one JSON object"
             ) from None
+        except ValueError as error:  # a number too long for Python, brackets nested too deeply
+            raise UserError(f"{place}: JSON that cannot be read ({one_line(error)}); take it out") from None
         if not isinstance(value, dict):
             raise UserError(f"{place}: {type(value).__name__} was given; each line must be one JSON object")
         yield place, value

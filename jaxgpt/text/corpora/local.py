@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from jaxgpt.errors import UserError
-from jaxgpt.text.corpora.files import read_json_lines, read_lines, read_parquet
+from jaxgpt.errors import UserError, shown
+from jaxgpt.text.corpora.files import is_compressed, read_json_lines, read_lines, read_parquet
 
 ROLES = ("system", "user", "assistant")
 JSON_LINES = (".jsonl", ".json")
@@ -38,6 +38,8 @@ class _Kind(Generic[Entry]):
     files: str
     """The files it is read from, for messages."""
     accepts: Callable[[Path], bool]
+    refusal: str
+    """Why it accepts no other."""
     read: Callable[[Path], list[Entry]]
     hold_out: Callable[[list[Entry], int], list[list[Entry]]]
     """(entries, parts) -> train and that many held-out parts of 5 % each, empty if there is too little."""
@@ -91,26 +93,52 @@ def _load(path: Path, kind: _Kind[Entry]) -> tuple[Splits[Entry], list[str]]:
 
 
 def _split_files(folder: Path, kind: _Kind[Any]) -> tuple[list[Path] | dict[str, list[Path]], list[str]]:
-    """Returns the only file, or the files of each split, and a note on the files passed over."""
-    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
-    files = [file for file in files if kind.accepts(file)]
+    """Returns the only file, or the files of each split, and notes on what is passed over and why."""
+    passed_over: dict[str, list[str]] = {}
+    files = []
+    for entry in sorted(folder.iterdir()):
+        if why := _why_not(entry, kind):
+            passed_over.setdefault(why, []).append(entry.name)
+        else:
+            files.append(entry)
     if not files:
-        raise UserError(f"{folder}: no file in it to read {kind.noun} from ({kind.files}); put train.*, valid.* there")
+        notes = "; ".join(_passed_over(passed_over))
+        raise UserError(
+            f"{folder}: no file in it to read {kind.noun} from ({kind.files}); put train.*, valid.* there"
+            + (f". {notes[0].upper()}{notes[1:]}" if notes else "")
+        )
     if len(files) == 1:
-        return files, []
+        return files, _passed_over(passed_over)
     splits: dict[str, list[Path]] = {split: [] for split in ("train", "valid", "test")}
-    unused = []
     for file in files:
         words = [SPLIT_WORDS[word] for word in re.split(r"[._-]", file.name.lower()) if word in SPLIT_WORDS]
         if words:
             splits[words[0]].append(file)
         else:
-            unused.append(file.name)
+            passed_over.setdefault("their names say no split", []).append(file.name)
     if not splits["train"]:
         some = ", ".join(file.name for file in files[:5]) + (", ..." if len(files) > 5 else "")
         raise UserError(f"{folder}: no train.* among its files ({some}); name them train.*, valid.* and test.*")
-    splits = {split: part for split, part in splits.items() if part}
-    return splits, [f"not read, as their names say no split: {', '.join(unused)}"] if unused else []
+    return {split: part for split, part in splits.items() if part}, _passed_over(passed_over)
+
+
+def _why_not(entry: Path, kind: _Kind[Any]) -> str | None:
+    """Returns why an entry of a folder is not read, or None where it is."""
+    if entry.name.startswith("."):
+        return "they are hidden"
+    if not entry.is_file():
+        return "they are no files"
+    if is_compressed(entry):
+        return "they are compressed (unpack them first)"
+    return None if kind.accepts(entry) else kind.refusal
+
+
+def _passed_over(names: dict[str, list[str]]) -> list[str]:
+    """Returns a note for each reason, with at most a few of the names."""
+    return [
+        f"not read, as {why}: {', '.join(found[:8])}{f' and {len(found) - 8} more' if len(found) > 8 else ''}"
+        for why, found in names.items()
+    ]
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -125,10 +153,42 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _hold_out_lines(lines: list[str], parts: int) -> list[list[str]]:
-    """Returns train and, from the end of the lines, `parts` held-out blocks of 5 % each, at least a line."""
-    size = max(1, len(lines) // 20) if len(lines) > parts else 0
-    first = len(lines) - parts * size
-    return [lines[:first]] + [lines[first + i * size : first + (i + 1) * size] for i in range(parts)]
+    """Returns train and, from the end of the lines, `parts` held-out blocks of 5 % of the words each.
+
+    Blocks are of whole lines, at least one; a line so long that it would make a block twice as large is cut.
+    """
+    left = list(lines)
+    size = (sum(_num_words(line) for line in lines)) // 20
+    if size == 0 and len(lines) <= parts:
+        return [left] + [[] for _ in range(parts)]
+    blocks = []
+    for _ in range(parts):
+        block: list[str] = []
+        held = 0
+        while left and (not block or held < size):
+            words = _num_words(left[-1])
+            if block and held + words - size > size - held:
+                break  # nearer to 5 % without it
+            if size and words > 2 * size:
+                head, tail = _cut(left.pop(), size - held)
+                left.append(head)
+                block.append(tail)
+                break
+            held += words
+            block.append(left.pop())
+        blocks.append(block[::-1])
+    return [left, *blocks[::-1]]
+
+
+def _num_words(line: str) -> int:
+    """Returns about how many tokens a line has, its end included."""
+    return len(line.split()) + 1
+
+
+def _cut(line: str, words: int) -> tuple[str, str]:
+    """Returns a line without its last words, and these."""
+    head = line.rsplit(None, words)[0]
+    return head, line[len(head) :].strip()
 
 
 def _read_conversations(path: Path) -> list[Conversation]:
@@ -137,7 +197,7 @@ def _read_conversations(path: Path) -> list[Conversation]:
     conversations = []
     for place, value in read_json_lines(path):
         if "messages" not in value:
-            keys = ", ".join(map(repr, value)) or "nothing"
+            keys = ", ".join(map(shown, list(value)[:10])) or "nothing"
             raise UserError(
                 f'{place}: no "messages"; it has {keys}, and must be '
                 '{"messages": [{"role": ..., "content": ...}, ...]}'
@@ -161,7 +221,7 @@ def _conversation(value: Any, place: str) -> Conversation:
             )
         if given["role"] not in ROLES:
             raise UserError(
-                f"{place}: message {number} has unknown role {given['role']!r}; allowed: {', '.join(ROLES)}"
+                f"{place}: message {number} has unknown role {shown(given['role'])}; allowed: {', '.join(ROLES)}"
             )
         messages.append({"role": given["role"], "content": given["content"]})
     if not any(message["role"] == "assistant" for message in messages):
@@ -185,6 +245,7 @@ _LINES = _Kind(
     noun="lines",
     files="any text, .parquet",
     accepts=lambda file: file.suffix.lower() not in JSON_LINES,
+    refusal="they hold conversations, which finetune.py reads",
     read=_read_lines,
     hold_out=_hold_out_lines,
     held_out_how="blocks of lines in the file's order",
@@ -193,6 +254,7 @@ _CONVERSATIONS = _Kind(
     noun="conversations",
     files=".jsonl, .json, .parquet",
     accepts=lambda file: file.suffix.lower() in (*JSON_LINES, ".parquet"),
+    refusal="they hold no conversations (.jsonl, .json, .parquet)",
     read=_read_conversations,
     hold_out=_hold_out_conversations,
     held_out_how="chosen by a hash of their content",

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from jaxgpt.errors import UserError
+from jaxgpt.errors import UserError, shown
 from jaxgpt.text.corpora.files import read_json_lines
 from jaxgpt.text.corpora.hub import HubCorpus, Row
 from jaxgpt.text.corpora.local import Conversation
@@ -15,6 +15,13 @@ OUR_ROLE = {"prompter": "user", "assistant": "assistant"}
 # lacks such a column altogether, nothing is filtered or ranked by it.
 REQUIRED = ("message_id", "parent_id", "message_tree_id", "role", "text")
 OPTIONAL = ("rank", "lang", "deleted", "tree_state")
+
+# What would be compared, or looked up, must be of a kind that can be.
+TYPES = (
+    *((column, str, "a string") for column in ("message_id", "message_tree_id", "text")),
+    ("parent_id", str | None, "a string or null"),
+    ("rank", int | float | None, "a number or null"),
+)
 
 
 def read_messages(path: Path) -> list[Row]:
@@ -27,10 +34,12 @@ def read_messages(path: Path) -> list[Row]:
         missing = [column for column in REQUIRED if column not in row]
         if missing:
             raise UserError(f"{place}: no {', '.join(missing)}; a message of oasst1 has {', '.join(REQUIRED)}")
-        if not isinstance(row["text"], str):
-            raise UserError(f"{place}: text is {type(row['text']).__name__}; it must be a string")
-        if row["role"] not in OUR_ROLE:
-            raise UserError(f"{place}: unknown role {row['role']!r}; oasst1 has {' and '.join(OUR_ROLE)}")
+        for column, types, allowed in TYPES:
+            if not isinstance(row.get(column), types):
+                found = type(row[column]).__name__
+                raise UserError(f"{place}: {column} is {found}; it must be {allowed}")
+        if row["role"] not in tuple(OUR_ROLE):
+            raise UserError(f"{place}: unknown role {shown(row['role'])}; oasst1 has {' and '.join(OUR_ROLE)}")
         rows.append(row)
     return rows
 

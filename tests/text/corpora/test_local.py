@@ -1,6 +1,8 @@
 """Files and folders of one's own: splits, what is held out, and one clear line for each mistake."""
 
+import gzip
 import json
+import re
 
 import pytest
 
@@ -62,7 +64,10 @@ def test_a_folder_has_a_file_for_each_split(tmp_path, names):
     (tmp_path / "extra.jsonl").write_text("{}\n", encoding="utf-8")
     splits, notes = load_lines(tmp_path)
     assert splits == {split: [name] for split, name in zip(("train", "valid", "test"), names, strict=False)}
-    assert notes == ["not read, as their names say no split: notes.txt"]
+    assert notes == [
+        "not read, as they hold conversations, which finetune.py reads: extra.jsonl",
+        "not read, as their names say no split: notes.txt",
+    ]
 
 
 def test_parts_of_a_split_are_joined_in_the_order_of_their_names(tmp_path):
@@ -102,6 +107,51 @@ def test_a_text_corpus_says_what_it_is(tmp_path):
         None,
     )
     assert {split: len(lines) for split, lines in corpus.splits.items()} == {"train": 18, "valid": 1, "test": 1}
+
+
+def test_one_long_line_is_held_out_by_its_words(tmp_path):
+    """text8 is such a file."""
+    words = [f"w{number}" for number in range(1_000)]
+    (tmp_path / "text8").write_text(" ".join(words), encoding="utf-8")
+    splits, _ = load_lines(tmp_path / "text8")
+    assert [len(part) for part in splits.values()] == [1, 1, 1]
+    assert [len(part[0].split()) for part in splits.values()] == [900, 50, 50]
+    assert " ".join(part[0] for part in splits.values()).split() == words
+
+
+def test_blocks_are_of_words_not_of_lines(tmp_path):
+    """Ten long lines after ninety short ones: the last five lines would be half of the text."""
+    lines = ["a b"] * 90 + ["c " * 30] * 10
+    (tmp_path / "book.txt").write_text("\n".join(lines), encoding="utf-8")
+    splits, _ = load_lines(tmp_path / "book.txt")
+    assert {split: len(part) for split, part in splits.items()} == {"train": 98, "valid": 1, "test": 1}
+
+
+def test_what_is_not_read_is_named_and_why(tmp_path):
+    for name in ("train.txt", "valid.txt", "notes.txt", ".hidden"):
+        (tmp_path / name).write_text("a b\n" * 9, encoding="utf-8")
+    (tmp_path / "train-2.jsonl").write_text("{}\n", encoding="utf-8")
+    (tmp_path / "train.txt.gz").write_bytes(gzip.compress(b"a b\n"))
+    (tmp_path / "train").mkdir()
+    _, notes = load_lines(tmp_path)
+    told = "\n".join(notes)
+    for name in ("notes.txt", ".hidden", "train-2.jsonl", "train.txt.gz", "train"):
+        assert re.search(rf"^not read, as .*[ :]{re.escape(name)}(,|$)", told, re.MULTILINE), (name, told)
+    assert "they hold conversations, which finetune.py reads: train-2.jsonl" in told
+    assert "compressed (unpack them first): train.txt.gz" in told
+
+
+def test_conversations_beside_other_files_are_named_too(tmp_path):
+    write_chats(tmp_path / "train.jsonl", [chat(number) for number in range(40)])
+    (tmp_path / "more.txt").write_text("a\n")
+    _, notes = load_conversations(tmp_path)
+    assert notes[0] == "not read, as they hold no conversations (.jsonl, .json, .parquet): more.txt"
+
+
+def test_a_compressed_file_is_called_one(tmp_path):
+    (tmp_path / "book.txt.gz").write_bytes(gzip.compress(b"a b\n"))
+    with pytest.raises(UserError, match=r"book\.txt\.gz: a compressed file; unpack it first"):
+        load_lines(tmp_path / "book.txt.gz")
 
 
 # Conversations
@@ -189,6 +239,9 @@ GOOD = json.dumps({"messages": chat(1)})
             r"line 2: message 1 has unknown role 'prompter'; allowed: system, user, assistant",
         ),
         ('{"messages": []}', r"line 2: no message of the assistant"),
+        (f'{{"messages": {"9" * 5_000}}}', r"a\.jsonl, line 2: JSON that cannot be read \(Exceeds the limit"),
+        ("[" * 100_000, r"a\.jsonl, line 2: JSON that cannot be read \(brackets are nested too deeply\)"),
+        ('{"messages": [{"role": "%s", "content": "a"}]}' % ("r" * 9_999), r"unknown role 'rrr.{,100}; allowed"),
         ('{"messages": [{"role": "user", "content": "a"}]}', r"line 2: no message of the assistant"),
     ],
 )

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from jaxgpt.errors import UserError
-from jaxgpt.text.corpora.oasst import OASST1, conversation_splits, conversations
+from jaxgpt.text.corpora.oasst import OASST1, conversation_splits, conversations, read_messages
 
 
 def message(name, parent, tree="t", **columns):
@@ -160,3 +160,22 @@ def test_a_row_that_is_no_message_is_named_by_file_and_line(tmp_path, row, says)
     file.write_text(json.dumps(TREE[0]) + "\n" + json.dumps(row) + "\n", encoding="utf-8")
     with pytest.raises(UserError, match=says):
         OASST1.read_file(file)
+
+
+@pytest.mark.parametrize("value", [["a"], {"a": 1}, 5, True])
+@pytest.mark.parametrize("column", ["message_id", "parent_id", "message_tree_id", "role", "text"])
+def test_a_value_of_another_type_is_named_with_its_line(tmp_path, column, value):
+    file = tmp_path / "train.jsonl"
+    file.write_text("\n".join(json.dumps(row) for row in (message("t", None), message("u", "t") | {column: value})))
+    with pytest.raises(UserError, match=rf"train\.jsonl, line 2: .*{column}"):
+        read_messages(file)
+
+
+@pytest.mark.parametrize("column", ["message_id", "rank"])
+def test_a_rank_or_name_that_cannot_be_compared_is_refused(tmp_path, column):
+    """A message without a name would be its own answer, for ever."""
+    file = tmp_path / "train.jsonl"
+    row = message("t", None) | ({"message_id": None} if column == "message_id" else {"rank": "first"})
+    file.write_text(json.dumps(row))
+    with pytest.raises(UserError, match=rf"line 1: {column} is "):
+        read_messages(file)
