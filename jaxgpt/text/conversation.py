@@ -67,15 +67,39 @@ def fit(messages: Sequence[Message], tokenizer: Tokenizer, limit: int) -> list[M
     When the last exchange alone is too long, the one before it may be the latest that fits.
     """
     system, turns = exchanges(messages)
-    sizes = [len(render(turn, tokenizer)[0]) for turn in turns]
+    ends = (_latest(system, turns[:end], tokenizer, limit) for end in range(len(turns), 0, -1))
+    return next(filter(None, ends), [])
+
+
+def fit_answered(messages: Sequence[Message], tokenizer: Tokenizer, limit: int) -> list[Message]:
+    """Returns what `fit` does, for training: the last exchange has an answer and ends with it; maybe none.
+
+    What comes after the last answer teaches nothing and goes first; an exchange without an answer may stand before.
+    """
+    system, turns = exchanges(messages)
+    for end in range(len(turns), 0, -1):
+        last = list(answered(turns[end - 1]))
+        if last and (kept := _latest(system, [*turns[: end - 1], last], tokenizer, limit)):
+            return kept
+    return []
+
+
+def answered(messages: Sequence[Message]) -> Sequence[Message]:
+    """Returns the messages up to the assistant's last one; none where it says nothing."""
+    ends = [i for i, message in enumerate(messages, start=1) if message["role"] == "assistant"]
+    return messages[: ends[-1] if ends else 0]
+
+
+def _latest(system: list[Message], turns: list[list[Message]], tokenizer: Tokenizer, limit: int) -> list[Message]:
+    """Returns the system messages and the last of the turns, as many as fit; nothing where the last one does not."""
     room = limit - len(render(system, tokenizer)[0])
-    last = max((i for i, size in enumerate(sizes) if size <= room), default=None)
-    if last is None:
-        return []
-    first = last
-    while first > 0 and sum(sizes[first - 1 : last + 1]) <= room:
-        first -= 1
-    return system + [message for turn in turns[first : last + 1] for message in turn]
+    kept: list[Message] = []
+    for turn in reversed(turns):
+        room -= len(render(turn, tokenizer)[0])
+        if room < 0:
+            break
+        kept = turn + kept
+    return system + kept if kept else []
 
 
 def show_mask(messages: Sequence[Message], tokenizer: Tokenizer) -> str:

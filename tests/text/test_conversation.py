@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxgpt.text.conversation import exchanges, fit, render, render_prompt, show_mask
+from jaxgpt.text.conversation import exchanges, fit, fit_answered, render, render_prompt, show_mask
 from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
 
 TOKENIZER = Tokenizer((*SPECIAL, "Hello", "!", "Hi", "there", ".", "<", ">", "end", "user"))
@@ -91,3 +91,19 @@ def test_show_mask_marks_what_is_learned():
         "    <user> Hello ! <end>",
         "    <assistant> [Hi there . <end>]",
     ]
+
+
+def test_for_training_a_trailing_question_goes_first():
+    """The question fits alone, and not with the exchange before, which is what there is to learn from."""
+    talk = [user("Hello"), assistant("Hi")]
+    for trailing in ("Hi " * 3, "Hi " * 12, "Hi " * 50):
+        assert fit_answered([*talk, user(trailing)], TOKENIZER, 16) == talk
+    assert fit_answered([*talk, user("Hi"), {"role": "system", "content": "."}], TOKENIZER, 99) == talk
+    assert fit_answered([user("Hi")], TOKENIZER, 99) == []
+
+
+def test_for_training_the_last_exchange_with_an_answer_decides():
+    system = {"role": "system", "content": "Hi."}
+    talk = [system, user("Hello"), assistant("Hi"), user("!"), user("Hello"), assistant("Hi " * 50)]
+    assert fit_answered(talk, TOKENIZER, 20) == talk[:3]
+    assert fit_answered(talk, TOKENIZER, 200) == talk
