@@ -2,13 +2,19 @@
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxgpt.errors import UserError
+from jaxgpt.errors import UserError, is_text, shown
+from jaxgpt.files import parse_json
+
+MOST = 2**32  # no whole number of a config reaches it
+LARGEST = 3.4e38  # nor any number float32's largest
+WIDEST, LONGEST = 2**20, 2**24  # of a vector, of a context: larger ones are mistakes, and a product of sizes overflows
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,8 @@ class DataConfig:
     """oasst1: every path of a conversation tree; otherwise the best-ranked one."""
     whole_lines: bool = False
     """Text: never cut a line between two windows; lines share a window without seeing each other."""
+    tokenized: Literal["auto", "true", "false"] = "auto"
+    """Text: whether it is split into words by blanks already, punctuation included; auto judges by all its lines."""
     seq_len: int = 128
     """Tokens in a training window; at most model.context_len."""
     batch_size: int = 32
@@ -91,7 +99,7 @@ class OptimizerConfig:
     warmup_steps: int = 0
     """Steps of linear rise from 0."""
     final_fraction: float = 0.1
-    """cosine and wsd end at this fraction of the peak."""
+    """cosine and wsd take their last step at this fraction of the peak."""
     decay_fraction: float = 0.2
     """wsd decays over this last fraction of the steps after warm-up."""
     accumulate: int = 1
@@ -121,7 +129,7 @@ class RunConfig:
     folder: str = "runs"
     """Where runs live."""
     init_from: str | None = None
-    """Finetuning: the run folder whose parameters, model and tokenizer it starts from."""
+    """The run folder whose parameters, model and tokenizer finetuning, or going on with new text, starts from."""
     seed: int = 0
     """Decides initial parameters, order of the data, and dropout."""
     epochs: int = 1
@@ -170,7 +178,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         for name, value, ok, allowed in (
-            ("temperature", self.temperature, self.temperature >= 0, "at least 0"),
+            ("temperature", self.temperature, 0 <= self.temperature < math.inf, "a number from 0 up"),
             ("top_k", self.top_k, self.top_k is None or self.top_k >= 1, "at least 1"),
             ("top_p", self.top_p, self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("min_p", self.min_p, self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),
@@ -188,12 +196,12 @@ def validate(config: Config) -> Config:
         if not ok:
             section, key = name.split(".")
             given = getattr(getattr(config, section), key)
-            raise UserError(f"{name}: {given!r} was given; it must be {allowed}")
+            raise UserError(f"{name}: {shown(given)} was given; it must be {allowed}")
 
     require(model.vocab_size >= 16, "model.vocab_size", "at least 16")
-    require(model.context_len >= 2, "model.context_len", "at least 2")
+    require(2 <= model.context_len <= LONGEST, "model.context_len", f"at least 2 and at most {LONGEST:,}")
     for key in ("embed_dim", "num_heads", "num_layers"):
-        require(getattr(model, key) >= 1, f"model.{key}", "at least 1")
+        require(1 <= getattr(model, key) <= WIDEST, f"model.{key}", f"at least 1 and at most {WIDEST:,}")
     require(
         model.embed_dim % model.num_heads == 0,
         "model.num_heads",
@@ -202,7 +210,8 @@ def validate(config: Config) -> Config:
     if model.num_kv_heads is not None:
         divides = model.num_kv_heads >= 1 and model.num_heads % model.num_kv_heads == 0
         require(divides, "model.num_kv_heads", f"a divisor of num_heads ({model.num_heads})")
-    require(model.mlp_dim is None or model.mlp_dim >= 1, "model.mlp_dim", "at least 1, or None")
+    fits = model.mlp_dim is None or 1 <= model.mlp_dim <= LONGEST
+    require(fits, "model.mlp_dim", f"at least 1 and at most {LONGEST:,}, or None")
     require(0 <= model.dropout < 1, "model.dropout", "at least 0 and below 1")
     if model.positions == "rotary":
         even = (model.embed_dim // model.num_heads) % 2 == 0
@@ -260,10 +269,10 @@ def _check_types(value: Any, path: str) -> None:
         name, given = f"{path}{key}", getattr(value, key)
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             if not isinstance(given, hint):
-                raise UserError(f"{name}: {given!r} was given; it must be a {hint.__name__}")
+                raise UserError(f"{name}: {shown(given)} was given; it must be a {hint.__name__}")
             _check_types(given, f"{name}.")
         elif not _fits(given, hint):
-            raise UserError(f"{name}: {given!r} was given; it must be {_spell(hint)}")
+            raise UserError(f"{name}: {shown(given)} was given; it must be {_spell(hint)}")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -273,8 +282,10 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (types.UnionType, typing.Union):
         return any(_fits(value, option) for option in typing.get_args(hint))
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and value == value
-    return isinstance(value, hint) and not (hint is int and isinstance(value, bool))
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < MOST
+    return isinstance(value, hint) and (hint is not str or is_text(value))
 
 
 def _spell(hint: Any) -> str:
@@ -284,10 +295,10 @@ def _spell(hint: Any) -> str:
     if origin in (types.UnionType, typing.Union):
         return " or ".join(_spell(option) for option in typing.get_args(hint))
     names = {
-        int: "a whole number",
-        float: "a number",
+        int: "a whole number below 2**32",
+        float: "a finite number",
         bool: "True or False",
-        str: "a text",
+        str: "a text in UTF-8",
         type(None): "None",
     }
     return names[hint]
@@ -301,7 +312,7 @@ def to_json(config: Config) -> str:
 def from_json(text: str, source: str) -> Config:
     """Returns the Config written by to_json; raises UserError naming `source` where the text is anything else."""
     try:
-        sections = json.loads(text)
+        sections = parse_json(text)
         kinds = typing.get_type_hints(Config)
         config = Config(**{name: kind(**sections.pop(name)) for name, kind in kinds.items()})
         if sections:
@@ -315,6 +326,10 @@ def run_dir(config: Config) -> Path:
     """Returns the folder of the run, FOLDER/NAME."""
     assert config.run.name is not None, "load_config names every run"
     return Path(config.run.folder) / config.run.name
+
+
+HOW_TO_TRAIN = frozenset({"model.dropout", "model.remat", "model.dtype"})
+"""Fields of the model that say how it is trained, not what it is: going on from a run may change them."""
 
 
 def differences(one: Config, other: Config) -> list[tuple[str, Any, Any]]:

@@ -1,6 +1,5 @@
 """Where samples come from, and in which order: a batch is a pure function of (source, seed, step)."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -39,7 +38,7 @@ class Windows:
 
     def __len__(self) -> int:
         step = self.stride or self.seq_len
-        return 1 + max(0, math.ceil((len(self.stream) - self.seq_len) / step))
+        return 1 + max(0, -(-(len(self.stream) - self.seq_len) // step))
 
     def gather(self, indices: np.ndarray) -> Batch:
         step, size = self.stride or self.seq_len, len(self.stream)
@@ -91,7 +90,7 @@ def sample_indices(num_samples: int, epochs: int, seed: int, step: int, batch_si
 
 def num_steps(source: Source, batch_size: int, epochs: int) -> int:
     """Returns the steps it takes to see every sample `epochs` times."""
-    return math.ceil(len(source) * epochs / batch_size)
+    return -(-len(source) * epochs // batch_size)
 
 
 def batch_at(source: Source, seed: int, step: int, batch_size: int, epochs: int) -> Batch:

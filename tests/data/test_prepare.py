@@ -8,8 +8,18 @@ import numpy as np
 import pytest
 
 from jaxgpt.config import DataConfig
-from jaxgpt.data.cache import cache_key, cached_array
-from jaxgpt.data.prepare import data_name, prepare_chat, prepare_text, require_enough
+from jaxgpt.data import prepare
+from jaxgpt.data.cache import cached_array
+from jaxgpt.data.manifest import data_name
+from jaxgpt.data.prepare import (
+    open_split,
+    prepare_chat,
+    prepare_text,
+    require_enough,
+    require_known,
+    require_text,
+    stream_key,
+)
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.text.corpora import ChatCorpus, TextCorpus, fingerprint
 from jaxgpt.text.tokenizer import build_tokenizer
@@ -35,7 +45,8 @@ def talk(*sizes):
 
 def test_text_is_counted_and_encoded_once(config, tmp_path):
     data = prepare_text(TEXT, TOKENIZER, config)
-    assert data.manifest["splits"]["train"] == {"lines": 3, "tokens": 9, "unk": 0, "bytes": 13, "floor_nats": None}
+    known = {"unk": 0, "unknown": 0, "unknown_bytes": 0}
+    assert data.manifest["splits"]["train"] == {"lines": 3, "tokens": 9, **known, "bytes": 13, "floor_nats": None}
     assert data.manifest["splits"]["valid"]["unk"] == 1
     train = data.sources["train"].gather(np.array([0]))
     a, b, c, d = (TOKENIZER.encode(word)[0] for word in "abcd")
@@ -55,7 +66,7 @@ def test_changed_text_is_never_served_stale(config):
 
 
 def test_an_id_without_a_word_is_never_served(config):
-    key = cache_key("text", fingerprint(TEXT), "train", TOKENIZER.fingerprint)
+    key = stream_key(fingerprint(TEXT), "train", TOKENIZER, tokenized=False)
     cached_array(config.cache_dir, key, lambda: np.array([0, TOKENIZER.vocab_size], np.int32))
     with pytest.raises(RunError, match=r"mine, train: ids from 0 to \d+ for a vocabulary of \d+"):
         prepare_text(TEXT, TOKENIZER, config)
@@ -84,6 +95,14 @@ def test_a_conversation_without_anything_to_learn_is_dropped(config):
     talks = [[said("user", 2), said("user", 2), said("assistant", 20)], talk(1, 1)]
     data = prepare_chat(ChatCorpus("mine", "files", {"train": talks}, None, None, []), TOKENIZER, config)
     assert (data.manifest["splits"]["train"]["kept"], data.manifest["splits"]["train"]["dropped"]) == (1, 1)
+
+
+@pytest.mark.parametrize("size", [1, 5, 7, 30])
+def test_a_conversation_that_ends_with_the_user_is_kept(config, size):
+    talks = [[*talk(1, 2), said("user", size)]]
+    data = prepare_chat(ChatCorpus("mine", "files", {"train": talks}, None, None, []), TOKENIZER, config)
+    train = data.manifest["splits"]["train"]
+    assert (train["kept"], train["dropped"], train["supervised"], train["messages_cut"]) == (1, 0, 3, 1)
 
 
 def test_conversations_the_tokenizer_does_not_know_are_refused(config):
@@ -124,3 +143,60 @@ def test_a_stand_in_is_announced_and_named(config, capsys):
     assert asked.manifest["corpus"] == str(Path("mine.txt").resolve())  # found again from any folder
     announce(asked)
     assert "!!" not in capsys.readouterr().out
+
+
+def held_out(unknown: int):
+    """A corpus of which so many in a hundred held-out words are not in train."""
+    return dataclasses.replace(TEXT, splits={"train": ["a b c d"], "valid": ["a " * (100 - unknown) + "x " * unknown]})
+
+
+def test_pretraining_warns_of_unknown_words_and_then_stops(config):
+    assert require_known(prepare_text(held_out(5), TOKENIZER, config)) is None
+    assert "6.0% of the words of the validation split of mine" in require_known(
+        prepare_text(held_out(6), TOKENIZER, config)
+    )
+    with pytest.raises(UserError, match=r"31\.0% of the words of the validation split of mine .*at most 30%"):
+        require_known(prepare_text(held_out(31), TOKENIZER, config))
+
+
+def test_unk_that_the_text_itself_has_is_not_unknown(config):
+    text = dataclasses.replace(TEXT, splits={"train": ["a b"], "valid": ["a <unk> <unk> <unk>"]})
+    assert require_known(prepare_text(text, TOKENIZER, config)) is None
+
+
+@pytest.mark.parametrize(("asked", "tokenized"), [("auto", True), ("true", True), ("false", False)])
+def test_whether_a_corpus_is_tokenized_is_decided_once(config, asked, tokenized):
+    lines = {"train": ["mr. x does n't know", "it is n't so"], "valid": ["it 's so"]}
+    text = dataclasses.replace(TEXT, splits=lines)
+    data = prepare_text(text, TOKENIZER, dataclasses.replace(config, tokenized=asked))
+    assert data.manifest["tokenized"] == tokenized
+    assert data.manifest["splits"]["train"]["tokens"] == (5 + 4 + 2 if tokenized else 7 + 5 + 2)
+
+
+def test_what_can_be_known_from_sizes_is_said_before_the_work(config, monkeypatch):
+    monkeypatch.setattr(prepare, "prepare_text", None)
+    with pytest.raises(UserError, match=r"mine leaves nothing to validate on"):
+        require_text(dataclasses.replace(TEXT, splits={"train": ["a b"] * 99}), config)
+    with pytest.raises(UserError, match=r"9 was given, but mine makes only 2 training windows at most"):
+        require_text(TEXT, dataclasses.replace(config, batch_size=9))
+    require_text(TEXT, config)
+
+
+@pytest.mark.parametrize("whole_lines", [False, True])
+def test_a_split_is_opened_without_reading_text(config, monkeypatch, whole_lines):
+    config = dataclasses.replace(config, whole_lines=whole_lines)
+    data = prepare_text(TEXT, TOKENIZER, config)
+    monkeypatch.setattr(prepare, "load_text", None)
+    manifest, source = open_split(data.manifest, TOKENIZER, config, "valid")
+    assert manifest is data.manifest
+    for one, other in zip(source.gather(np.arange(1)), data.sources["valid"].gather(np.arange(1)), strict=True):
+        assert np.array_equal(one, other)
+    with pytest.raises(UserError, match="split: other was asked for, but mine has train, valid, test"):
+        open_split(data.manifest, TOKENIZER, config, "other")
+
+
+def test_conversations_are_opened_without_reading_them(config, monkeypatch):
+    data = prepare_chat(ChatCorpus("mine", "files", {"train": [talk(1, 2)] * 3}, None, None, []), TOKENIZER, config)
+    monkeypatch.setattr(prepare, "load_chat", None)
+    _, source = open_split(data.manifest, TOKENIZER, config, "train")
+    assert np.array_equal(source.gather(np.arange(1)).tokens, data.sources["train"].gather(np.arange(1)).tokens)
