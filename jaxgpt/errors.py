@@ -1,4 +1,6 @@
-"""The two ways a command ends early: the user can mend it (exit 2), or it failed (exit 1)."""
+"""The two ways a command ends early, the user can mend it (exit 2) or it failed (exit 1); how errors show values."""
+
+from typing import Any
 
 INTERRUPTED = 130  # the exit code after Ctrl-C, as shells have it
 
@@ -13,3 +15,18 @@ class RunError(Exception):
     """The input was fine but the work could not be done (a full disk, a broken checkpoint)."""
 
     exit_code = 1
+
+
+def shown(value: Any) -> str:
+    """Returns a value as Python writes it, on one short line."""
+    try:
+        words = ascii(value) if isinstance(value, str) and not is_text(value) else repr(value)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        words = "a number of thousands of digits"
+    words = " ".join(words.split())
+    return words if len(words) <= 100 else f"{words[:97]}..."
+
+
+def is_text(value: str) -> bool:
+    """Whether files can hold a text and be named by it: it has no NUL and no half of a surrogate pair."""
+    return "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)

@@ -1,10 +1,29 @@
-"""Files written whole or not at all: a reader sees the old one or the new one, never a half."""
+"""Files written whole or not at all: a reader sees the old one or the new one, never a half; and JSON read safely."""
 
+import json
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from jaxgpt.errors import UserError
+
+
+def parse_json(text: str) -> Any:
+    """Returns what JSON text holds. Whatever is wrong with it is a ValueError: brackets nested too deeply, too."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("brackets are nested too deeply") from None
+
+
+def read_text(path: Path) -> str:
+    """Returns the text of a UTF-8 file; raises UserError, naming it, where it is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
 
 
 def write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
@@ -25,5 +44,5 @@ def write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 text file whole."""
-    write_whole(path, lambda file: file.write(text.encode("utf-8")))
+    """Writes a UTF-8 text file whole; half of a surrogate pair, which UTF-8 has not, is written as JSON escapes it."""
+    write_whole(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))

@@ -9,7 +9,7 @@ PACKAGE = Path(jaxgpt.__file__).parent
 BASE = {"errors", "files"}
 MAY_USE = {
     "errors": set(),
-    "files": set(),
+    "files": {"errors"},
     "config": BASE,
     "command_line": BASE | {"config"},
     "text": BASE | {"text"},

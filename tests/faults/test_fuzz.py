@@ -14,19 +14,34 @@ from hypothesis import strategies as st
 from jaxgpt.command_line import load_config_file
 from jaxgpt.config import Config, RunConfig, from_json, to_json
 from jaxgpt.errors import RunError, UserError
+from jaxgpt.report import story
+from jaxgpt.report.compare import caution
+from jaxgpt.report.page import page
+from jaxgpt.report.record import read_record
 from jaxgpt.text.corpora import load_chat, load_text
+from jaxgpt.text.corpora.oasst import conversations, read_messages
 from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
 from jaxgpt.training.check import check_run
 from jaxgpt.training.checkpoint import read_best
 from jaxgpt.training.integrity import DIGESTS, damage, seal
 from jaxgpt.training.metrics import drop_after, read_records
-from jaxgpt.training.run import load_run
+from jaxgpt.training.resume import best_so_far, skipped_at_the_end
+from jaxgpt.training.run import load_run, record_start
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=6), children, max_size=3),
     max_leaves=6,
 )
+
+
+HERE = "replaced"
+UNUSUAL = [
+    *("9" * 5_000, "-" + "9" * 5_000, "1" + "0" * 400, "1e999", "-1e999", "NaN", "1e308", "9223372036854775808"),
+    *("[" * 50_000, '{"a":' * 50_000, "[" * 3_000 + "]" * 3_000),
+    *(r'"\ud800"', r'"\u0000"', r'"a\nb"', '"' + "x" * 100_000 + '"', "{}", "[]", "null", "true"),
+]
+"""JSON of kinds that readers stumble over: numbers that no type holds, brackets without end, half characters."""
 
 
 def changed(document: Any, path: list[int], value: Any, remove: bool) -> Any:
@@ -60,12 +75,23 @@ def malformed(valid: str) -> st.SearchStrategy[bytes]:
         return st.one_of(kinds)
     path = st.lists(st.integers(0, 20), min_size=1, max_size=4)
     parts = st.tuples(path, json_values, st.booleans()).map(lambda p: json.dumps(changed(document, *p)).encode())
-    return st.one_of(parts, parts, json_values.map(lambda v: json.dumps(v).encode()), *kinds)
+    unusual = st.tuples(path, st.sampled_from(UNUSUAL)).map(
+        lambda p: json.dumps(changed(document, p[0], HERE, False)).replace(json.dumps(HERE), p[1]).encode()
+    )
+    return st.one_of(parts, parts, unusual, json_values.map(lambda v: json.dumps(v).encode()), *kinds)
 
 
 WORDS = Tokenizer((*SPECIAL, "a", "b"))
 MANIFEST = {"kind": "text", "name": "mine", "corpus": "mine", "fingerprint": "f", "splits": {}}
 TALK = json.dumps({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}) + "\n"
+
+
+MESSAGE = (
+    json.dumps(
+        {"message_id": "t", "parent_id": None, "message_tree_id": "t", "role": "prompter", "text": "a", "rank": 0}
+    )
+    + "\n"
+)
 
 
 def make_run(folder: Path) -> Path:
@@ -79,8 +105,19 @@ def make_run(folder: Path) -> Path:
     (run / "data.json").write_text(json.dumps(MANIFEST))
     (run / "metrics.jsonl").write_text('{"step": 1, "loss": 2.5}\n{"step": 1, "valid_loss": 2.5}\n')
     (run / "samples.jsonl").write_text('{"step": 1, "text": "a b"}\n')
+    (run / "run.json").write_text('{"devices": ["cpu"], "packages": {"jax": "1"}, "earlier": []}')
     (run / "checkpoints/best.json").write_text('{"step": 1, "valid_loss": 2.5}')
     return run
+
+
+def report_facts(run: Path) -> None:
+    """Reads what a report and a comparison read, but for the checkpoint."""
+    record = read_record(run)
+    for section in (story.curves(record), story.samples(record), story.settings(record)):
+        page("title", "", story.result_sentence(record), story.facts(record), [section])
+    caution({"one": record, "other": record})
+    best_so_far(run, [1])
+    skipped_at_the_end(run)
 
 
 def read_all(path: Path) -> None:
@@ -99,11 +136,17 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "config.py": ("config.py", lambda run: load_config_file(str(run / "config.py"))),
     "text": ("text.txt", lambda run: load_text(str(run / "text.txt"), None)),
     "conversations": ("talk.jsonl", lambda run: load_chat(str(run / "talk.jsonl"), None, False)),
+    "messages": ("messages.jsonl", lambda run: conversations(read_messages(run / "messages.jsonl"), True)),
+    "reported": ("data.json", report_facts),
+    "recorded": ("metrics.jsonl", report_facts),
+    "run.json": ("run.json", lambda run: (report_facts(run), record_start(run, 1, []))),
+    "samples": ("samples.jsonl", lambda run: (report_facts(run), drop_after(run / "samples.jsonl", 1))),
 }
 VALID = {
     "config.py": "from jaxgpt.config import *\nconfig = Config(model=ModelConfig(embed_dim=64))\n",
     "text": "a b\nb a\n" * 30,
     "conversations": TALK * 20,
+    "messages": MESSAGE + MESSAGE.replace('"t"', '"u"'),
 }
 
 
@@ -113,6 +156,7 @@ def test_what_is_malformed_is_refused_in_words_or_read(kind, tmp_path, request):
     name, read = KINDS[kind]
     file = run / name
     valid = VALID.get(kind) or file.read_text()
+    others = {path: path.read_text() for path in run.rglob("*.json*") if path != file}
 
     @settings(
         max_examples=request.config.getoption("fuzz"),
@@ -123,6 +167,8 @@ def test_what_is_malformed_is_refused_in_words_or_read(kind, tmp_path, request):
     )
     @given(malformed(valid))
     def attempt(content: bytes) -> None:
+        for other, text in others.items():
+            other.write_text(text)  # reading may change the run
         file.write_bytes(content)
         try:
             with warnings.catch_warnings():
