@@ -1,6 +1,5 @@
 """Verifies a run at rest: its documents, its records, and every checkpoint down to the last byte."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,10 +7,12 @@ import jax
 import numpy as np
 
 from jaxgpt.config import from_json
+from jaxgpt.data.manifest import check_manifest
 from jaxgpt.errors import RunError, UserError
+from jaxgpt.files import parse_json, read_text
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.training.checkpoint import abstract_on, open_checkpoints, read_best, restore_params
-from jaxgpt.training.integrity import damage, sealed_steps
+from jaxgpt.training.integrity import damage, sealed_steps, step_of
 from jaxgpt.training.run import load_run, sized
 from jaxgpt.training.trained import abstract_params
 
@@ -25,12 +26,12 @@ def check_run(path: Path) -> Iterator[tuple[str, str | None]]:
         raise UserError(f"{path}: no such run folder")
     yield "config.json", _complaint(lambda: from_json((path / "config.json").read_text(encoding="utf-8"), "it"))
     yield "tokenizer.json", _complaint(lambda: Tokenizer.load(path / "tokenizer.json"))
-    yield "data.json", _complaint(lambda: json.loads((path / "data.json").read_text(encoding="utf-8"))["fingerprint"])
+    yield "data.json", _complaint(lambda: check_manifest(parse_json(read_text(path / "data.json"))))
     for name in ("metrics.jsonl", "samples.jsonl"):
         yield name, _complaint(lambda name=name: _check_records(path / name))
     checkpoints = path / "checkpoints"
-    steps = [int(entry.name) for entry in checkpoints.iterdir() if entry.name.isdigit()] if checkpoints.is_dir() else []
-    for step in sorted(steps):
+    entries = list(checkpoints.iterdir()) if checkpoints.is_dir() else []
+    for step in sorted(step for entry in entries if (step := step_of(entry)) is not None):
         yield (
             f"checkpoints/{step}",
             damage(checkpoints / str(step)) or _complaint(lambda s=step: _check_arrays(path, s)),
@@ -54,7 +55,7 @@ def _check_records(path: Path) -> None:
     steps = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
-            steps.append(json.loads(line)["step"])
+            steps.append(parse_json(line)["step"])
         except (ValueError, KeyError, TypeError):
             raise ValueError(f"line {number} is no record") from None
     if steps != sorted(steps):
@@ -73,6 +74,6 @@ def _check_arrays(path: Path, step: int) -> None:
 def _check_best(checkpoints: Path) -> str | None:
     best = read_best(checkpoints)
     if best is None:
-        return "it cannot be read" if (checkpoints / "best.json").exists() else None
+        return "it cannot be read, or its loss is not finite" if (checkpoints / "best.json").exists() else None
     there = best.step in sealed_steps(checkpoints)
     return None if there else f"it names step {best.step}, and there is no such checkpoint"

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from jaxgpt.errors import RunError, UserError
-from jaxgpt.files import write_text
+from jaxgpt.files import parse_json, write_text
 from jaxgpt.model.gpt import Params
 from jaxgpt.training.integrity import seal
 from jaxgpt.training.processes import from_first
@@ -29,7 +30,7 @@ ROOM_BESIDE_ARRAYS = 2_000_000  # bytes for documents and metadata
 
 
 class Best(NamedTuple):
-    """The checkpoint with the lowest validation loss so far, in nats per token."""
+    """The checkpoint with the lowest validation loss so far, in nats per token; a loss that is not finite is none."""
 
     step: int
     valid_loss: float
@@ -38,13 +39,15 @@ class Best(NamedTuple):
 def read_best(folder: Path) -> Best | None:
     """Returns the best checkpoint of a folder of checkpoints, or None before the first evaluation.
 
-    None as well for a damaged best.json: which one was best is known from the metrics, too.
+    None as well for a damaged best.json, and for one whose loss is not finite: which checkpoint was best is known from
+    the metrics, too.
     """
     try:
-        record = json.loads((folder / "best.json").read_text(encoding="utf-8"))
-        return Best(int(record["step"]), float(record["valid_loss"]))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        record = parse_json((folder / "best.json").read_text(encoding="utf-8"))
+        best = Best(int(record["step"]), float(record["valid_loss"]))
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
+    return best if math.isfinite(best.valid_loss) else None
 
 
 def write_best(folder: Path, best: Best) -> None:
@@ -98,7 +101,10 @@ def save(manager: ocp.CheckpointManager, state: TrainState, documents: dict[str,
     items["params"] = ocp.args.StandardSave(state.params)
     items["optimizer"] = ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state})
     if not _all_finite(state):
-        raise RunError(f"{folder}: step {step} was not saved: its parameters are not finite. {OLDER_STAND}")
+        raise RunError(
+            f"{folder}: step {step} was not saved: its parameters are not finite. The same command would come to the "
+            "same numbers; start over with --run.restart and a lower --optimizer.learning-rate"
+        )
     from_first(lambda: _require_room(folder, state, step))
     with _failing_in_words(folder, step), _quiet():
         saved = manager.save(step, args=ocp.args.Composite(**items))

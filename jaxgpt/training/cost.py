@@ -67,11 +67,12 @@ def cost(config: Config, compiled: Compiled, batch: Batch, steps: int) -> list[s
     per_token = flops_per_token(config.model, config.data.seq_len)
     per_step = per_token * config.data.batch_size * config.data.seq_len
     share = per_step / step_seconds / peak_flops(config.model)
+    of_peak = f", {share:.0%} of the best product here" if share <= 1 else ""  # else it was timed on a busy machine
     return [
         f"memory on each of {jax.device_count()} x {jax.devices()[0].device_kind}: {sum(parts.values()):,.0f} MB",
         *(f"  {part:26} {size:>8,.0f} MB" for part, size in parts.items()),
         f"arithmetic: {per_token / 1e6:,.1f} MFLOP a token (6 N + 12 L D T), {per_step / 1e9:,.1f} GFLOP a step",
-        f"time: {step_seconds * 1e3:,.0f} ms a step, {share:.0%} of the best product here; "
+        f"time: {step_seconds * 1e3:,.0f} ms a step{of_peak}; "
         f"about {clock(step_seconds * steps)} for {steps:,} steps, evaluations not counted",
     ]
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxgpt.data.sources import Source, in_order
+from jaxgpt.data.batch import Batch
+from jaxgpt.data.sources import EMPTY, Source, in_order
 from jaxgpt.model.gpt import Params
 from jaxgpt.training.step import Compiled
 
@@ -25,8 +26,49 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """exp of the loss: as unsure as a fair choice among this many words."""
-        return math.exp(min(self.loss, 700.0))
+        """exp of the loss: as unsure as a fair choice among this many words; infinite where no number can hold it."""
+        try:
+            return math.exp(self.loss)
+        except OverflowError:
+            return math.inf
+
+    @property
+    def perplexity_in_words(self) -> str:
+        """The perplexity as people read it, however large."""
+        return f"{self.perplexity:,.2f}" if self.perplexity < 1e9 else f"{self.perplexity:.2e}"
+
+
+MOST_TOKENS = 2**18
+"""Targets that an evaluation during training scores at most. All of WikiText-2's validation split are fewer; of a
+larger one as many are spread evenly over it, so that validation does not grow with the corpus."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Some samples of a source, evenly spread over it."""
+
+    source: Source
+    chosen: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def gather(self, indices: np.ndarray) -> Batch:
+        """Returns the rows of the chosen samples with these indices."""
+        return self.source.gather(np.where(indices == EMPTY, EMPTY, self.chosen[np.maximum(indices, 0)]))
+
+
+def some_of(source: Source, seq_len: int, most_tokens: int = MOST_TOKENS) -> Source:
+    """Returns the source itself, or as many of its samples as have at most so many tokens."""
+    most = max(1, most_tokens // seq_len)
+    if len(source) <= most:
+        return source
+    return Spread(source, np.linspace(0, len(source) - 1, most).round().astype(np.int64))
+
+
+def num_batches(source: Source, batch_size: int) -> int:
+    """Returns the batches that `evaluate` scores."""
+    return -(-len(source) // batch_size)
 
 
 def evaluate(

@@ -5,7 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
-from jaxgpt.files import write_text
+from jaxgpt.files import parse_json, write_text
 
 FORMAT = 1  # raise it when older programs could no longer read what is saved
 DIGESTS = "digests.json"
@@ -23,13 +23,13 @@ def damage(folder: Path) -> str | None:
     Nothing but the checkpoint's own folder is read: names that lead out of it are damage, and so are links.
     """
     try:
-        sealed = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
+        sealed = parse_json((folder / DIGESTS).read_text(encoding="utf-8"))
         version, files = sealed["format"], sealed["files"]
         if not isinstance(files, dict):
             raise TypeError
     except FileNotFoundError:
         return f"it has no {DIGESTS}, so it was not finished"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return f"{DIGESTS} cannot be read"
     if version != FORMAT:
         return f"{DIGESTS} is of format {version!r}, and this program knows {FORMAT}"
@@ -53,7 +53,14 @@ def damage(folder: Path) -> str | None:
 def sealed_steps(folder: Path) -> list[int]:
     """Returns the steps of a folder's finished checkpoints, oldest first."""
     entries = list(folder.iterdir()) if folder.is_dir() else []
-    return sorted(int(entry.name) for entry in entries if entry.name.isdigit() and (entry / DIGESTS).exists())
+    found = ((step_of(entry), entry) for entry in entries)
+    return sorted(step for step, entry in found if step is not None and _is_sealed(entry))
+
+
+def step_of(entry: Path) -> int | None:
+    """Returns the step that a folder of checkpoints has an entry for, or None where its name is no step."""
+    name = entry.name
+    return int(name) if name.isascii() and name.isdecimal() and len(name) < 20 else None
 
 
 def newest_whole(folder: Path) -> tuple[int | None, list[str]]:
@@ -74,7 +81,8 @@ def set_aside(folder: Path, newest: int | None) -> list[str]:
     """
     moved = []
     for entry in sorted(folder.iterdir()):
-        if entry.name.isdigit() and not (newest is not None and int(entry.name) <= newest and _is_sealed(entry)):
+        step = step_of(entry)
+        if step is not None and not (newest is not None and step <= newest and _is_sealed(entry)):
             place = _free_place(folder / "damaged" / entry.name)
             place.parent.mkdir(exist_ok=True)
             entry.rename(place)

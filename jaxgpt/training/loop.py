@@ -1,6 +1,7 @@
 """The one training loop, of pretraining and finetuning: they differ in parameters, batches and weights only."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,14 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgpt.config import Config, to_json
+from jaxgpt.data.manifest import data_name
 from jaxgpt.data.prefetch import prefetch
-from jaxgpt.data.prepare import data_name
 from jaxgpt.data.sources import Source, batch_at, num_steps, sample_indices
-from jaxgpt.errors import RunError
+from jaxgpt.errors import RunError, UserError
 from jaxgpt.model.gpt import Params
 from jaxgpt.training.checkpoint import Best, open_checkpoints, restore_state, save, write_best
 from jaxgpt.training.cost import flops_per_token, out_of_memory, peak_flops
-from jaxgpt.training.evaluate import Score, evaluate
+from jaxgpt.training.evaluate import Score, evaluate, num_batches, some_of
 from jaxgpt.training.mesh import make_mesh
 from jaxgpt.training.metrics import append_sample, evaluated_steps, open_metrics
 from jaxgpt.training.optimizer import learning_rate_schedule, make_optimizer
@@ -29,6 +30,7 @@ from jaxgpt.training.run import Run, locked, open_run, sized
 from jaxgpt.training.signals import stop_on_signal
 from jaxgpt.training.step import TrainState, compile_steps
 
+MOST_STEPS = 2**31  # they are counted in int32
 FIRST_PROFILED, LAST_PROFILED = 5, 8  # steps of this process: the first ones compile and warm up
 
 
@@ -44,6 +46,10 @@ class Result:
 def total_steps(config: Config, train: Source) -> tuple[int, int]:
     """Returns (the steps of all epochs, which the schedule is laid out over; those until the run stops)."""
     steps = num_steps(train, config.data.batch_size, config.run.epochs)
+    if steps >= MOST_STEPS:
+        raise UserError(
+            f"run.epochs: {config.run.epochs} was given, which makes {steps:,} steps; give fewer than 2**31"
+        )
     return steps, min(steps, config.run.max_steps or steps)
 
 
@@ -63,6 +69,7 @@ def fit(
     config = sized(run.config, run.tokenizer)
     planned, steps = total_steps(config, train)
     batch_size, epochs = config.data.batch_size, config.run.epochs
+    some_valid = some_of(valid, config.data.seq_len)
     mesh = make_mesh(config)
     optimizer = make_optimizer(config.optimizer, planned)
     schedule = learning_rate_schedule(config.optimizer, planned, config.optimizer.learning_rate)
@@ -116,11 +123,27 @@ def fit(
             if metrics is not None:
                 metrics.write(step, values)
 
+        def score_of(state: TrainState, step: int, source: Source, what: str) -> Score:
+            with progress.evaluating(what, num_batches(source, batch_size)) as advance:
+
+                def before_batch() -> None:
+                    leave(step)
+                    advance()
+
+                return evaluate(compiled, state.params, source, batch_size, before_batch)
+
         def look_up(state: TrainState, step: int) -> None:
             """Measures the validation loss, remembers the best checkpoint, and lets the model speak."""
             nonlocal best
-            score = evaluate(compiled, state.params, valid, batch_size, before_batch=lambda: leave(step))
-            if step and (best is None or score.loss < best.valid_loss):
+            score = score_of(state, step, some_valid, "validation")
+            measured, told = {"valid_loss": score.loss}, [describe(score, run.data, "valid", "valid")]
+            if some_valid is not valid:
+                told = [describe(score, run.data, "valid", "part of valid")]
+            if some_valid is not valid and step == steps:
+                whole = score_of(state, step, valid, "all of the validation split")
+                measured["whole_valid_loss"] = whole.loss
+                told.append(describe(whole, run.data, "valid", "all of valid"))
+            if step and math.isfinite(score.loss) and (best is None or score.loss < best.valid_loss):
                 best = Best(step, score.loss)
                 if is_first():
                     write_best(run.checkpoints, best)
@@ -128,8 +151,9 @@ def fit(
             if is_first():
                 text = sample(params)
                 append_sample(run.path, step, text)
-                record(step, {"valid_loss": score.loss})  # last: what is on record was judged, and has its sample
-                progress.say(f"step {step}: {describe(score, run.data, 'valid')}")
+                record(step, measured)  # last: what is on record was judged, and has its sample
+                for line in told:
+                    progress.say(f"step {step}: {line}")
                 progress.say(indent(text))
             progress.skip()
 
@@ -153,8 +177,9 @@ def fit(
                 if skipped_in_a_row == config.optimizer.max_skipped:
                     raise RunError(
                         f"{what}, number {skipped_in_a_row} of such steps in a row, on windows {summarize(windows)}. "
-                        "None of them changed anything. The last checkpoint is from before; a lower learning rate may "
-                        "help"
+                        "None of them changed anything, and the same command would come to them again. Start over with "
+                        "--run.restart and a lower --optimizer.learning-rate; or go on past them with a larger "
+                        "--optimizer.max-skipped"
                     )
                 progress.say(f"{what}. Skipped: it changes nothing ({skipped_in_a_row} in a row)")
                 return
@@ -162,7 +187,8 @@ def fit(
             rate = float(learning_rates[step - 1])
             progress.step(step, fetched["loss"], rate)
             speed = {"tokens_per_second": progress.tokens_per_second, "utilisation": progress.utilisation}
-            record(step, fetched | {"learning_rate": rate} | speed)
+            known = {name: value for name, value in speed.items() if value is not None}
+            record(step, fetched | {"learning_rate": rate} | known)
 
         evaluated = from_first(lambda: evaluated_steps(run.path))
         if (init_params is not None if start == 0 else due(start)) and start not in evaluated:
@@ -184,6 +210,7 @@ def fit(
                 raise
             if pending is not None:
                 report(*pending)
+            progress.tick()
             pending = step, values
             if step - start == LAST_PROFILED:
                 jax.block_until_ready(values)
@@ -198,7 +225,10 @@ def fit(
                     look_up(state, step)
 
     if best is None:
-        raise RunError(f"{run.path}: no evaluation gave a finite loss, so no checkpoint is the best")
+        raise RunError(
+            f"{run.path}: no evaluation gave a finite loss, so no checkpoint is the best. Start over with "
+            "--run.restart and a lower --optimizer.learning-rate"
+        )
     return Result(steps, best, time.perf_counter() - began)
 
 
@@ -208,15 +238,18 @@ def summarize(windows: np.ndarray) -> str:
     return first if len(windows) <= 8 else f"{first} and {len(windows) - 8} more"
 
 
-def describe(score: Score, manifest: dict[str, Any], split: str) -> str:
-    """Returns a score in words, with the data it was measured on and, where it is known, the floor."""
+def describe(score: Score, manifest: dict[str, Any], split: str, part: str) -> str:
+    """Returns a score in words, with the data it was measured on and, where it is known, the floor.
+
+    `part` says how much of the split that is; the floor is known of all of it only.
+    """
     tokens = "assistant tokens" if manifest["kind"] == "chat" else "tokens"
-    text = (
-        f"{split} loss {score.loss:.4f} nats per token, perplexity {score.perplexity:,.2f} "
-        f"over {score.tokens:,} {tokens} of {data_name(manifest)}"
-    )
+    over = f"over {score.tokens:,} {tokens} of {data_name(manifest)}"
+    if not math.isfinite(score.loss):
+        return f"{part} loss {score.loss} {over}: not finite, so this checkpoint is not the best"
+    text = f"{part} loss {score.loss:.4f} nats per token, perplexity {score.perplexity_in_words} {over}"
     floor = manifest["splits"][split].get("floor_nats")
-    if floor is None:
+    if floor is None or part.startswith("part"):
         return text
     gap = score.loss - floor / score.tokens
     return f"{text}; {gap:+.4f} from the entropy floor of {floor / score.tokens:.4f}{below_floor(gap)}"
@@ -246,7 +279,7 @@ def summary(run: Run, result: Result, made: str, report: str, next_commands: lis
     lines = [
         f"{run.path}: {made}, {result.step:,} steps in {clock(result.seconds)}",
         f"  best checkpoint: step {result.best.step}, valid loss {best.loss:.4f} nats per token, "
-        f"perplexity {best.perplexity:,.2f} on {data_name(run.data)}",
+        f"perplexity {best.perplexity_in_words} on {data_name(run.data)}",
         f"  report: {report}",
         "next:",
         *(f"  {command}" for command in next_commands),

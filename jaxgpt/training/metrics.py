@@ -2,12 +2,13 @@
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from jaxgpt.files import write_text
+from jaxgpt.files import parse_json, write_text
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
@@ -21,11 +22,13 @@ class MetricsFile:
         self.board = board
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Writes one record; the file has it at once, should the process die."""
-        self.file.write(json.dumps({"step": step, **values}) + "\n")
+        """Writes one record; the file has it at once, should the process die. What is not finite becomes null."""
+        known = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self.file.write(json.dumps({"step": step, **known}) + "\n")
         self.file.flush()
-        for name, value in values.items():
-            self.board.add_scalar(name, value, step)
+        for name, value in known.items():
+            if value is not None:
+                self.board.add_scalar(name, value, step)
 
 
 @contextlib.contextmanager
@@ -59,7 +62,7 @@ def _summary_writer(path: str, purge_step: int) -> "SummaryWriter":
 
 def append_sample(path: Path, step: int, text: str) -> None:
     """Adds what the model said at a step to samples.jsonl."""
-    with (path / "samples.jsonl").open("a", encoding="utf-8") as file:
+    with (path / "samples.jsonl").open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(json.dumps({"step": step, "text": text}, ensure_ascii=False) + "\n")
 
 
@@ -68,8 +71,8 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     records = []
     with contextlib.suppress(FileNotFoundError):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError, RecursionError):
-                record = json.loads(line)
+            with contextlib.suppress(ValueError):
+                record = parse_json(line)
                 if isinstance(record, dict) and type(record.get("step")) is int:
                     records.append(record)
     return records

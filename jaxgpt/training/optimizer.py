@@ -11,26 +11,45 @@ from jaxgpt.config import OptimizerConfig
 
 
 def learning_rate_schedule(config: OptimizerConfig, num_steps: int, peak: float) -> optax.Schedule:
-    """Returns step -> learning rate: a linear warm-up to `peak`, then constant, cosine or warm-up-stable-decay.
+    """Returns step -> learning rate, steps counted from 0: a linear warm-up to `peak`, then constant, cosine or wsd.
 
-    wsd (Hu et al. 2024) stays at the peak and falls linearly over the last decay_fraction of the steps.
+    The first step after warm-up is at the peak; cosine and wsd end at `peak * final_fraction`, which is the rate of the
+    last of num_steps. wsd (warm-up-stable-decay, Hu et al. 2024) stays at the peak and falls linearly over the last
+    decay_fraction of the steps after warm-up.
     """
     warmup = min(config.warmup_steps, num_steps)
-    rest = max(1, num_steps - warmup)
-    final = peak * config.final_fraction
+    rest = num_steps - warmup
     if config.schedule == "constant":
         after = optax.constant_schedule(peak)
     elif config.schedule == "cosine":
-        after = optax.cosine_decay_schedule(peak, rest, alpha=config.final_fraction)
-    else:
+        after = optax.cosine_decay_schedule(peak, max(1, rest - 1), alpha=config.final_fraction)
+    elif config.schedule == "wsd":
         decay = max(1, round(rest * config.decay_fraction))
-        falling = optax.linear_schedule(peak, final, decay)
-        after = optax.join_schedules([optax.constant_schedule(peak), falling], [rest - decay])
+        last_at_peak = rest - 1 - decay  # -1 is the last step of the warm-up
+        if last_at_peak < 0 and not warmup:
+            last_at_peak, decay = 0, max(1, rest - 1)
+        falling = optax.linear_schedule(peak, peak * config.final_fraction, decay)
+        after = optax.join_schedules([optax.constant_schedule(peak), falling], [last_at_peak])
+    else:
+        raise ValueError(f"no schedule {config.schedule!r}")
     if not warmup:
         return after
     # The first step is at peak / warmup, not at 0: a step that learns nothing is wasted.
     rising = optax.linear_schedule(peak / warmup, peak, max(1, warmup - 1))
     return optax.join_schedules([rising, after], [warmup])
+
+
+def at_step(opt_state: optax.OptState, step: jax.Array) -> optax.OptState:
+    """Returns the optimizer's state with its schedules at this step of the run, which is what is logged, too.
+
+    Left to themselves schedules count updates, and fall behind by one with every step that is skipped. Adam's own
+    count, of the gradients that its averages hold, stays.
+    """
+
+    def is_schedule(state: Any) -> bool:
+        return isinstance(state, optax.ScaleByScheduleState)
+
+    return jax.tree.map(lambda x: x._replace(count=step) if is_schedule(x) else x, opt_state, is_leaf=is_schedule)
 
 
 def _path_names(path: tuple) -> list[str]:
@@ -109,6 +128,8 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
     )
     if config.name == "adamw":
         return optax.chain(optax.clip_by_global_norm(config.grad_clip), adamw)
+    if config.name != "muon":
+        raise ValueError(f"no optimizer {config.name!r}")
     muon = optax.chain(
         optax.trace(decay=0.95, nesterov=True),
         orthogonalize(),

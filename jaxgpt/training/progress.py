@@ -1,11 +1,13 @@
 """What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere."""
 
+import contextlib
 import sys
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 
 def clock(seconds: float) -> str:
@@ -16,6 +18,9 @@ def clock(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60}m {seconds % 60:02d}s"
     return f"{seconds // 3600}h {seconds % 3600 // 60:02d}m"
+
+
+LEAST_STEPS = 5  # that a speed is told from
 
 
 class TrainingProgress:
@@ -29,7 +34,7 @@ class TrainingProgress:
         self.peak_tokens_per_second = peak_tokens_per_second
         self.losses: list[float] = []
         self.durations: deque[float] = deque(maxlen=50)
-        self.last = time.perf_counter()
+        self.last: float | None = None
         self.live = sys.stdout.isatty()
         columns = (BarColumn(bar_width=20), TaskProgressColumn(), TextColumn("{task.description}"))
         self.bar = Progress(*columns, console=Console(highlight=False, soft_wrap=True), disable=not self.live)
@@ -44,32 +49,45 @@ class TrainingProgress:
         self.bar.stop()
 
     @property
-    def tokens_per_second(self) -> float:
-        """Training speed over the last steps."""
-        return self.tokens_per_step * len(self.durations) / sum(self.durations) if self.durations else 0.0
+    def tokens_per_second(self) -> float | None:
+        """Training speed over the last steps; None before there are a few."""
+        if len(self.durations) < LEAST_STEPS:
+            return None
+        return self.tokens_per_step * len(self.durations) / sum(self.durations)
 
     @property
-    def utilisation(self) -> float:
-        """That speed's share of what the devices would reach if a step were one large matrix product."""
-        return self.tokens_per_second / self.peak_tokens_per_second
+    def utilisation(self) -> float | None:
+        """That speed's share of what the devices would reach if a step were one large matrix product.
+
+        None as well where it is above 1: the devices were busy with something else when that product was timed.
+        """
+        if self.tokens_per_second is None:
+            return None
+        share = self.tokens_per_second / self.peak_tokens_per_second
+        return share if share <= 1 else None
+
+    def tick(self) -> None:
+        """Times the step that was dispatched last; call it once for each, at the same place of the loop.
+
+        What comes between `skip` and the next tick, compiling and evaluation, is in no speed.
+        """
+        now = time.perf_counter()
+        if self.last is not None:
+            self.durations.append(now - self.last)
+        self.last = now
 
     def skip(self) -> None:
         """Leaves the time since the last step out of the speed: it went into something else."""
-        self.last = time.perf_counter()
+        self.last = None
 
     def step(self, step: int, loss: float, learning_rate: float) -> None:
-        """Notes a finished step."""
-        now = time.perf_counter()
-        if step > self.start + 1:  # the first step's time went into compiling
-            self.durations.append(now - self.last)
-        self.last = now
+        """Shows a finished step."""
         self.losses.append(loss)
-        left = sum(self.durations) / max(1, len(self.durations)) * (self.num_steps - step)
-        line = (
-            f"step {step}/{self.num_steps}  loss {sum(self.losses) / len(self.losses):.3f}  "
-            f"lr {learning_rate:.2e}  {self.tokens_per_second:,.0f} tokens/s  {self.utilisation:.0%} of peak  "
-            f"{clock(left)} left"
-        )
+        line = f"step {step}/{self.num_steps}  loss {sum(self.losses) / len(self.losses):.3f}  lr {learning_rate:.2e}"
+        if (speed := self.tokens_per_second) is not None:
+            left = sum(self.durations) / len(self.durations) * (self.num_steps - step)
+            of_peak = "" if self.utilisation is None else f"  {self.utilisation:.0%} of peak"
+            line += f"  {speed:,.0f} tokens/s{of_peak}  {clock(left)} left"
         if self.live:
             self.bar.update(self.task, completed=step, description=line)
         due = step % self.log_every == 0 or step == self.num_steps
@@ -78,9 +96,28 @@ class TrainingProgress:
                 print(line, flush=True)
             self.losses.clear()
 
+    @contextlib.contextmanager
+    def evaluating(self, what: str, num_batches: int) -> Iterator[Callable[[], None]]:
+        """Shows an evaluation of so many batches below the bar; yields what to call before each."""
+        task = self.bar.add_task(what, total=num_batches)
+        try:
+            yield lambda: self.bar.advance(task)
+        finally:
+            self.bar.remove_task(task)
+
     def say(self, text: str) -> None:
         """Prints above the bar."""
         if self.live:
             self.bar.console.print(text, markup=False)
         else:
             print(text, flush=True)
+
+
+@contextlib.contextmanager
+def evaluation_bar(what: str, num_batches: int) -> Iterator[Callable[[], None]]:
+    """Shows an evaluation of so many batches on a terminal, on stderr; yields what to call before each."""
+    columns = (BarColumn(bar_width=20), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    live = sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), disable=not live, transient=True) as bar:
+        task = bar.add_task(what, total=num_batches)
+        yield lambda: bar.advance(task)

@@ -1,5 +1,6 @@
 """Where a run goes on from: its newest whole checkpoint, and what is known of the steps up to there."""
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,13 +38,19 @@ def best_so_far(path: Path, steps: Sequence[int]) -> Best | None:
     best = read_best(path / "checkpoints")
     if best is not None and best.step in steps:
         return best
-    records = [r for r in read_records(path / "metrics.jsonl") if "valid_loss" in r and r["step"] in steps]
+    records = [
+        r for r in read_records(path / "metrics.jsonl") if r["step"] in steps and _is_finite(r.get("valid_loss"))
+    ]
     if not records:
         return None
     least = min(records, key=lambda record: record["valid_loss"])
     best = Best(least["step"], least["valid_loss"])
     write_best(path / "checkpoints", best)
     return best
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def skipped_at_the_end(path: Path) -> int:

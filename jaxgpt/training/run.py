@@ -26,8 +26,9 @@ from typing import Any
 import filelock
 
 from jaxgpt.config import Config, differences, from_json, to_json
+from jaxgpt.data.manifest import check_manifest
 from jaxgpt.errors import UserError
-from jaxgpt.files import write_text
+from jaxgpt.files import parse_json, read_text, write_text
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.training.integrity import sealed_steps
 
@@ -188,13 +189,10 @@ def read_run(path: str | Path) -> Run:
     for name in ("config.json", "tokenizer.json", "data.json"):
         if not (path / name).is_file():
             raise UserError(f"{path}: not a run folder: it has no {name}")
-    config = from_json((path / "config.json").read_text(encoding="utf-8"), str(path / "config.json"))
+    config = from_json(read_text(path / "config.json"), str(path / "config.json"))
     try:
-        data = json.loads((path / "data.json").read_text(encoding="utf-8"))
-        missing = {"kind", "name", "corpus", "fingerprint", "splits"} - data.keys()
-        if missing:
-            raise ValueError(f"it has no {min(missing)}")
-    except (ValueError, AttributeError) as error:
+        data = check_manifest(parse_json(read_text(path / "data.json")))
+    except ValueError as error:
         raise UserError(f"{path / 'data.json'}: not a data manifest ({error})") from None
     return Run(path, config, Tokenizer.load(path / "tokenizer.json"), data)
 
@@ -232,7 +230,7 @@ def record_start(path: Path, step: int, recovered: list[str]) -> list[str]:
     """
     file = path / "run.json"
     try:
-        earlier = json.loads(file.read_text(encoding="utf-8"))
+        earlier = parse_json(file.read_text(encoding="utf-8"))
         starts = [*earlier.pop("earlier", []), earlier]
     except (OSError, ValueError, AttributeError, TypeError):
         starts = []

@@ -9,10 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxgpt.config import Config, run_dir
-from jaxgpt.data.prepare import Prepared, data_name
+from jaxgpt.config import HOW_TO_TRAIN, Config, ModelConfig, differences, run_dir
+from jaxgpt.data.manifest import data_name
+from jaxgpt.data.prepare import Prepared
 from jaxgpt.data.sources import batch_at
-from jaxgpt.text.tokenizer import Tokenizer
+from jaxgpt.text.corpora import TextCorpus
+from jaxgpt.text.tokenizer import SPECIAL, Tokenizer, count_words, leave_unknown, tokenizer_from_counts
 from jaxgpt.training.cost import cost, product_flops
 from jaxgpt.training.loop import total_steps
 from jaxgpt.training.memory import keep_freed_memory
@@ -21,8 +23,9 @@ from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.processes import from_first
 from jaxgpt.training.run import latest_step, read_run
 from jaxgpt.training.step import compile_steps
-from jaxgpt.training.trained import abstract_params
+from jaxgpt.training.trained import Trained, abstract_params, load_trained
 
+LONG_TEXT = 20_000_000  # characters: their words are counted in some seconds
 TRIAL_SIZE = 1_024  # of the products that decide the dtype: large enough to tell, some ten milliseconds each
 WORTH_CASTING = 1.2  # how much quicker bfloat16 products must be to pay for the casts around them
 
@@ -63,6 +66,42 @@ def _fast_dtype(config: Config) -> tuple[str, str]:
     return "mixed" if bfloat16 > WORTH_CASTING * float32 else "float32", why
 
 
+def go_on_from(config: Config) -> tuple[Trained, ModelConfig]:
+    """Returns (the run that run.init_from names, its model with this config's dropout, remat and dtype); says so."""
+    assert config.run.init_from is not None
+    trained = load_trained(config.run.init_from)
+    own = {name: getattr(config.model, name.removeprefix("model.")) for name in HOW_TO_TRAIN}
+    model = dataclasses.replace(
+        trained.run.config.model, **{name.removeprefix("model."): value for name, value in own.items()}
+    )
+    print(f"from: {trained.run.path}, step {trained.step}, trained on {data_name(trained.run.data)}")
+    before, after = (dataclasses.replace(config, model=m) for m in (config.model, model))
+    if changed := [f"{name} {new!r}" for name, _, new in differences(before, after)]:
+        print(f"  its model, in place of the config's: {', '.join(changed)}")
+    return trained, model
+
+
+def tell_size(corpus: TextCorpus) -> None:
+    """Says how large a text is where counting its words takes a while."""
+    size = sum(len(line) + 1 for lines in corpus.splits.values() for line in lines)
+    if size >= LONG_TEXT:
+        print(f"{corpus.name}: {size / 1e6:,.0f} million characters; counting and encoding their words", flush=True)
+
+
+def build_vocabulary(corpus: TextCorpus, vocab_size: int, tokenized: bool) -> tuple[Tokenizer, str]:
+    """Returns (a tokenizer of the training split's words, how it came about in words)."""
+    counts = count_words(corpus.splits["train"], tokenized)
+    kept = leave_unknown(counts, vocab_size)
+    tokenizer = tokenizer_from_counts(kept, vocab_size)
+    told = (
+        f"{len(counts):,} types of words in train, <eos> counted; "
+        f"vocabulary of {tokenizer.vocab_size:,}, {len(SPECIAL)} of them special tokens"
+    )
+    if left_out := len(counts) - len(kept):
+        told += f"\n  {left_out:,} words that are seen once are encoded as <unk>, so that the model learns what that is"
+    return tokenizer, told
+
+
 def announce(data: Prepared) -> None:
     """Prints what was read, and unmissably when it is not what was asked for."""
     manifest = data.manifest
@@ -74,6 +113,8 @@ def announce(data: Prepared) -> None:
         print("!! Every number of this run is about the stand-in.")
         print(rule)
     print(f"data: {data_name(manifest)} ({manifest['source']})")
+    if "tokenized" in manifest:
+        print(f"  {'split into words already: only at blanks' if manifest['tokenized'] else 'raw text'}")
     for note in manifest["notes"][bool(manifest["fallback_for"]) :]:
         print(f"  {note}")
     for split, counts in manifest["splits"].items():
@@ -120,6 +161,6 @@ def plan(config: Config, tokenizer: Tokenizer, data: Prepared) -> str:
         f"steps: {steps:,} of {per_step:,} tokens ({config.data.batch_size} windows of {config.data.seq_len})",
         f"tokens: {min(steps * per_step, tokens * config.run.epochs):,}",
         *cost(config, compiled, batch, steps),
-        "dry run: nothing was kept or written",
+        f"dry run: no run was made; encoded text and compiled programs are kept in {config.data.cache_dir}",
     ]
     return "\n".join(lines)

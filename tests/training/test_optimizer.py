@@ -39,7 +39,27 @@ def test_wsd_is_flat_and_then_falls_in_a_line():
     got = rates(100, schedule="wsd", warmup_steps=10, decay_fraction=0.5, final_fraction=0.0)
     assert got[9:55] == [1.0] * 46
     np.testing.assert_allclose(np.diff(got[56:]), np.diff(got[56:])[0], rtol=1e-3)
-    assert 0 < got[-1] < 0.05
+    assert got[-1] == 0.0
+    assert 0 < got[-2] < 0.05
+
+
+@pytest.mark.parametrize("warmup_steps", [0, 1, 4])
+@pytest.mark.parametrize("decay_fraction", [0.01, 0.3, 1.0])
+@pytest.mark.parametrize("schedule", ["cosine", "wsd"])
+def test_the_last_step_is_at_the_final_fraction(schedule, decay_fraction, warmup_steps):
+    options = {"schedule": schedule, "decay_fraction": decay_fraction, "warmup_steps": warmup_steps}
+    got = rates(20, final_fraction=0.1, **options)
+    assert got[-1] == pytest.approx(0.1, rel=1e-6)
+    assert got[-2] > 0.1
+    assert max(got) == got[max(0, warmup_steps - 1)] == 1.0
+    assert got[warmup_steps:] == sorted(got[warmup_steps:], reverse=True)
+
+
+@pytest.mark.parametrize("field", ["schedule", "name"])
+def test_a_choice_that_is_not_built_is_refused(field):
+    """A choice added to the config alone must not train as another one."""
+    with pytest.raises(ValueError, match="new"):
+        make_optimizer(OptimizerConfig(**{field: "new"}), 10)
 
 
 @pytest.fixture(scope="module")

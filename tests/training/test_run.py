@@ -13,6 +13,7 @@ from jaxgpt.training.metrics import drop_after, open_metrics, read_records
 from jaxgpt.training.run import Run, load_run, machine, open_run, read_run
 
 MANIFEST = {"kind": "text", "name": "mine", "corpus": "mine", "fingerprint": "f", "splits": {}}
+MANIFEST |= {"fallback_for": None, "source": "files", "notes": []}
 
 
 @pytest.fixture

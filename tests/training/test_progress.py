@@ -1,0 +1,60 @@
+"""Speed is told from enough steps, and never as more than the machine can do."""
+
+import itertools
+
+import pytest
+
+from jaxgpt.training import progress
+from jaxgpt.training.progress import LEAST_STEPS, TrainingProgress
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that goes on by as many seconds as it is given, at each look."""
+
+    def set_to(seconds: list[float]) -> None:
+        times = itertools.accumulate(seconds)
+        monkeypatch.setattr(progress.time, "perf_counter", lambda: next(times))
+
+    return set_to
+
+
+def speeds(clock, seconds: list[float], peak: float = 1e9) -> TrainingProgress:
+    clock([0.0, *seconds])
+    shown = TrainingProgress(100, 0, 1_000, 1, peak)
+    for _ in range(1 + len(seconds)):
+        shown.tick()
+    return shown
+
+
+def test_no_speed_is_told_from_a_few_steps(clock, capsys):
+    shown = speeds(clock, [1e-4] * (LEAST_STEPS - 1))
+    assert shown.tokens_per_second is None
+    assert shown.utilisation is None
+    shown.step(2, 1.0, 1e-3)
+    assert capsys.readouterr().out == "step 2/100  loss 1.000  lr 1.00e-03\n"
+
+
+def test_speed_is_that_of_the_steps_between_the_ticks(clock, capsys):
+    shown = speeds(clock, [0.5] * LEAST_STEPS, peak=8_000)
+    assert shown.tokens_per_second == 2_000
+    shown.step(6, 1.0, 1e-3)
+    assert "2,000 tokens/s  25% of peak  47s left" in capsys.readouterr().out
+
+
+def test_a_share_of_peak_above_one_is_not_told(clock, capsys):
+    shown = speeds(clock, [0.5] * LEAST_STEPS, peak=1_000)
+    assert shown.utilisation is None
+    shown.step(6, 1.0, 1e-3)
+    assert "peak" not in capsys.readouterr().out
+
+
+def test_what_is_skipped_is_in_no_speed(clock):
+    clock([0.0, *[1.0] * LEAST_STEPS, 100.0, 1.0, 1.0])
+    shown = TrainingProgress(100, 0, 1_000, 1, 1e9)
+    for _ in range(1 + LEAST_STEPS):
+        shown.tick()
+    shown.skip()
+    for _ in range(3):
+        shown.tick()
+    assert shown.tokens_per_second == pytest.approx(1_000, rel=1e-3)
