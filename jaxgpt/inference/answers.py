@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import jax
+import numpy as np
 
 from jaxgpt.config import Sampling
 from jaxgpt.errors import UserError
 from jaxgpt.inference.chat import fit_history
 from jaxgpt.inference.generate import banned_tokens, generate
-from jaxgpt.text.conversation import Message, render_prompt
+from jaxgpt.text.conversation import Message, answered, render_prompt
 from jaxgpt.training.trained import Trained
 
 BATCH = 50
@@ -32,10 +34,13 @@ def answer_all(
     key: jax.Array,
     limit: int | None = None,
 ) -> list[Answer]:
-    """Returns the answers to the (first `limit`) conversations that end in question and answer, if the prompt fits."""
+    """Returns the answers to the (first `limit`) conversations whose last answer follows a question, if that fits.
+
+    What comes after the last answer is left out. Each answer's draws have a key of its own, from its place and `key`.
+    """
     tokenizer, model = trained.run.tokenizer, trained.config.model
     asked = []
-    for conversation in conversations:
+    for conversation in map(answered, conversations):
         if [message["role"] for message in conversation[-2:]] != ["user", "assistant"]:
             continue
         try:
@@ -50,7 +55,7 @@ def answer_all(
             trained.params,
             model,
             [render_prompt(prompt, tokenizer) for prompt, _ in part],
-            jax.random.fold_in(key, first),
+            jax.vmap(partial(jax.random.fold_in, key))(np.arange(first, first + len(part))),
             sampling,
             banned_tokens(tokenizer, tokenizer.end_id),
             tokenizer.end_id,

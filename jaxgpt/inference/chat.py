@@ -8,7 +8,7 @@ from jaxgpt.config import ModelConfig, Sampling
 from jaxgpt.errors import UserError
 from jaxgpt.inference.generate import banned_tokens, stream
 from jaxgpt.model.gpt import Params
-from jaxgpt.text.conversation import Message, fit, render_prompt
+from jaxgpt.text.conversation import Message, exchanges, fit, render, render_message, render_prompt
 from jaxgpt.text.tokenizer import Tokenizer
 
 REPLY_SHARE = 4  # a quarter of the context is kept free for the reply
@@ -17,7 +17,7 @@ REPLY_SHARE = 4  # a quarter of the context is kept free for the reply
 def fit_history(messages: Sequence[Message], tokenizer: Tokenizer, context_len: int) -> list[Message]:
     """Returns the latest whole exchanges that leave room for a reply; older ones are dropped.
 
-    Raises UserError when the last message alone is too long, or empty.
+    Raises UserError when the last message is empty, or too long, alone or with the system messages before it.
     """
     last = messages[-1]
     if not last["content"].strip():
@@ -25,12 +25,27 @@ def fit_history(messages: Sequence[Message], tokenizer: Tokenizer, context_len: 
     limit = context_len - context_len // REPLY_SHARE - 1
     fitted = fit(messages, tokenizer, limit)
     if not fitted or fitted[-1] is not last:
-        size = len(tokenizer.encode(last["content"]))
-        raise UserError(
-            f"prompt: it is {size} tokens long; with the context of {context_len} tokens this model takes at most "
-            f"{limit - 2} and keeps {context_len // REPLY_SHARE} for its reply. Write less"
-        )
+        raise UserError(_what_does_not_fit(messages, tokenizer, context_len, limit))
     return fitted
+
+
+def _what_does_not_fit(messages: Sequence[Message], tokenizer: Tokenizer, context_len: int, limit: int) -> str:
+    """Returns which message is too long, how long, and what room there is for it."""
+    system, _ = exchanges(messages)
+    instructions = len(render(system, tokenizer)[0])
+    prompt = len(render_message(messages[-1], tokenizer)[0])
+    keeps = f"and keeps {context_len // REPLY_SHARE} for its reply"
+    if system and prompt <= limit:
+        return (
+            f"system message: it is {instructions - 2 * len(system)} tokens long; with the context of {context_len} "
+            f"tokens this model takes at most {max(0, limit - prompt - 2 * len(system))} beside the {prompt - 2} of "
+            f"the last message, {keeps}. Shorten the system message"
+        )
+    beside = f" beside the {instructions} of the system message" if system else ""
+    return (
+        f"prompt: it is {prompt - 2} tokens long; with the context of {context_len} tokens this model takes at most "
+        f"{max(0, limit - instructions - 2)}{beside} {keeps}. Write less"
+    )
 
 
 def reply(

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgpt.config import ModelConfig
-from jaxgpt.inference.generate import BUCKET, banned_tokens
+from jaxgpt.inference.generate import BUCKET, banned_tokens, in_full_precision
 from jaxgpt.inference.rows import Layers, Rows, advance, empty_rows, read
 from jaxgpt.model.cache import init_cache
 from jaxgpt.model.gpt import Params, padded_vocab_size
@@ -28,11 +28,13 @@ CHUNK = 8  # tokens that all slots advance by in one call, and so the grain of c
 TOGETHER = 4  # texts of about one length that are read in one call, where so many are to be read; else one
 READ_SECONDS = 0.03  # new texts are read for so long between two chunks, so that those being written go on
 
+NEVER = -1  # no token: a text with it as stop_id ends by its length alone
+
 Finish = Literal["stop", "length", "closed", "failed"]
 
 
 class Request(NamedTuple):
-    """A text to go on with. The prompt is not empty; `stop_id` ends the text and may be <eos> or <end>."""
+    """A text to go on with. The prompt is not empty; `stop_id` ends the text: <eos>, <end>, or NEVER."""
 
     prompt: Sequence[int]
     stop_id: int
@@ -89,7 +91,7 @@ class Engine:
         self.slots = slots
         self.max_waiting = max_waiting
         self._params = params
-        self._config = config
+        self._config = config = in_full_precision(config)
         banned_V = banned_tokens(tokenizer, tokenizer.eos_id)  # a row's own stop token may come beside
         padding = padded_vocab_size(config) - len(banned_V)
         self._banned_V = jnp.asarray(np.pad(banned_V, (0, padding), constant_values=True))
@@ -142,7 +144,7 @@ class Engine:
 
     def compile(self) -> None:
         """Compiles all that requests can need, before the first of them; call it while nothing else is asked."""
-        nothing, longest = -1, self._config.context_len - 1  # no token: what has to be compiled must not end early
+        nothing, longest = NEVER, self._config.context_len - 1  # what has to be compiled must not end early
         sizes = {self._padded_size(length) for length in range(1, longest + 1)}
         for size in sorted(sizes):
             for count in {1, min(TOGETHER, self.slots)}:

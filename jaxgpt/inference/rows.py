@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgpt.config import ModelConfig
-from jaxgpt.inference.generate import decoding_config, inference_head
+from jaxgpt.inference.generate import inference_head
 from jaxgpt.inference.sampling import draw_each
 from jaxgpt.model.cache import KVCache, init_cache
 from jaxgpt.model.gpt import GPT, Params, logits
@@ -30,7 +30,7 @@ class Rows(NamedTuple):
     seeds_B: np.ndarray
     temperature_B: np.ndarray
     top_p_B: np.ndarray
-    stop_B: np.ndarray  # the special token that ends the row, and so may come
+    stop_B: np.ndarray  # the special token that ends the row, and so may come; a line's end may in any case
     tell_B: np.ndarray  # whether log-probabilities are wanted
 
 
@@ -65,9 +65,7 @@ def read(
     outputs: Any = GPT(config).apply({"params": params}, jnp.asarray(tokens_BT), None, None, init_cache(config, B))
     hidden_BTD, cache = outputs
     hidden_BD = hidden_BTD[jnp.arange(B), jnp.asarray(rows.lengths_B) - 1]
-    drawn = _draw_next(
-        inference_head(params, decoding_config(config, B)), hidden_BD, config, rows, rows.numbers_B, banned_V
-    )
+    drawn = _draw_next(inference_head(params, config), hidden_BD, config, rows, rows.numbers_B, banned_V)
     return drawn, jax.tree.map(lambda all_BKSH, new_BKSH: all_BKSH.at[slots_B].set(new_BKSH), layers, cache.layers)
 
 
@@ -80,7 +78,6 @@ def advance(
     A row that comes to the context's end on the way makes words without meaning from there on.
     """
     B = rows.last_B.shape[0]
-    config = decoding_config(config, B)
     head_VD = inference_head(params, config)
     part = layers if layers[0][0].shape[0] == B else jax.tree.map(lambda x: x[:B], layers)
 

@@ -29,7 +29,7 @@ def filter_logits(logits_BV: jax.Array, sampling: Sampling) -> jax.Array:
 
 
 def draw(key: jax.Array, logits_BV: jax.Array, sampling: Sampling) -> jax.Array:
-    """Returns the next tokens_B."""
+    """Returns the next tokens_B; `key` is one for all rows, or one for each."""
     if sampling.temperature == 0:
         return likeliest(logits_BV)
     return categorical(key, filter_logits(logits_BV / max(sampling.temperature, COLDEST), sampling))
@@ -57,8 +57,7 @@ def draw_each(keys_B: jax.Array, logits_BV: jax.Array, temperature_B: jax.Array,
         cuts_B = (temperature_B > 0) & (top_p_B < 1)
         share_B = jnp.where(cuts_B, top_p_B, jnp.inf)
         scaled_BV = jax.lax.cond(jnp.any(cuts_B), lambda: _nucleus(scaled_BV, share_B), lambda: scaled_BV)
-        share_B1 = jax.vmap(lambda key: jax.random.uniform(key, (1,)))(keys_B)
-        return jnp.where(temperature_B > 0, _where_the_sum_passes(share_B1, scaled_BV), likeliest(logits_BV))
+        return jnp.where(temperature_B > 0, categorical(keys_B, scaled_BV), likeliest(logits_BV))
 
     return jax.lax.cond(jnp.any(temperature_B > 0), drawn, lambda: likeliest(logits_BV))
 
@@ -89,8 +88,12 @@ def _nucleus(logits_BV: jax.Array, top_p_B: jax.Array) -> jax.Array:
 
 
 def categorical(key: jax.Array, logits_BV: jax.Array) -> jax.Array:
-    """Returns tokens_B drawn with probability softmax(logits_BV)."""
-    return _where_the_sum_passes(jax.random.uniform(key, (logits_BV.shape[0], 1)), logits_BV)
+    """Returns tokens_B drawn with probability softmax(logits_BV); `key` is one for all rows, or one for each."""
+    if key.ndim:
+        share_B1 = jax.vmap(lambda key: jax.random.uniform(key, (1,)))(key)
+    else:
+        share_B1 = jax.random.uniform(key, (logits_BV.shape[0], 1))
+    return _where_the_sum_passes(share_B1, logits_BV)
 
 
 def _where_the_sum_passes(share_B1: jax.Array, logits_BV: jax.Array) -> jax.Array:

@@ -45,6 +45,7 @@ class Served(NamedTuple):
     config: ModelConfig
     tokenizer: Tokenizer
     is_chat: bool
+    lines_are_documents: bool
     created: int
     about: dict[str, Any]
 
@@ -101,9 +102,9 @@ def make_app(
         max_tokens = asked.max_tokens or COMPLETION_TOKENS
         reply = CompletionReply(asked.candidates is not None, len(prompts) * (asked.n or 1))
         about = {"unknown_words": served.tokenizer.unknown_words("\n".join(asked.prompts))}
-        return await _answer(
-            engine, served, asked, reply, prompts, served.tokenizer.eos_id, max_tokens, about, request.receive
-        )
+        # Where lines go on from one to the next, "stop": "\n" ends with the first of them.
+        stop_id = served.tokenizer.eos_id if served.lines_are_documents else engines.NEVER
+        return await _answer(engine, served, asked, reply, prompts, stop_id, max_tokens, about, request.receive)
 
     @app.post("/v1/chat/completions", responses=STREAM)
     async def chat_completions(asked: ChatRequest, request: Request) -> Response:

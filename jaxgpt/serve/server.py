@@ -1,16 +1,15 @@
 """From a trained run to a server on a port, and its end."""
 
-import dataclasses
 import signal
 import socket
 from typing import Any
 
 import uvicorn
 
-from jaxgpt.config import ModelConfig
-from jaxgpt.data.prepare import data_name
-from jaxgpt.errors import UserError
+from jaxgpt.data.manifest import data_name, lines_are_documents
+from jaxgpt.errors import UserError, is_text, shown
 from jaxgpt.inference.engine import Engine
+from jaxgpt.inference.generate import in_full_precision
 from jaxgpt.serve.api import Served, make_app
 from jaxgpt.serve.guard import LOCAL_NAMES
 from jaxgpt.serve.inspecting import make_inspector
@@ -34,15 +33,6 @@ def serve(trained: Trained, listener: socket.socket, api_key: str | None, slots:
     engine.close()
 
 
-def in_full_precision(config: ModelConfig) -> ModelConfig:
-    """Returns the config with "mixed", which is a CPU's way to train quickly, made float32.
-
-    Rows that advance alone and rows that advance together are rounded differently; in float32 by so little that a
-    greedy text does not depend on who else is served, and reading one row costs no more.
-    """
-    return dataclasses.replace(config, dtype="float32") if config.dtype == "mixed" else config
-
-
 def describe(trained: Trained) -> Served:
     """Returns what the API says of a run."""
     run = trained.run
@@ -51,6 +41,7 @@ def describe(trained: Trained) -> Served:
         config=trained.config.model,
         tokenizer=run.tokenizer,
         is_chat=run.data["kind"] == "chat",
+        lines_are_documents=lines_are_documents(run.data, run.config.data),
         created=int((run.path / "config.json").stat().st_mtime),
         about={"step": trained.step, "data": data_name(run.data), "sample_prompt": run.config.run.sample_prompt},
     )
@@ -59,13 +50,19 @@ def describe(trained: Trained) -> Served:
 def listen(host: str, port: int) -> socket.socket:
     """Returns a socket that listens, on a free port where port is 0; raises UserError when it cannot be had."""
     if not 0 <= port <= 65535:
-        raise UserError(f"port: {port} was given; it must be between 0 and 65535")
+        raise UserError(f"port: {shown(port)} was given; it must be between 0 and 65535")
+    if not host:
+        raise UserError("host: it is empty; 127.0.0.1 is this machine, 0.0.0.0 is everywhere")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
+        if not is_text(host):
+            raise UnicodeError("not a name")
+        host.encode("idna")
         return socket.create_server((host, port), family=family, backlog=128)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"{host}:{port}: cannot listen there ({reason}); choose another --port or --host") from None
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        where = f"{host if is_text(host) else shown(host)}:{port}"
+        raise UserError(f"{where}: cannot listen there ({reason}); choose another --port or --host") from None
 
 
 class Server(uvicorn.Server):

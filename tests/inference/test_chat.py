@@ -39,3 +39,14 @@ def test_a_last_message_that_is_too_long_or_empty():
         fit_history([user(2), model(2), user(46)], TOKENIZER, 64)
     with pytest.raises(UserError, match="prompt: it is empty"):
         fit_history([user(0)], TOKENIZER, 64)
+
+
+def test_the_message_that_does_not_fit_is_named_with_its_length():
+    system = {"role": "system", "content": "a " * 60}
+    with pytest.raises(UserError, match=r"^system message: it is 60 tokens long; .* at most 42 beside the 1 of"):
+        fit_history([system, user(1)], TOKENIZER, 64)
+    with pytest.raises(UserError, match=r"^prompt: it is 60 tokens long; .* at most 45 and keeps 16"):
+        fit_history([user(60)], TOKENIZER, 64)
+    short = {"role": "system", "content": "a"}
+    with pytest.raises(UserError, match=r"^prompt: it is 60 tokens long; .* at most 42 beside the 3 of the system"):
+        fit_history([short, user(60)], TOKENIZER, 64)

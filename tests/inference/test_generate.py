@@ -1,5 +1,7 @@
 """Generation equals the model read word by word, for prompts of any lengths, past the context and back."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,6 +81,39 @@ def test_past_the_context_the_oldest_go(params):
     assert len(reply) == 150 or reply == word_by_word(params, prompt[-63:], len(reply))
     (first,) = generate(params, CONFIG, [prompt], KEY, GREEDY, BANNED, STOP, 1)
     assert first == word_by_word(params, prompt[-63:], 1)
+
+
+def test_past_the_context_each_row_is_that_of_the_row_alone(params):
+    """A short prompt beside one that fills the context, and one that is done: none is cut because of another."""
+    prompts = [[10, 11, 12], [20 + i % 30 for i in range(60)], [41, 9], [30 + i % 9 for i in range(100)]]
+    keys = jax.random.split(jax.random.key(1), len(prompts))
+    warm = Sampling(temperature=1.3, top_p=0.95)
+    alone = [generate(params, CONFIG, [p], KEY, GREEDY, BANNED, STOP, 150)[0] for p in prompts]
+    stop = alone[2][3]  # let the third row end early
+    banned = BANNED & (np.arange(60) != stop)
+    for key, sampling in ((KEY, GREEDY), (keys, warm)):
+        together = generate(params, CONFIG, prompts, key, sampling, banned, stop, 150)
+        for row, prompt in enumerate(prompts):
+            own = key if key is KEY else key[row]
+            assert together[row] == generate(params, CONFIG, [prompt], own, sampling, banned, stop, 150)[0]
+
+
+def test_mixed_products_do_not_make_a_row_depend_on_others(params):
+    mixed = dataclasses.replace(CONFIG, dtype="mixed")
+    prompts = [[10 + i, 11, 12] for i in range(8)]
+    together = generate(params, mixed, prompts, KEY, GREEDY, BANNED, STOP, 40)
+    assert together == [generate(params, mixed, [p], KEY, GREEDY, BANNED, STOP, 40)[0] for p in prompts]
+
+
+def test_a_line_end_ends_a_text_only_where_it_is_asked(params):
+    """The likeliest token is always the line's end."""
+    ending = {**params, "final_norm": {"scale": jnp.zeros(32), "bias": params["token_embedding"][TOKENIZER.eos_id]}}
+
+    def text(**options):
+        return "".join(continue_text(ending, CONFIG, TOKENIZER, [10], KEY, GREEDY, 5, **options))
+
+    assert text(stop_at_line_end=True) == "w3"
+    assert text(stop_at_line_end=False) == "w3" + "\n" * 5
 
 
 def test_the_key_decides_and_the_count_does_not(params):

@@ -41,9 +41,10 @@ def running(
     is_chat: bool = True,
     api_key: str | None = None,
     tokenizer: Tokenizer = TOKENIZER,
+    lines_are_documents: bool = True,
 ) -> Iterator[Running]:
     about = {"step": 1, "data": "tiny-data", "sample_prompt": "w1 w2"}
-    served = Served("tiny", CONFIG, tokenizer, is_chat, 0, about)
+    served = Served("tiny", CONFIG, tokenizer, is_chat, lines_are_documents, 0, about)
     app = make_app(engine, make_inspector(params, CONFIG, tokenizer), served, api_key)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", ws="none"))
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:

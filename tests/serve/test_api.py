@@ -10,17 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import jax
+import jax.numpy as jnp
 import openai
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jaxgpt.inference.chat import reply
+from jaxgpt.inference.engine import Engine
 from jaxgpt.inference.generate import continue_text, encode_prompt
 from jaxgpt.inference.sampling import GREEDY
 from jaxgpt.serve.api import PAGE
 from jaxgpt.serve.guard import MAX_BODY
-from tests.serve.conftest import CONFIG, SLOTS, TOKENIZER, WAITING
+from tests.serve.conftest import CONFIG, SLOTS, TOKENIZER, WAITING, running
 
 HELLO = [{"role": "user", "content": "w1 w2 w3"}]
 CHAT = {"model": "tiny", "messages": HELLO, "temperature": 0, "max_tokens": 12}
@@ -125,6 +127,29 @@ def test_stop_texts_end_a_reply_and_do_not_leak(chat_server, client):
     done = client.chat.completions.create(**CHAT, stop=unfinished).choices[0]
     assert done.message.content == " ".join(words)
     assert idle(chat_server)
+
+
+def test_lines_go_on_unless_a_client_wants_them_to_end(engine, params):
+    """In a text of many short lines a line's end is no end; where each line is a text, it is."""
+    ending = {**params, "final_norm": {"scale": jnp.zeros(CONFIG.embed_dim), "bias": params["token_embedding"][1]}}
+    own = Engine(ending, CONFIG, TOKENIZER, 2)
+    asked = {"model": "tiny", "prompt": "w1", "temperature": 0, "max_tokens": 6}
+    with contextlib.closing(own):
+        for are_documents, body, text, finish in (
+            (False, {}, "\n" * 6, "length"),
+            (False, {"stop": "\n"}, "", "stop"),
+            (True, {}, "", "stop"),
+        ):
+            with running(own, ending, is_chat=False, lines_are_documents=are_documents) as server:
+                (choice,) = server.http.post("/v1/completions", json=asked | body).json()["choices"]
+                assert (choice["text"], choice["finish_reason"]) == (text, finish)
+
+
+@pytest.mark.parametrize("body", ['{"model": %s}' % ("9" * 5_000), "[" * 100_000, '{"model": "\\ud800"}', "\x00"])
+def test_json_of_unusual_kinds_is_refused(chat_server, body):
+    answer = chat_server.http.post("/v1/completions", content=body, headers={"content-type": "application/json"})
+    assert 400 <= answer.status_code < 500
+    assert answer.json()["error"]["message"]
 
 
 def test_twenty_clients_at_once(chat_server):
