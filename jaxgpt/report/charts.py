@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable, Sequence
-from html import escape
 from typing import NamedTuple
 
 import numpy as np
+
+from jaxgpt.report.markup import escape
 
 # The same rules colour the page and a chart saved by itself.
 STYLE = """
@@ -165,11 +166,11 @@ def empty_chart(title: str, size: tuple[int, int] = (420, 120)) -> str:
 
 def bar_chart(title: str, rows: Sequence[tuple[str, float, str]], width: int = 420, name_width: int = 130) -> str:
     """Returns horizontal bars from (name, length, words at its end)."""
-    longest = max((value for _, value, _ in rows), default=1.0) or 1.0
+    longest = max((value for _, value, _ in rows if math.isfinite(value)), default=1.0) or 1.0
     parts, room = [], width - name_width - 110
     for number, (name, value, told) in enumerate(rows):
         y = 34 + 24 * number
-        length = max(1.0, value / longest * room)
+        length = max(1.0, value / longest * room) if math.isfinite(value) else room
         parts.append(_text(name_width - 8, y + 12, name, "end label"))
         parts.append(f'<rect class="f0" x="{name_width}" y="{y}" width="{length:.1f}" height="16" rx="2"/>')
         parts.append(_text(name_width + length + 6, y + 12, told))
@@ -190,6 +191,9 @@ def scatter(title: str, points: Sequence[Point], groups: Sequence[str], size: tu
     """Returns a map of points; names are written in the points' order, wherever they cover no other name."""
     width, height = size
     top = 52
+    points = [point for point in points if math.isfinite(point.x) and math.isfinite(point.y)]
+    if not points:
+        return empty_chart(title, size)
     xs, ys = np.array([point.x for point in points]), np.array([point.y for point in points])
     # The farthest few would press all others into the middle; they are drawn at the edge.
     (x0, x1), (y0, y1) = np.percentile(xs, [0.5, 99.5]), np.percentile(ys, [0.5, 99.5])

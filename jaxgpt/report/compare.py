@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from jaxgpt.data.prepare import data_name
+from jaxgpt.data.manifest import data_name
 from jaxgpt.errors import UserError
 from jaxgpt.files import write_text
 from jaxgpt.report.charts import Level, Line, line_chart, smooth
+from jaxgpt.report.markup import escape
 from jaxgpt.report.page import Section, figure, note, page, table
 from jaxgpt.report.record import Record, read_record
 from jaxgpt.report.story import NAMELESS, SMOOTHED, facts, spell

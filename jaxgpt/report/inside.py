@@ -1,7 +1,6 @@
 """What a model has become, as sections of a page: its words, its attention, its positions, what it finds hard."""
 
 from collections.abc import Iterator, Sequence
-from html import escape
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from jaxgpt.errors import UserError
 from jaxgpt.inference import look
 from jaxgpt.report.charts import Line, Point, bar_chart, heat_map, line_chart, scatter
+from jaxgpt.report.markup import escape
 from jaxgpt.report.page import Section, figure, note, table
 from jaxgpt.report.record import HeldOut, Record, held_out, text_batch
 from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
@@ -240,7 +240,7 @@ def _coloured(tokenizer: Tokenizer, batch, lost: look.Losses, row: int) -> str:
             continue
         nats, guess = float(lost.nats_BT[row, t]), tokenizer.words[lost.guess_BT[row, t]]
         expected = "as expected" if lost.guess_BT[row, t] == target else f"expected {guess}"
-        told = escape(f"{nats:.2f} nats, p = {np.exp(-nats):.2g}; {expected}", quote=True)
+        told = escape(f"{nats:.2f} nats, p = {np.exp(-nats):.2g}; {expected}")
         spans.append(f'<span class="{_shade(nats)}" title="{told}">{word}</span>')
     return f'<p class="tokens">{" ".join(spans)}</p>'
 

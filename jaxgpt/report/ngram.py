@@ -21,10 +21,11 @@ def yardstick(run: Run) -> float | None:
 
     None where the run's encoded text is not in its cache, or there is so much of it that counting takes long.
     """
-    if run.data["kind"] != "text":
+    if run.data["kind"] != "text" or "tokenized" not in run.data:
         return None
+    content, tokenized = run.data["fingerprint"], run.data["tokenized"]
     train_N, valid_N = (
-        kept_array(run.config.data.cache_dir, stream_key(run.data["fingerprint"], split, run.tokenizer))
+        kept_array(run.config.data.cache_dir, stream_key(content, split, run.tokenizer, tokenized))
         for split in ("train", "valid")
     )
     if train_N is None or valid_N is None or not HELD_OUT <= len(train_N) <= MOST_TOKENS or not len(valid_N):

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 
 from jaxgpt.report.charts import STYLE
+from jaxgpt.report.markup import escape
 
 PAGE_STYLE = """
 * { box-sizing: border-box; }

@@ -1,6 +1,5 @@
 """What a run has on record: its files read back, however far it has come, and text it has not learned from."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +8,10 @@ from typing import Any
 import numpy as np
 
 from jaxgpt.data.batch import Batch
-from jaxgpt.data.packing import packed_lines, packed_rows
-from jaxgpt.data.prepare import data_name
-from jaxgpt.data.sources import Packed, Source, Windows
-from jaxgpt.errors import UserError
-from jaxgpt.text.conversation import fit, render
-from jaxgpt.text.corpora import fingerprint, load_chat, load_text
+from jaxgpt.data.manifest import data_name
+from jaxgpt.data.prepare import open_split
+from jaxgpt.errors import UserError, shown
+from jaxgpt.files import parse_json
 from jaxgpt.training.metrics import read_records
 from jaxgpt.training.run import Run, latest_step, read_run
 
@@ -74,7 +71,7 @@ def read_record(path: str | Path) -> Record:
     lists: dict[str, tuple[list[float], list[float]]] = {}
     for entry in _entries(run.path / "metrics.jsonl"):
         for name, value in entry.items():
-            if name != "step" and isinstance(value, int | float):
+            if name != "step" and (isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)):
                 steps, values = lists.setdefault(name, ([], []))
                 steps.append(entry["step"])
                 values.append(value)
@@ -92,9 +89,12 @@ def _machine(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        machine = json.loads(path.read_text(encoding="utf-8"))
+        machine = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(machine, dict):
             raise ValueError("it is no object")
+        for name, kind in (("devices", list), ("packages", dict)):
+            if not isinstance(machine.get(name, kind()), kind):
+                raise ValueError(f"{name} is {shown(machine[name])}")
     except ValueError as error:
         raise UserError(f"{path}: not a record of a machine ({error}); delete it, the report can do without") from None
     return machine
@@ -110,24 +110,11 @@ class HeldOut:
 
 def held_out(run: Run, rows: int = ROWS) -> HeldOut:
     """Returns text of the run's corpus that it was not trained on; raises UserError where it cannot be had."""
-    config, tokenizer = run.config.data, run.tokenizer
-    if run.data["kind"] == "chat":
-        corpus = load_chat(run.data["corpus"], None, config.all_paths)
-        talks = [fit(talk, tokenizer, config.seq_len + 1) for talk in corpus.splits.get("valid", [])]
-        rendered = [render(talk, tokenizer) for talk in talks if any(m["role"] == "assistant" for m in talk)]
-        source: Source = Packed(packed_rows(rendered, config.seq_len))
-    else:
-        corpus = load_text(run.data["corpus"], None)
-        stream = tokenizer.encode_lines(corpus.splits.get("valid", []))
-        if config.whole_lines:
-            source = Packed(packed_lines(stream, tokenizer.eos_id, config.seq_len))
-        else:
-            source = Windows(stream, config.seq_len, start=tokenizer.eos_id)
-    if not corpus.splits.get("valid") or not len(source):
+    manifest, source = open_split(run.data, run.tokenizer, run.config.data, "valid")
+    if not len(source):
         raise UserError(f"{run.data['name']}: it has no validation text")
-    changed = fingerprint(corpus) != run.data["fingerprint"]
     note = f"The validation split of {data_name(run.data)}, which the model was not trained on."
-    if changed:
+    if manifest["fingerprint"] != run.data["fingerprint"]:
         note += " The corpus has changed since, so the model may have seen some of this."
     return HeldOut(source.gather(_spread(len(source), rows)), note)
 

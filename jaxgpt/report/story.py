@@ -2,15 +2,15 @@
 
 import dataclasses
 import math
-from html import escape
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxgpt.config import Config, differences
-from jaxgpt.data.prepare import data_name
+from jaxgpt.data.manifest import data_name
 from jaxgpt.report.charts import Level, Line, bar_chart, line_chart, smooth
+from jaxgpt.report.markup import escape
 from jaxgpt.report.ngram import yardstick
 from jaxgpt.report.page import Section, figure, note, table
 from jaxgpt.report.record import Record
@@ -41,11 +41,12 @@ def result_sentence(record: Record) -> str:
     step, loss = record.best
     when = f" after step {step:,}" if step != record.steps else ""
     gap = f"; {loss - record.floor:+.4f} from the entropy floor" if record.floor is not None else ""
-    perplexity = Score(loss, 1).perplexity
+    score = Score(loss, 1)
+    perplexity = f"{score.perplexity:,.0f}" if 20 <= score.perplexity < 1e9 else score.perplexity_in_words
     return (
         f"On text of {data_name(record.run.data)} that it never trained on, this model loses {loss:.4f} nats per "
         f"{_unit(record)}{when}{gap}: it is as unsure of the next word as a fair choice among "
-        f"{perplexity:,.{0 if perplexity >= 20 else 2}f} words."
+        f"{perplexity} words."
     )
 
 
@@ -55,7 +56,7 @@ def facts(record: Record) -> list[tuple[str, str]]:
     found = [("Data", data_name(record.run.data)), ("Steps", f"{record.steps:,}")]
     if record.best is not None:
         loss = record.best[1]
-        found += [("Best valid loss", f"{loss:.4f}"), ("Perplexity", f"{Score(loss, 1).perplexity:,.2f}")]
+        found += [("Best valid loss", f"{loss:.4f}"), ("Perplexity", Score(loss, 1).perplexity_in_words)]
     found.append(("Parameters", f"{sum(parameters_by_part(config).values()):,}"))
     if record.seconds is not None:
         found.append(("Time in steps, about", clock(record.seconds)))
@@ -84,10 +85,15 @@ def curves(record: Record) -> Section:
         x, y = record.curve(name)
         plots[name] = line_chart(title, [Line("", x, y, colour)], "step", "", from_zero=True, size=SMALL)
     speed_steps, speeds = record.curve("tokens_per_second")
-    _, shares = record.curve("utilisation")
-    known = speeds > 0  # the first step of a process has no speed: its time went into compiling
-    one_percent = speeds[known] / shares[known] / 100 if len(shares) == len(speeds) and np.all(shares[known]) else []
-    right = (lambda y: f"{y / np.median(one_percent):.0f}%") if len(one_percent) else None
+    share_steps, shares = record.curve("utilisation")
+    known = speeds > 0
+    speed_at = dict(zip(speed_steps[known], speeds[known], strict=True))
+    one_percent = [
+        speed_at[step] / share / 100
+        for step, share in zip(share_steps, shares, strict=True)
+        if step in speed_at and 0 < share <= 1
+    ]
+    right = (lambda y: f"{y / np.median(one_percent):.0f}%") if one_percent else None
     line = Line("", speed_steps[known], speeds[known], 5)
     plots["speed"] = line_chart("Tokens a second", [line], "step", "", from_zero=True, right=right, size=SMALL)
 

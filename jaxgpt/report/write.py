@@ -1,9 +1,10 @@
 """The report of a run: read what is on record, look inside its model, write one page and its charts."""
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from jaxgpt.data.prepare import data_name
+from jaxgpt.data.manifest import data_name
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import write_text
 from jaxgpt.report import inside, story
@@ -57,4 +58,5 @@ def report_after(path: Path) -> str:
     try:
         return written(write_report(path))
     except (UserError, RunError, OSError) as error:
-        return f"not written ({error}); try python -m jaxgpt report {path}"
+        again = shlex.join(["python", "-m", "jaxgpt", "report", str(path)])
+        return f"not written ({error}); try {again}"

@@ -1,12 +1,14 @@
 """Charts: valid XML whatever words are in them, round ticks, small however much is drawn."""
 
+import math
+import re
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
 
 from jaxgpt.report import charts
-from jaxgpt.report.charts import Level, Line, Point
+from jaxgpt.report.charts import Level, Line, Point, bar_chart, heat_map, line_chart, scatter, standalone
 
 BAD = "<script>\"&'"
 
@@ -72,3 +74,21 @@ def test_names_on_a_map_do_not_cover_each_other():
 def test_a_heat_map_is_a_path_a_shade():
     svg = charts.heat_map("", np.random.default_rng(0).uniform(-1, 1, (64, 64)))
     assert svg.count("<path") <= 2 * charts.SHADES
+
+
+ANY_TEXT = "a\x00b\x01\x0b\x1f\x7f\x9f <b> & \" ' \ud800 \ufffe \U0001f600"
+
+
+def test_any_text_makes_charts_that_parse():
+    numbers = np.array([1.0, math.nan, math.inf])
+    charts = [
+        scatter(ANY_TEXT, [Point(ANY_TEXT, 0.0, 1.0, 0, True), Point("b", math.nan, 0.0, 0, True)], [ANY_TEXT]),
+        scatter(ANY_TEXT, [Point("b", math.nan, 0.0, 0, True)], [ANY_TEXT]),
+        line_chart(ANY_TEXT, [Line(ANY_TEXT, numbers, numbers, 0, "dots")], ANY_TEXT, ANY_TEXT, [Level(ANY_TEXT, 1.0)]),
+        bar_chart(ANY_TEXT, [(ANY_TEXT, 1.0, ANY_TEXT), ("b", math.nan, "not known"), ("c", math.inf, "")]),
+        heat_map(ANY_TEXT, np.array([[1.0, math.nan], [0.0, -1.0]]), [ANY_TEXT, "b"], ["a", ANY_TEXT]),
+    ]
+    for chart in charts:
+        text = standalone(chart).encode("utf-8").decode("utf-8")
+        ElementTree.fromstring(text)
+        assert not re.search(r'"[^"]*\b(nan|inf)\b[^"]*"', text), text

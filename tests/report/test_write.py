@@ -10,6 +10,7 @@ import pytest
 
 from jaxgpt.errors import UserError
 from jaxgpt.report.write import report_after, write_report, written
+from jaxgpt.text.tokenizer import Tokenizer
 
 SECTIONS = ["curves", "samples", "difficulty", "words", "attention", "positions", "parameters", "settings"]
 EMPTY_TAGS = {"meta", "br", "path", "rect", "circle"}
@@ -117,7 +118,7 @@ def test_a_run_cut_short_has_what_is_whole(copy):
 
 
 def test_a_corpus_that_has_gone_is_said_and_the_sample_read_instead(copy, change_data):
-    change_data(corpus=str(copy / "gone.txt"))
+    change_data(corpus=str(copy / "gone.txt"), fingerprint="of a text that is not in the cache")
     html = write_report(copy).read_text(encoding="utf-8")
     assert read(html).sections == SECTIONS
     assert "corpus is not at hand" in html
@@ -151,3 +152,19 @@ def test_a_finished_run_survives_a_report_that_cannot_be_written(copy):
     told = report_after(copy)
     assert told.startswith("not written (")
     assert "\n" not in told
+
+
+def test_a_run_on_text_with_control_characters_has_pages_that_parse(copy):
+    """Its words, its samples and its notes hold what XML has not."""
+    tokenizer = json.loads((copy / "tokenizer.json").read_text())
+    words = [*tokenizer["words"][:-2], "bell\x07", "\x00\x1b[31m"]
+    Tokenizer(tuple(words)).save(copy / "tokenizer.json")
+    with (copy / "samples.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 12, "text": "\x0c\x00 \ud800"}) + "\n")
+    html = write_report(copy).read_text(encoding="utf-8")
+    assert read(html).sections == SECTIONS
+    assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", html)
+    plots = list((copy / "plots").glob("*.svg"))
+    assert len(plots) > 8
+    for plot in plots:
+        ElementTree.parse(plot)
