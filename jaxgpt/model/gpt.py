@@ -47,7 +47,12 @@ class Mlp(nn.Module):
             init = nn.initializers.normal(0.02)
             return Linear("BTD,DF->BTF", (D, F), ("embed", "mlp"), init, dtype=dtype, name=name)(x_BTD)
 
-        h_BTF = nn.silu(up("gate")) * up("up") if config.mlp == "swiglu" else gelu(up("up"))
+        if config.mlp == "gelu":
+            h_BTF = gelu(up("up"))
+        elif config.mlp == "swiglu":
+            h_BTF = nn.silu(up("gate")) * up("up")
+        else:
+            raise ValueError(f"no mlp {config.mlp!r}")
         init = nn.initializers.normal(0.02 / math.sqrt(2 * config.num_layers))
         return Linear("BTF,FD->BTD", (F, D), ("mlp", "embed"), init, dtype=dtype, name="down")(h_BTF)
 
@@ -116,6 +121,8 @@ class GPT(nn.Module):
         x_BTD = table("token_embedding", V, "vocab")[tokens_BT]  # who a token is
         if config.positions == "learned":
             x_BTD = x_BTD + table("position_embedding", config.context_len, "positions")[positions_BT]  # where it sits
+        elif config.positions != "rotary":  # which is attention's
+            raise ValueError(f"no positions {config.positions!r}")
         if not config.tied_head:
             table("head", V, "vocab")  # made here, used by head_matrix
         x_BTD = Dropout(config.dropout, name="embedding_dropout")(x_BTD.astype(precision(config.dtype).activations))

@@ -151,6 +151,8 @@ class Norm(nn.Module):
         def vector(name: str, init: Initializer) -> Any:
             return self.param(name, nn.with_logical_partitioning(init, (self.axis,)), (x.shape[-1],))
 
+        if self.kind not in ("layernorm", "rmsnorm"):
+            raise ValueError(f"no norm {self.kind!r}")
         y: Any = normalize(x.astype(jnp.float32), self.kind == "layernorm", self.epsilon)
         y = y * vector("scale", nn.initializers.ones)
         if self.kind == "layernorm":

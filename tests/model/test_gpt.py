@@ -244,3 +244,76 @@ def test_dropout_changes_training_only():
 
     np.testing.assert_array_equal(hidden(), hidden())
     assert jnp.any(hidden(jax.random.key(0)) != hidden(jax.random.key(1)))
+
+
+def written_out(config: ModelConfig, params, tokens_T: np.ndarray) -> np.ndarray:
+    """Returns the network's scores of the next token by its formulas, one text, in float64 with numpy alone."""
+    params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+    T, N = len(tokens_T), config.num_heads
+    K, H = config.num_kv_heads or N, config.embed_dim // N
+
+    def norm(p, x):
+        if config.norm == "layernorm":
+            x = x - x.mean(-1, keepdims=True)
+        x = x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-5)
+        return x * p["scale"] + p.get("bias", 0.0)
+
+    def rotated(x_TnH):
+        angles_TH = np.arange(T)[:, None] * 10_000.0 ** (-np.arange(H // 2) / (H // 2))
+        sin, cos = np.sin(angles_TH)[:, None], np.cos(angles_TH)[:, None]
+        a, b = x_TnH[..., : H // 2], x_TnH[..., H // 2 :]
+        return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+
+    def attention(p, x):
+        q, k, v = (
+            np.einsum("TD,DNH->TNH", x, p[name]["kernel"]) + p[name]["bias"] for name in ("query", "key", "value")
+        )
+        if config.qk_norm:
+            q, k = norm(p["query_norm"], q), norm(p["key_norm"], k)
+        if config.positions == "rotary":
+            q, k = rotated(q), rotated(k)
+        heads = []
+        for n in range(N):
+            scores = q[:, n] @ k[:, n * K // N].T / np.sqrt(H)
+            weights = np.exp(np.where(np.tril(np.ones((T, T), bool)), scores, -np.inf))
+            heads.append(weights / weights.sum(-1, keepdims=True) @ v[:, n * K // N])
+        return np.einsum("TNH,NHD->TD", np.stack(heads, 1), p["out"]["kernel"]) + p["out"]["bias"]
+
+    def mlp(p, x):
+        up = x @ p["up"]["kernel"] + p["up"]["bias"]
+        if config.mlp == "gelu":
+            h = 0.5 * up * (1 + np.tanh(np.sqrt(2 / np.pi) * (up + 0.044715 * up**3)))
+        else:
+            gate = x @ p["gate"]["kernel"] + p["gate"]["bias"]
+            h = gate / (1 + np.exp(-gate)) * up
+        return h @ p["down"]["kernel"] + p["down"]["bias"]
+
+    x = params["token_embedding"][tokens_T]
+    if config.positions == "learned":
+        x = x + params["position_embedding"][:T]
+    for i in range(config.num_layers):
+        p = params[f"block_{i}"]
+        x = x + attention(p["attention"], norm(p["attention_norm"], x))
+        x = x + mlp(p["mlp"], norm(p["mlp_norm"], x))
+    head = params["token_embedding"] if config.tied_head else params["head"]
+    return norm(params["final_norm"], x) @ head[: config.vocab_size].T
+
+
+def test_the_network_is_its_formulas_written_out(config):
+    """Whatever is exchanged for something like it, an activation, a norm, a scale, shows here."""
+    if config.dtype != "float32":
+        config = dataclasses.replace(config, dtype="float32")
+    keys = iter(jax.random.split(jax.random.key(5), 200))
+    params = jax.tree.map(lambda x: x * 6 + 0.3 * jax.random.normal(next(keys), x.shape), init(config))
+    tokens_BT = random_tokens(1, 12)
+    hidden_BTD, _ = GPT(config).apply({"params": params}, tokens_BT)
+    scores_TV = logits(head_matrix(params), hidden_BTD, config.vocab_size)[0, :, : config.vocab_size]
+    expected_TV = written_out(config, params, np.asarray(tokens_BT[0]))
+    np.testing.assert_allclose(scores_TV, expected_TV, atol=2e-4 * np.abs(expected_TV).max())
+
+
+@pytest.mark.parametrize("field", ["mlp", "positions", "norm", "dtype"])
+def test_a_choice_that_is_not_built_is_refused(field):
+    """A choice added to the config alone must not train as another one."""
+    with pytest.raises((ValueError, KeyError), match="new"):
+        init(dataclasses.replace(SMALL, **{field: "new"}))
