@@ -1,16 +1,23 @@
-"""Runs the snippets of the book, and holds what they print against what the book shows.
+"""Runs the snippets of the book and compares what they print with what the book shows.
 
 python -m docs.book.run                          # every chapter; names what differs
 python -m docs.book.run 05-loss.md --write       # puts what a chapter's snippets print into it
 
-The ```python blocks of a chapter run in their order in one namespace; a ```text block right after one is what it
-prints, and a snippet without one prints nothing. Words, signs and whole numbers must be the same. Numbers with a
-decimal point may differ by 1 % and one unit of the last digit, because processors add up in different orders; after
-"```text tolerance=0.2" by a fifth, where a small difference has grown over hundreds of steps of training; after
-"tolerance=any" by anything, as times do. After "```text varies", which is for what a model writes, only the number of
-lines must be the same.
+The ```python blocks of a chapter run one after another in one namespace. Each is read line by line, as `python` reads
+what a person pastes at its prompt: an empty line ends an indented block, a statement at the left margin directly after
+a block is a SyntaxError, and an expression prints its value unless that is None. An empty line after the snippet closes
+a block that is still open.
+
+A ```text block directly after a snippet shows what the snippet prints; a snippet without one must print nothing. Words,
+signs and whole numbers must be the same. Numbers with a decimal point may differ by 1 % and one unit of the last digit,
+because processors add up in different orders. The line that opens the ```text block may allow more:
+
+```text tolerance=0.2     decimals may differ by a fifth: a small difference grows over hundreds of steps of training
+```text tolerance=any     decimals may be anything, for example times
+```text varies            only the number of lines must be the same: for what a model writes
 """
 
+import codeop
 import contextlib
 import io
 import math
@@ -19,6 +26,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 BOOK = Path(__file__).parent
@@ -57,14 +65,33 @@ def snippets(text: str) -> list[Snippet]:
     return found
 
 
+def statements(snippet: Snippet, chapter: Path) -> Iterator[CodeType]:
+    """Yields the statements of a snippet as the prompt of `python` compiles them, line by line.
+
+    A SyntaxError names the chapter and the line in it, and so does whatever a statement raises when it runs.
+    """
+    compile_lines = codeop.CommandCompiler()
+    line, waiting = snippet.line, []
+    # The code ends with a newline, so the last of these lines is empty. It closes a block that is still open.
+    for text in snippet.code.split("\n"):
+        waiting.append(text)
+        # The empty lines in front make the compiler count from the chapter's first line.
+        code = compile_lines("\n" * line + "\n".join(waiting), str(chapter), "single")
+        if code is not None:
+            yield code
+            line, waiting = line + len(waiting), []
+    if waiting:
+        raise SyntaxError("the snippet ends inside this statement", (str(chapter), line + 1, 1, waiting[0]))
+
+
 def printed(chapter: Path) -> Iterator[tuple[Snippet, str]]:
     """Yields each snippet of a chapter with what it prints. What a snippet raises names its line in the chapter."""
     scope: dict[str, Any] = {"__name__": chapter.stem}
     for snippet in snippets(chapter.read_text(encoding="utf-8")):
-        code = compile("\n" * snippet.line + snippet.code, str(chapter), "exec")
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
-            exec(code, scope)
+            for code in statements(snippet, chapter):
+                exec(code, scope)
         yield snippet, output.getvalue()
 
 

@@ -29,6 +29,44 @@ def test_a_chapter_prints_what_it_shows(chapter, workplace, monkeypatch):
         assert found is None, f"{chapter.name}, line {snippet.line + 1}:\n{found}"
 
 
+def test_every_snippet_can_be_pasted_at_the_prompt():
+    for chapter in run.chapters():
+        for snippet in run.snippets(chapter.read_text(encoding="utf-8")):
+            assert list(run.statements(snippet, chapter)), f"{chapter.name}, line {snippet.line + 1}"
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        ("for x in (1, 2):\n    print(x)\nprint(3)\n", 7),
+        ("def f():\n    x = 1\n\n    return x\n", 8),
+        ("x = 1\ny = (x,\n", 6),
+    ],
+)
+def test_a_snippet_the_prompt_would_refuse_is_refused(code, line, tmp_path):
+    chapter = tmp_path / "11-more.md"
+    chapter.write_text(f"# More\n\nWords.\n```python\n{code}```\n", encoding="utf-8")
+    with pytest.raises(SyntaxError) as caught:
+        list(run.printed(chapter))
+    assert (caught.value.filename, caught.value.lineno) == (str(chapter), line)
+
+
+def test_what_a_snippet_raises_names_its_line_in_the_chapter(tmp_path):
+    chapter = tmp_path / "11-more.md"
+    chapter.write_text("# More\n\n```python\nx = 0\n\nfor y in (1, 2):\n    y / x\n```\n", encoding="utf-8")
+    with pytest.raises(ZeroDivisionError) as caught:
+        list(run.printed(chapter))
+    last = caught.traceback[-1]
+    assert (last.path, last.lineno + 1) == (chapter, 7)
+
+
+def test_an_expression_prints_its_value_unless_that_is_none(tmp_path):
+    chapter = tmp_path / "11-more.md"
+    code = "x = []\nx.append('a')\nx\nfor y in x:\n    y\n"
+    chapter.write_text(f"```python\n{code}```\n", encoding="utf-8")
+    assert [output for _, output in run.printed(chapter)] == ["['a']\n'a'\n"]
+
+
 def test_the_figures_of_the_book_are_drawn_by_its_command(workplace, monkeypatch, tmp_path):
     monkeypatch.chdir(workplace)
     monkeypatch.setattr(sys, "argv", ["figures", "runs/book", str(tmp_path)])
