@@ -4,6 +4,7 @@ python finetune.py --config configs/oasst.py
 """
 
 import dataclasses
+import shlex
 
 from jaxgpt.command_line import main, parse_train
 from jaxgpt.config import ModelConfig, Sampling, check_window
@@ -22,7 +23,8 @@ def finetune() -> None:
     import jax
 
     from jaxgpt.config import run_dir
-    from jaxgpt.data.prepare import data_name, prepare_chat, require_enough
+    from jaxgpt.data.manifest import data_name
+    from jaxgpt.data.prepare import prepare_chat, require_enough
     from jaxgpt.inference.chat import fit_history, reply
     from jaxgpt.report.write import report_after
     from jaxgpt.text.conversation import show_mask
@@ -62,10 +64,10 @@ def finetune() -> None:
     result = fit(run, data.sources["train"], data.sources["valid"], sample, init_params=pretrained.params)
     report = from_first(lambda: report_after(run.path))
     next_commands = [
-        f"python -m jaxgpt chat {run.path}",
-        f"python -m jaxgpt evaluate {run.path} --split valid",
+        ["python", "-m", "jaxgpt", "chat", str(run.path)],
+        ["python", "-m", "jaxgpt", "evaluate", str(run.path), "--split", "valid"],
     ]
-    print(summary(run, result, "a model that talks", report, next_commands))
+    print(summary(run, result, "a model that talks", report, list(map(shlex.join, next_commands))))
 
 
 if __name__ == "__main__":

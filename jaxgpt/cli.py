@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import select
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +12,11 @@ from typing import Annotated, Literal
 import tyro
 
 from jaxgpt.command_line import errors_in_words
-from jaxgpt.config import Sampling
-from jaxgpt.errors import RunError, UserError
+from jaxgpt.config import MOST, Sampling
+from jaxgpt.errors import RunError, UserError, shown
+
+PASTE_SECONDS = 0.05
+MOST_SLOTS = 1024
 
 RunPath = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
@@ -32,6 +37,8 @@ class Sample:
     """Longest text, in tokens."""
     seed: int = 0
     """The same seed gives the same text."""
+    stop_at_line_end: bool | None = None
+    """End with the line. None: where each line of the run's text is a document of its own."""
 
 
 @dataclass(frozen=True)
@@ -153,9 +160,11 @@ def _load(path: str):
     return load_trained(path)
 
 
-def _check_max_tokens(max_tokens: int) -> None:
-    if max_tokens < 1:
-        raise UserError(f"max_tokens: {max_tokens} was given; it must be at least 1")
+def _check_numbers(verb: Sample | Chat) -> None:
+    if verb.max_tokens < 1:
+        raise UserError(f"max_tokens: {shown(verb.max_tokens)} was given; it must be at least 1")
+    if not 0 <= verb.seed < MOST:
+        raise UserError(f"seed: {shown(verb.seed)} was given; it must be at least 0 and below 2**32")
 
 
 def _tell_unknown(tokenizer, text: str) -> None:
@@ -174,29 +183,35 @@ def sample(verb: Sample) -> None:
     """Prints the prompt and what the model makes of it."""
     import jax
 
+    from jaxgpt.data.manifest import lines_are_documents
     from jaxgpt.inference.generate import continue_text, encode_prompt
 
-    _check_max_tokens(verb.max_tokens)
+    _check_numbers(verb)
     trained, key = _load(verb.run), jax.random.key(verb.seed)
     model, tokenizer = trained.config.model, trained.run.tokenizer
     prompt = encode_prompt(verb.prompt, tokenizer, model)
     _tell_unknown(tokenizer, verb.prompt)
-    _print_stream(continue_text(trained.params, model, tokenizer, prompt, key, verb.sampling, verb.max_tokens))
+    to_line_end = verb.stop_at_line_end
+    if to_line_end is None:
+        to_line_end = lines_are_documents(trained.run.data, trained.config.data)
+    params, count = trained.params, verb.max_tokens
+    _print_stream(continue_text(params, model, tokenizer, prompt, key, verb.sampling, count, to_line_end))
 
 
 def chat(verb: Chat) -> None:
     """Answers --prompt, or talks until the user leaves; whole oldest exchanges are dropped when they no longer fit."""
     import jax
 
-    from jaxgpt.data.prepare import data_name
+    from jaxgpt.data.manifest import data_name
     from jaxgpt.inference.chat import fit_history, reply
 
-    _check_max_tokens(verb.max_tokens)
+    _check_numbers(verb)
     trained, key = _load(verb.run), jax.random.key(verb.seed)
     if trained.run.data["kind"] != "chat":
         raise UserError(
             f"{verb.run}: this run is a language model that has not learned to talk; finetune it first "
-            f"(python finetune.py --run.init-from {verb.run}), or let it write: python -m jaxgpt sample {verb.run}"
+            f"({shlex.join(['python', 'finetune.py', '--run.init-from', verb.run])}), or let it write: "
+            f"{shlex.join(['python', '-m', 'jaxgpt', 'sample', verb.run])}"
         )
     model, tokenizer = trained.config.model, trained.run.tokenizer
     if verb.prompt is not None:
@@ -205,10 +220,14 @@ def chat(verb: Chat) -> None:
         _print_stream(reply(trained.params, model, tokenizer, messages, key, verb.sampling, verb.max_tokens))
         return
 
-    print(f"{verb.run}, step {trained.step}, trained on {data_name(trained.run.data)}. An empty line or Ctrl-D leaves.")
+    with contextlib.suppress(ImportError):  # a paste then comes as one, and earlier lines can be had again
+        import readline  # noqa: F401
+    print(f"{verb.run}, step {trained.step}, trained on {data_name(trained.run.data)}. Ctrl-D leaves.")
     messages: list[dict[str, str]] = []
     turn = 0
-    while said := _ask():
+    while (said := _ask()) is not None:
+        if not said:
+            continue
         try:
             fitted = fit_history([*messages, {"role": "user", "content": said}], tokenizer, model.context_len)
         except UserError as error:
@@ -229,12 +248,22 @@ def chat(verb: Chat) -> None:
         turn += 1
 
 
-def _ask() -> str:
+def _ask() -> str | None:
+    """Returns what the user says next, a paste of several lines as one message; None where they leave."""
     try:
-        return input("you> ").strip()
+        lines = [input("you> ")]
+        with contextlib.suppress(EOFError):  # of a terminal: it is asked again next time
+            while _more_is_pasted():
+                lines.append(input())
     except (EOFError, KeyboardInterrupt):
         print()
-        return ""
+        return None
+    return "\n".join(lines).strip()
+
+
+def _more_is_pasted() -> bool:
+    """Returns whether a terminal holds more already: nobody types a second line in the blink of an eye."""
+    return sys.stdin.isatty() and bool(select.select([sys.stdin], [], [], PASTE_SECONDS)[0])
 
 
 def evaluate(verb: Evaluate) -> None:
@@ -306,8 +335,8 @@ def serve(verb: Serve) -> None:
             raise
         raise UserError(f'serve: {error.name} is not installed; pip install "jaxgpt[serve]"') from None
 
-    if verb.slots < 1:
-        raise UserError(f"slots: {verb.slots} was given; it must be at least 1")
+    if not 1 <= verb.slots <= MOST_SLOTS:
+        raise UserError(f"slots: {shown(verb.slots)} was given; it must be between 1 and {MOST_SLOTS}")
     api_key = verb.api_key or os.environ.get("JAXGPT_API_KEY") or None
     with contextlib.closing(server.listen(verb.host, verb.port)) as listener:
         server.serve(_load(verb.run), listener, api_key, verb.slots)

@@ -1,8 +1,10 @@
 """The command line of train.py and finetune.py: a config file, any field overridden, one checked Config."""
 
+import codecs
 import contextlib
 import dataclasses
 import difflib
+import io
 import os
 import re
 import sys
@@ -15,7 +17,7 @@ from typing import Annotated, NoReturn
 
 import tyro
 
-from jaxgpt.config import Config, validate
+from jaxgpt.config import HOW_TO_TRAIN, Config, differences, validate
 from jaxgpt.errors import INTERRUPTED, RunError, UserError
 
 
@@ -28,6 +30,8 @@ class TrainArguments:
     """The preset whose values are the defaults of all fields below."""
     dry_run: bool = False
     """Print the resolved config, parameters, steps, memory and time, and stop."""
+    model_given: Annotated[bool, tyro.conf.Suppress] = False
+    """Whether the command line says what the network is, over the preset."""
 
 
 def parse_train(default_file: str, description: str | None, arguments: list[str] | None = None) -> TrainArguments:
@@ -47,7 +51,9 @@ def parse_train(default_file: str, description: str | None, arguments: list[str]
     )
     if parsed.settings.run.name is None:
         raise UserError("run.name: None was given; it must be one folder's name")
-    return dataclasses.replace(parsed, settings=validate(parsed.settings))
+    typed = {name for name, _, _ in differences(from_file, parsed.settings)}
+    given = any(name.startswith("model.") for name in typed - HOW_TO_TRAIN)
+    return dataclasses.replace(parsed, settings=validate(parsed.settings), model_given=given)
 
 
 def _config_file(arguments: list[str]) -> str | None:
@@ -78,10 +84,11 @@ def load_config_file(file: str) -> Config:
     try:
         exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), scope)
     except SyntaxError as error:
-        raise UserError(f"{file}, line {error.lineno}: {error.msg}") from None
-    except UserError:
+        where = file if error.lineno is None else f"{file}, line {error.lineno}"
+        raise UserError(f"{where}: {error.msg}") from None
+    except (UserError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # a config file is a program: it may even exit
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f"{file}, line {lines[-1]}" if lines else file
         raise UserError(f"{where}: {_explain(error)}") from None
@@ -96,11 +103,15 @@ def load_config_file(file: str) -> Config:
         raise UserError(f"{file}: {error}") from None
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: BaseException) -> str:
     """Returns what went wrong in a config file; an unknown field gets the nearest known one."""
-    unknown = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    try:
+        words = str(error)
+    except Exception:  # an exception of the file's own may not even say what it is
+        words = ""
+    unknown = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", words)
     if unknown is None:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {words}"[:500]
     kind, key = unknown.groups()
     kinds = {hint.__name__: hint for hint in (Config, *typing.get_type_hints(Config).values())}
     known = [f.name for f in dataclasses.fields(kinds[kind])] if kind in kinds else []
@@ -111,13 +122,33 @@ def _explain(error: Exception) -> str:
 
 def stop(error: UserError | RunError) -> NoReturn:
     """Prints an error meant for the user, and exits with its code."""
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
     sys.exit(error.exit_code)
+
+
+# What stands for a character that a terminal has not; for all others a question mark does.
+LOOK_ALIKES = str.maketrans("·░▒▓█…–—’‘“”", ".:*%#.--''\"\"")
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    """Returns what is written in place of characters that cannot be, as `codecs.register_error` wants it."""
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end].translate(LOOK_ALIKES)
+    return "".join(letter if letter.isascii() else "?" for letter in text), error.end
+
+
+def accept_any_text() -> None:
+    """Lets standard streams of any encoding take any text: what they cannot write or read is replaced, never raised."""
+    codecs.register_error("look-alike", _replace)
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "look-alike"), (sys.stderr, "look-alike")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
 
 
 @contextlib.contextmanager
 def errors_in_words() -> Iterator[None]:
     """Turns the errors meant for the user, and a disk that fails, into one line and an exit code."""
+    accept_any_text()
     try:
         yield
     except (UserError, RunError) as error:
@@ -130,6 +161,14 @@ def errors_in_words() -> Iterator[None]:
         sys.exit(RunError.exit_code)
     except OSError as error:
         stop(UserError(f"{error.filename or 'system'}: {error.strerror or error}"))
+    except MemoryError:
+        stop(RunError("out of memory; give a smaller model, a smaller batch or less text"))
+    except RuntimeError as error:
+        if "home directory" in str(error):  # what pathlib says of ~nobody
+            stop(UserError("a path begins with ~ and the name of a user that this machine does not know; write it out"))
+        if "RESOURCE_EXHAUSTED" in str(error):  # what JAX says
+            stop(RunError(f"out of memory ({str(error).splitlines()[0]}); give a smaller model or a smaller batch"))
+        raise
 
 
 def main(command: Callable[[], None]) -> None:

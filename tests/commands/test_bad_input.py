@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from jaxgpt import cli
+
 TRAIN = ("train.py", "--config", "mini.py", "--run.name", "bad")
 TUNE = ("finetune.py", "--config", "mini_talk.py", "--run.name", "bad")
 
@@ -21,7 +23,17 @@ TUNE = ("finetune.py", "--config", "mini_talk.py", "--run.name", "bad")
         ((*TRAIN, "--data.corpus", "oasst1"), "finetune.py"),
         ((*TRAIN, "--data.corpus", "wikitext-2"), "Three ways out"),
         ((*TRAIN, "--data.batch-size", "8000"), "data.batch_size: 8000 was given, but text.txt makes only"),
-        ((*TRAIN, "--run.init-from", "runs/mini"), "run.init_from: train.py starts from nothing"),
+        ((*TRAIN, "--run.init-from", "runs/mini", "--model.num-heads", "4"), "going on takes the model from runs/mini"),
+        ((*TRAIN, "--run.init-from", "runs/nothing"), "runs/nothing: no such run folder; there are: "),
+        ((*TRAIN, "--data.corpus", "~nobody-of-this-name/x"), "a path begins with ~ and the name of a user"),
+        ((*TRAIN, "--data.cache-dir", "~nobody-of-this-name/x"), "a path begins with ~ and the name of a user"),
+        ((*TRAIN, "--run.epochs", "4000000000"), "run.epochs: 4000000000 was given, which makes"),
+        ((*TRAIN, "--run.epochs", "9" * 30), "run.epochs: 9999999999"),
+        ((*TRAIN, "--run.sample-prompt", "The \udcff"), "it must be a text in UTF-8"),
+        ((*TRAIN, "--run.name", "n\udcff"), "it must be a text in UTF-8"),
+        ((*TRAIN, "--optimizer.learning-rate", "inf"), "optimizer.learning_rate: inf was given; it must be a finite"),
+        ((*TRAIN, "--optimizer.learning-rate", "1e308"), "optimizer.learning_rate: 1e+308 was given"),
+        ((*TRAIN, "--model.context-len", "1000000000"), "model.context_len: 1000000000 was given; it must be"),
         ((*TRAIN, "--run.folder", "text.txt"), "text.txt"),
         (
             ("train.py", "--config", "mini.py", "--optimizer.weight-decay", "0.5"),
@@ -38,6 +50,13 @@ TUNE = ("finetune.py", "--config", "mini_talk.py", "--run.name", "bad")
         ((*TUNE, "--data.corpus", "text.txt"), "text.txt"),
         (("jaxgpt", "chat", "runs/mini"), "finetune it first"),
         (("jaxgpt", "chat", "runs/mini_talk", "--prompt", ""), "prompt: it is empty"),
+        (("jaxgpt", "chat", "runs/mini_talk", "--seed", "-1"), "seed: -1 was given; it must be at least 0 and below"),
+        (("jaxgpt", "sample", "runs/mini", "--seed", "9" * 30), "it must be at least 0 and below 2**32"),
+        (("jaxgpt", "sample", "runs/mini", "--temperature", "inf"), "temperature: inf was given"),
+        (("jaxgpt", "sample", "a\nb"), "a b: no such run folder"),
+        (("jaxgpt", "serve", "runs/mini", "--slots", "9" * 30), "it must be between 1 and 1024"),
+        (("jaxgpt", "serve", "runs/mini", "--port", "0", "--host", "\udcff"), "cannot listen there"),
+        (("jaxgpt", "serve", "runs/mini", "--port", "0", "--host", ""), "host: it is empty"),
         (("jaxgpt", "chat", "runs/mini_talk", "--prompt", "red " * 50), "prompt: it is 50 tokens long"),
         (("jaxgpt", "sample", "runs/mini", "--prompt", " "), "prompt: it is empty"),
         (("jaxgpt", "sample", "runs/mini", "--prompt", "red " * 48), "prompt: it is 48 tokens long"),
@@ -99,3 +118,50 @@ def test_a_run_without_checkpoint(bad, workplace):
     shutil.rmtree(workplace / "runs/early/checkpoints")
     bad("jaxgpt", "sample", "runs/early", contains="this run has no checkpoint yet")
     bad(*TUNE, "--run.init-from", "runs/early", contains="this run has no checkpoint yet")
+
+
+@pytest.mark.parametrize(
+    ("content", "contains"),
+    [
+        ("import sys\nsys.exit(3)\n", "odd.py, line 2: SystemExit: 3"),
+        ("raise GeneratorExit\n", "odd.py, line 1: GeneratorExit"),
+        ("class Odd(Exception):\n    def __str__(self):\n        raise ValueError\nraise Odd\n", "odd.py, line 4: Odd"),
+        ("raise ValueError('a\\nb')\n", "odd.py, line 1: ValueError: a b"),
+        ("\0", "odd.py: source code string cannot contain null bytes"),
+        ("def f(): f()\nf()\n", "odd.py, line 1: RecursionError"),
+        ("epochs = 10**5000", "run.epochs: a number of thousands of digits was given"),
+        ("sample_prompt = 'a\\0b'", "it must be a text in UTF-8"),
+    ],
+)
+def test_config_files_that_do_odd_things(bad, workplace, content, contains):
+    if content[0] in "es":
+        content = f"from jaxgpt.config import *\nconfig = Config(run=RunConfig({content}))\n"
+    (workplace / "odd.py").write_text(content)
+    bad("train.py", "--config", "odd.py", contains=contains)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", "[" * 100_000),
+        ("config.json", "\udcff"),
+        ("tokenizer.json", "[" * 100_000),
+        ("data.json", '{"kind": ["text"]}'),
+        ("data.json", '{"kind": "text", "name": null}'),
+        ("data.json", '{"kind": "text", "name": "a", "corpus": "a", "fingerprint": "f", "splits": {"valid": null}}'),
+    ],
+)
+def test_json_of_a_run_is_refused_with_its_file(bad, workplace, finetuned, name, content):
+    shutil.rmtree(workplace / "runs/odd", ignore_errors=True)
+    shutil.copytree(workplace / "runs/mini", workplace / "runs/odd")
+    (workplace / "runs/odd" / name).write_text(content, encoding="utf-8", errors="surrogateescape")
+    bad("jaxgpt", "sample", "runs/odd", contains=f"runs/odd/{name}")
+    bad("jaxgpt", "report", "runs/odd", contains=f"runs/odd/{name}")
+
+
+def test_a_name_that_is_no_step_among_checkpoints(workplace, pretrained, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    shutil.copytree(workplace / "runs/mini", workplace / "runs/squared")
+    shutil.copytree(workplace / "runs/mini/checkpoints/30", workplace / "runs/squared/checkpoints/²")
+    cli.main(["check", "runs/squared"])
+    assert "everything is as it was saved" in capsys.readouterr().out

@@ -2,13 +2,16 @@
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.commands.miniature import ROOT, shell
+import pytest
+
+from tests.commands.miniature import COLOURS, MODEL, ROOT, THINGS, shell
 
 
 def test_pretraining(workplace, pretrained):
@@ -68,6 +71,7 @@ def test_dry_run_changes_nothing(workplace, pretrained):
     assert re.search(r"parameters: [\d,]+\n  token_embedding +4,096\n  position_embedding +1,536\n  blocks", out)
     assert re.search(r"steps: 30 of 256 tokens", out)
     assert sorted(workplace.rglob("*")) == before
+    assert out.splitlines()[-1] == "dry run: no run was made; encoded text and compiled programs are kept in cache"
 
 
 def test_a_finished_run_stays_and_a_longer_one_goes_on(workplace, pretrained):
@@ -114,3 +118,48 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_to_the_same_numbers(workplace
         return {record["step"]: record["loss"] for record in map(json.loads, lines) if "loss" in record}
 
     assert losses("stopped") == losses("mini")
+
+
+def test_a_run_goes_on_with_new_text(workplace, pretrained):
+    """From its parameters, with its words and its model, whatever network the config describes."""
+    lines = [f"The {thing} of Dee is {colour}." for thing in THINGS for colour in COLOURS]
+    (workplace / "more.txt").write_text("\n".join(lines * 8) + "\n")
+    (workplace / "wider.py").write_text(MODEL.replace("embed_dim=32", "embed_dim=64"))
+    command = ["train.py", "--config", "wider.py", "--data.corpus", "more.txt", "--run.init-from", "runs/mini"]
+    out = shell(workplace, *command, "--run.name", "a more", "--run.max-steps", "12").stdout
+    assert "from: runs/mini, step 30, trained on text.txt" in out
+    assert "its model, in place of the config's: model.embed_dim 32" in out
+    assert "vocabulary: that of runs/mini" in out
+    assert "WARNING: 14.3% of the words of the validation split of more.txt are unknown" in out
+    first, *_, last = [float(loss) for loss in re.findall(r"valid loss ([\d.]+)", out)]
+    assert "step 0: valid loss" in out
+    assert first < 2.5
+    assert last < first
+    for name in ("config.json", "tokenizer.json"):
+        assert (workplace / "runs/a more" / name).exists()
+    assert json.loads((workplace / "runs/a more/config.json").read_text())["run"]["init_from"] == "runs/mini"
+    assert "python -m jaxgpt sample 'runs/a more' --prompt 'The ball'" in out
+    again = shell(workplace, *command, "--run.name", "a more", "--run.max-steps", "14").stdout
+    assert "going on from step 12 of 14" in again
+    for command in re.findall(r"^  python -m (jaxgpt (?:sample|evaluate) .*)$", again, re.MULTILINE):
+        shell(workplace, "-m", *shlex.split(command))
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_terminal_that_is_not_utf_8_is_no_obstacle(workplace, pretrained, encoding, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    name = f"plain-{encoding}"
+    options = ["--run.name", name, "--run.sample-prompt", "Кошка … The ball"]
+    out = shell(
+        workplace, "train.py", "--config", "mini.py", *options, "--run.max-steps", "12", encoding=encoding
+    ).stdout
+    assert f"runs/{name}: a language model" in out
+    again = shell(
+        workplace, "train.py", "--config", "mini.py", *options, "--run.max-steps", "13", encoding=encoding
+    ).stdout
+    assert "going on from step 12 of 13" in again
+    walk = shell(workplace, "-m", "jaxgpt", "explain", "runs/mini", "The ball", encoding=encoding).stdout
+    assert "#" in walk
+    assert "?" not in walk.split("Attention")[1]
+    talk = shell(workplace, "-m", "jaxgpt", "sample", "runs/mini", "--prompt", "Кошка", encoding=encoding)
+    assert "????" in talk.stderr

@@ -1,7 +1,11 @@
 """What one does with a run through the real commands: talk, sample, look, serve, evaluate."""
 
 import contextlib
+import os
+import pty
 import re
+import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +14,7 @@ import sys
 import httpx
 
 from jaxgpt import cli
+from jaxgpt.report.write import report_after
 from tests.commands.miniature import shell
 
 
@@ -103,3 +108,74 @@ def test_evaluating(workplace, finetuned, capsys, monkeypatch):
     assert re.search(r"perplexity +[\d.]+ per assistant token", out)
     assert re.search(r"replies end +\d+ of \d+ by themselves", out)
     assert re.search(r"in \d+ conversations", out)
+
+
+def test_a_paste_is_one_message_and_an_empty_line_none(workplace, finetuned):
+    """In a real terminal, as people paste; nothing of it is left for the shell that waits behind."""
+    replies = []
+    for paste in ("The ball of Ann is red.\n\nThe ball?\n", "\x1b[200~The ball of Ann is red.\n\nThe ball?\x1b[201~\r"):
+        leader, follower = pty.openpty()
+        command = [sys.executable, "-m", "jaxgpt", "chat", "runs/mini_talk", "--temperature", "0"]
+        with subprocess.Popen(command, cwd=workplace, stdin=follower, stdout=follower, stderr=follower) as chat:
+            os.close(follower)
+            shown = read_until(leader, "you> ")
+            os.write(leader, b"\r")  # nothing is said
+            shown += read_until(leader, "you> ")
+            os.write(leader, paste.encode())
+            answer = read_until(leader, "you> ")
+            os.write(leader, b"\x04")
+            rest = read_until(leader, None)
+            assert chat.wait(60) == 0, shown + answer + rest
+        os.close(leader)
+        assert answer.count("model> ") == 1, shown + answer
+        assert "model> " not in shown + rest
+        replies.append(answer.split("model> ")[1])
+    assert replies[0] == replies[1]
+
+
+def read_until(terminal: int, text: str | None) -> str:
+    """Returns what a terminal shows until the text comes at its end, or until it closes."""
+    shown = ""
+    with contextlib.suppress(OSError):  # closed
+        while text is None or not shown.endswith(text):
+            assert select.select([terminal], [], [], 60)[0], shown
+            piece = os.read(terminal, 4096).decode(errors="replace")
+            if not piece:
+                break
+            shown = re.sub(r"\x1b\[[?\d;]*[a-zA-Z]", "", shown + piece)
+    return shown
+
+
+def test_lines_of_a_pipe_are_messages_and_empty_ones_are_none(workplace, finetuned):
+    said = shell(workplace, "-m", "jaxgpt", "chat", "runs/mini_talk", input="\n\nThe ball of Ann is red. The ball?\n\n")
+    assert said.stdout.count("model> ") == 1
+
+
+def test_a_sample_goes_on_over_the_lines_unless_asked(workplace, pretrained):
+    command = ["-m", "jaxgpt", "sample", "runs/mini", "--prompt", "The ball", "--max-tokens", "60"]
+    whole = shell(workplace, *command).stdout
+    assert whole.count("\n") > 3
+    line = shell(workplace, *command, "--stop-at-line-end", "True").stdout
+    assert line == whole.split("\n")[0] + "\n"
+
+
+def test_commands_to_copy_are_quoted(workplace, pretrained):
+    shutil.copytree(workplace / "runs/mini", workplace / "runs/a run")
+    told = shell(workplace, "-m", "jaxgpt", "chat", "runs/a run", expect=2).stderr
+    assert "python finetune.py --run.init-from 'runs/a run'" in told
+    assert "python -m jaxgpt sample 'runs/a run'" in told
+    (workplace / "runs/a run/run.json").write_text("[")
+    assert "python -m jaxgpt report 'runs/a run'" in report_after(workplace / "runs/a run").replace(f"{workplace}/", "")
+
+
+def test_evaluation_reads_no_text_that_is_encoded(workplace, finetuned, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    text = workplace / "text.txt"
+    hidden = text.rename(workplace / "hidden.txt")
+    try:
+        cli.main(["evaluate", "runs/mini", "--split", "test"])
+        cli.main(["report", "runs/mini"])
+    finally:
+        hidden.rename(text)
+    assert re.search(r"bits per byte +[\d.]+ over [\d,]+ bytes", capsys.readouterr().out)
+    assert "corpus is not at hand" not in (workplace / "runs/mini/report.html").read_text(encoding="utf-8")
