@@ -25,15 +25,17 @@ def finetune() -> None:
     from jaxgpt.config import run_dir
     from jaxgpt.data.manifest import data_name
     from jaxgpt.data.prepare import prepare_chat, require_enough
+    from jaxgpt.devices.distributed import join_processes, on_primary
+    from jaxgpt.devices.setup import start_jax
     from jaxgpt.inference.chat import fit_history, reply
-    from jaxgpt.report.write import report_after
+    from jaxgpt.report.build import report_after
+    from jaxgpt.run.folder import Run, sized
+    from jaxgpt.run.load import load_trained
     from jaxgpt.text.conversation import show_mask
     from jaxgpt.text.corpora import load_chat
-    from jaxgpt.training.loop import fit, summary
-    from jaxgpt.training.processes import from_first, join_processes
-    from jaxgpt.training.run import Run, sized
-    from jaxgpt.training.start import announce, plan, start_jax
-    from jaxgpt.training.trained import load_trained
+    from jaxgpt.training.plan import announce, plan
+    from jaxgpt.training.summary import summary
+    from jaxgpt.training.trainer import fit
 
     start_jax(config.data.cache_dir, run_ahead=False)
     join_processes()
@@ -42,7 +44,7 @@ def finetune() -> None:
     config = dataclasses.replace(config, model=pretrained.run.config.model)
     check_window(config)
     print(f"from: {pretrained.run.path}, step {pretrained.step}, trained on {data_name(pretrained.run.data)}")
-    corpus = load_chat(config.data.corpus, config.data.fallback, config.data.all_paths)
+    corpus = load_chat(config.data.corpus, config.data.fallback, config.data.oasst_all_paths)
     data = prepare_chat(corpus, tokenizer, config.data)
     announce(data)
     require_enough(data, config.data.batch_size)
@@ -62,7 +64,7 @@ def finetune() -> None:
         return f"you> {config.run.sample_prompt}\nmodel> {''.join(pieces)}"
 
     result = fit(run, data.sources["train"], data.sources["valid"], sample, init_params=pretrained.params)
-    report = from_first(lambda: report_after(run.path))
+    report = on_primary(lambda: report_after(run.path))
     next_commands = [
         ["python", "-m", "jaxgpt", "chat", str(run.path)],
         ["python", "-m", "jaxgpt", "evaluate", str(run.path), "--split", "valid"],

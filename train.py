@@ -26,13 +26,15 @@ def train() -> None:
     from jaxgpt.config import run_dir
     from jaxgpt.data.manifest import lines_are_documents
     from jaxgpt.data.prepare import is_split, prepare_text, require_enough, require_known, require_text
+    from jaxgpt.devices.distributed import join_processes, on_primary
+    from jaxgpt.devices.setup import start_jax
     from jaxgpt.inference.generate import continue_text, encode_prompt
-    from jaxgpt.report.write import report_after
+    from jaxgpt.report.build import report_after
+    from jaxgpt.run.folder import Run, sized
     from jaxgpt.text.corpora import load_text
-    from jaxgpt.training.loop import fit, summary
-    from jaxgpt.training.processes import from_first, join_processes
-    from jaxgpt.training.run import Run, sized
-    from jaxgpt.training.start import announce, build_vocabulary, go_on_from, plan, settle_dtype, start_jax, tell_size
+    from jaxgpt.training.plan import announce, build_vocabulary, go_on_from, plan, settle_dtype, tell_size
+    from jaxgpt.training.summary import summary
+    from jaxgpt.training.trainer import fit
 
     start_jax(config.data.cache_dir, run_ahead=False)
     join_processes()
@@ -72,7 +74,7 @@ def train() -> None:
     init_params = None if pretrained is None else pretrained.params
     result = fit(run, data.sources["train"], data.sources["valid"], sample, init_params)
     talk = "configs/tiny_chat.py" if data.manifest["name"] == "tinyworld" else "configs/oasst.py"
-    report = from_first(lambda: report_after(run.path))
+    report = on_primary(lambda: report_after(run.path))
     next_commands = [
         ["python", "-m", "jaxgpt", "sample", str(run.path), "--prompt", config.run.sample_prompt],
         ["python", "-m", "jaxgpt", "evaluate", str(run.path), "--split", "test" if "test" in data.sources else "valid"],

@@ -14,7 +14,7 @@ def main() -> None:
     arguments = json.loads(sys.argv[1])
     shape = Shape(**arguments["shape"])
 
-    from jaxgpt.training.start import start_jax
+    from jaxgpt.devices.setup import start_jax
 
     start_jax(arguments["cache_dir"])
 

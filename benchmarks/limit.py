@@ -16,7 +16,7 @@ TRIES = 5
 def main() -> None:
     arguments = json.loads(sys.argv[1])
 
-    from jaxgpt.training.start import start_jax
+    from jaxgpt.devices.setup import start_jax
 
     start_jax(arguments["cache_dir"])
 

@@ -1,4 +1,4 @@
-"""Measures what stands around the step: tokenizer, loader, loop, and the second start of a run.
+"""Measures what stands around the step: tokenizer, loader, trainer, and the second start of a run.
 
 python -m benchmarks.pipeline
 """
@@ -73,9 +73,9 @@ def looping(folder: Path) -> dict[str, Any]:
 
     from jaxgpt.config import Config, ModelConfig, RunConfig
     from jaxgpt.data.sources import Windows
+    from jaxgpt.run.folder import Run
     from jaxgpt.text.tokenizer import tokenizer_from_counts
-    from jaxgpt.training import loop
-    from jaxgpt.training.run import Run
+    from jaxgpt.training import trainer
     from jaxgpt.training.step import compile_steps
 
     metrics = {"loss": jnp.ones(()), "weight": jnp.ones(()), "grad_norm": jnp.ones(()), "skipped": jnp.zeros((), bool)}
@@ -91,11 +91,11 @@ def looping(folder: Path) -> dict[str, Any]:
     train = Windows(np.arange(LOOP_STEPS * 32 * 128, dtype=np.int32) % 1_000, 128, 0)
     valid = replace(train, stream=train.stream[:4_096])
     manifest = {"kind": "text", "name": "none", "corpus": "none", "fingerprint": "", "splits": {"valid": {}}}
-    loop_module: Any = loop
-    loop_module.compile_steps = with_empty_step
+    trainer_module: Any = trainer
+    trainer_module.compile_steps = with_empty_step
     with contextlib.redirect_stdout(io.StringIO()):
         run = Run(folder / "loop", config, tokenizer, manifest | {"fallback_for": None, "notes": [], "source": ""})
-        loop.fit(run, train, valid, lambda params: "")
+        trainer.fit(run, train, valid, lambda params: "")
     records = [json.loads(line) for line in (folder / "loop" / "metrics.jsonl").read_text().splitlines()]
     rates = [record["tokens_per_second"] for record in records if record.get("tokens_per_second")]
     return {"seconds_per_step": 32 * 128 / statistics.median(rates)}

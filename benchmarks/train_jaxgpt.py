@@ -25,7 +25,7 @@ def main() -> None:
     arguments = json.loads(sys.argv[1])
     shape = Shape(**arguments["shape"])
 
-    from jaxgpt.training.start import start_jax
+    from jaxgpt.devices.setup import start_jax
 
     config = Config(
         model=model_config(shape, arguments["dtype"]),
@@ -44,7 +44,7 @@ def main() -> None:
     import numpy as np
 
     from jaxgpt.data.batch import Batch
-    from jaxgpt.training.mesh import make_mesh
+    from jaxgpt.devices.mesh import make_mesh
     from jaxgpt.training.optimizer import make_optimizer
     from jaxgpt.training.step import compile_steps
 

@@ -12,7 +12,7 @@ config = Config(
         dropout=0.0,
         positions="learned",  # a vector of its own for each place, which can be looked at
     ),
-    data=DataConfig(corpus="tinyworld", whole_lines=True, seq_len=128, batch_size=8),
+    data=DataConfig(corpus="tinyworld", pack_lines=True, seq_len=128, batch_size=8),
     optimizer=OptimizerConfig(learning_rate=5e-3, warmup_steps=20),
     run=RunConfig(
         max_steps=500,  # of the 1,728 of an epoch

@@ -25,7 +25,7 @@ config = Config(
         schedule="wsd",
         warmup_steps=50,
         decay_fraction=0.8,
-        final_fraction=0.02,
+        final_lr_fraction=0.02,
         weight_decay=0.01,
     ),
     run=RunConfig(

@@ -12,7 +12,7 @@ config = Config(
         dropout=0.0,
         positions="rotary",
     ),
-    data=DataConfig(corpus="tinyworld", whole_lines=True, seq_len=128, batch_size=8),
+    data=DataConfig(corpus="tinyworld", pack_lines=True, seq_len=128, batch_size=8),
     optimizer=OptimizerConfig(
         name="muon",
         learning_rate=3e-3,
@@ -20,7 +20,7 @@ config = Config(
         schedule="wsd",
         decay_fraction=0.5,  # half the steps at the full rate: that is where the model learns to look things up
         warmup_steps=50,
-        final_fraction=0.02,
+        final_lr_fraction=0.02,
     ),
     run=RunConfig(
         epochs=1,

@@ -11,7 +11,7 @@ config = Config(
         muon_learning_rate=0.01,
         schedule="cosine",
         warmup_steps=20,
-        final_fraction=0.02,
+        final_lr_fraction=0.02,
     ),
     run=RunConfig(
         init_from="runs/tiny",

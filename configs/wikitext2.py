@@ -24,7 +24,7 @@ config = Config(
         schedule="wsd",
         warmup_steps=50,
         decay_fraction=0.8,
-        final_fraction=0.02,
+        final_lr_fraction=0.02,
         weight_decay=0.1,
     ),
     run=RunConfig(

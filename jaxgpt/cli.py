@@ -152,9 +152,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _load(path: str):
     """Returns the trained run, JAX set up as its training had it."""
-    from jaxgpt.training.run import load_run
-    from jaxgpt.training.start import start_jax
-    from jaxgpt.training.trained import load_trained
+    from jaxgpt.devices.setup import start_jax
+    from jaxgpt.run.folder import load_run
+    from jaxgpt.run.load import load_trained
 
     start_jax(load_run(path).config.data.cache_dir)
     return load_trained(path)
@@ -268,7 +268,7 @@ def _more_is_pasted() -> bool:
 
 def evaluate(verb: Evaluate) -> None:
     """Prints what a split costs the model, named exactly."""
-    from jaxgpt.inference.report import evaluate_chat, evaluate_text
+    from jaxgpt.inference.evaluate import evaluate_chat, evaluate_text
 
     trained = _load(verb.run)
     if trained.run.data["kind"] == "chat":
@@ -284,10 +284,10 @@ def evaluate(verb: Evaluate) -> None:
 
 def check(verb: Check) -> None:
     """Prints what was verified; raises RunError when anything is damaged."""
-    from jaxgpt.training.check import check_run
+    from jaxgpt.run.verify import verify_run
 
     damaged = 0
-    for name, wrong in check_run(Path(verb.run)):
+    for name, wrong in verify_run(Path(verb.run)):
         print(f"{'DAMAGED' if wrong else 'ok':8} {name}{f': {wrong}' if wrong else ''}", flush=True)
         damaged += wrong is not None
     if damaged:
@@ -297,9 +297,9 @@ def check(verb: Check) -> None:
 
 def report(verb: Report) -> None:
     """Writes the run's page and says where it is."""
-    from jaxgpt.report.write import write_report, written
-    from jaxgpt.training.run import read_run
-    from jaxgpt.training.start import start_jax
+    from jaxgpt.devices.setup import start_jax
+    from jaxgpt.report.build import write_report, written
+    from jaxgpt.run.folder import read_run
 
     start_jax(read_run(verb.run).config.data.cache_dir)
     print(f"report: {written(write_report(verb.run))}")
@@ -307,8 +307,8 @@ def report(verb: Report) -> None:
 
 def compare(verb: Compare) -> None:
     """Prints the runs' main figures and writes a page with the rest."""
+    from jaxgpt.report.build import written
     from jaxgpt.report.compare import write_comparison
-    from jaxgpt.report.write import written
 
     file, lines = write_comparison(verb.runs)
     for line in lines:

@@ -45,7 +45,7 @@ class ModelConfig:
     """The mlp's nonlinearity; swiglu adds a gate of the same width."""
     qk_norm: bool = False
     """Normalise queries and keys per head before they meet."""
-    tied_head: bool = True
+    tie_embeddings: bool = True
     """Predict words with the token embedding itself; otherwise with a matrix of its own."""
     remat: bool = False
     """Compute the blocks' activations a second time in the backward pass instead of keeping them: less memory."""
@@ -62,9 +62,9 @@ class DataConfig:
     """wikitext-2, oasst1, tinyworld, tinyworld-chat, or the path of a file or folder of your own."""
     fallback: str | None = None
     """Corpus that stands in, with a loud notice, when the one asked for cannot be had. None: an error."""
-    all_paths: bool = False
+    oasst_all_paths: bool = False
     """oasst1: every path of a conversation tree; otherwise the best-ranked one."""
-    whole_lines: bool = False
+    pack_lines: bool = False
     """Text: never cut a line between two windows; lines share a window without seeing each other."""
     tokenized: Literal["auto", "true", "false"] = "auto"
     """Text: whether it is split into words by blanks already, punctuation included; auto judges by all its lines."""
@@ -98,13 +98,13 @@ class OptimizerConfig:
     """After warm-up: constant; cosine; or wsd, constant and then a linear decay."""
     warmup_steps: int = 0
     """Steps of linear rise from 0."""
-    final_fraction: float = 0.1
+    final_lr_fraction: float = 0.1
     """cosine and wsd take their last step at this fraction of the peak."""
     decay_fraction: float = 0.2
     """wsd decays over this last fraction of the steps after warm-up."""
-    accumulate: int = 1
+    grad_accumulation_steps: int = 1
     """Micro-batches in a step: less memory, the same gradient."""
-    max_skipped: int = 10
+    max_consecutive_skips: int = 10
     """Steps in a row without a finite loss and gradient after which the run stops; each of them changes nothing."""
 
 
@@ -219,12 +219,12 @@ def validate(config: Config) -> Config:
 
     require(data.seq_len >= 2, "data.seq_len", "at least 2")
     require(data.batch_size >= 1, "data.batch_size", "at least 1")
-    require(optimizer.accumulate >= 1, "optimizer.accumulate", "at least 1")
-    require(optimizer.max_skipped >= 1, "optimizer.max_skipped", "at least 1")
+    require(optimizer.grad_accumulation_steps >= 1, "optimizer.grad_accumulation_steps", "at least 1")
+    require(optimizer.max_consecutive_skips >= 1, "optimizer.max_consecutive_skips", "at least 1")
     require(run.save_every_minutes > 0, "run.save_every_minutes", "above 0")
     require(
-        data.batch_size % optimizer.accumulate == 0,
-        "optimizer.accumulate",
+        data.batch_size % optimizer.grad_accumulation_steps == 0,
+        "optimizer.grad_accumulation_steps",
         f"a divisor of data.batch_size ({data.batch_size})",
     )
     for key in ("learning_rate", "muon_learning_rate", "grad_clip"):
@@ -233,7 +233,7 @@ def validate(config: Config) -> Config:
     for key in ("beta1", "beta2"):
         require(0 <= getattr(optimizer, key) < 1, f"optimizer.{key}", "at least 0 and below 1")
     require(optimizer.warmup_steps >= 0, "optimizer.warmup_steps", "at least 0")
-    require(0 <= optimizer.final_fraction <= 1, "optimizer.final_fraction", "between 0 and 1")
+    require(0 <= optimizer.final_lr_fraction <= 1, "optimizer.final_lr_fraction", "between 0 and 1")
     require(0 < optimizer.decay_fraction <= 1, "optimizer.decay_fraction", "above 0 and at most 1")
 
     require(mesh.data >= 1 or mesh.data == -1, "mesh.data", "at least 1, or -1 for all devices that are left")
@@ -304,6 +304,18 @@ def _spell(hint: Any) -> str:
     return names[hint]
 
 
+RENAMED = {
+    "model": {"tied_head": "tie_embeddings"},
+    "data": {"whole_lines": "pack_lines", "all_paths": "oasst_all_paths"},
+    "optimizer": {
+        "accumulate": "grad_accumulation_steps",
+        "final_fraction": "final_lr_fraction",
+        "max_skipped": "max_consecutive_skips",
+    },
+}
+"""Section -> what runs of version 0.1 call a field -> what it is called now."""
+
+
 def to_json(config: Config) -> str:
     """Returns the config as JSON text that from_json reads back to an equal Config."""
     return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
@@ -313,6 +325,9 @@ def from_json(text: str, source: str) -> Config:
     """Returns the Config written by to_json; raises UserError naming `source` where the text is anything else."""
     try:
         sections = parse_json(text)
+        for section, names in RENAMED.items():
+            for old in names.keys() & sections[section].keys():
+                sections[section][names[old]] = sections[section].pop(old)
         kinds = typing.get_type_hints(Config)
         config = Config(**{name: kind(**sections.pop(name)) for name, kind in kinds.items()})
         if sections:

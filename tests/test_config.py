@@ -1,6 +1,7 @@
 """The config: its numbers, its file, its command line, and everything that cannot be."""
 
 import dataclasses
+import json
 import re
 import subprocess
 import sys
@@ -65,7 +66,7 @@ OUT_OF_RANGE = [
     ("model", "dropout", float("nan")),
     ("data", "seq_len", 1),
     ("data", "batch_size", 0),
-    ("optimizer", "accumulate", 5),
+    ("optimizer", "grad_accumulation_steps", 5),
     ("optimizer", "learning_rate", 0.0),
     ("optimizer", "muon_learning_rate", -1.0),
     ("optimizer", "grad_clip", 0.0),
@@ -73,7 +74,7 @@ OUT_OF_RANGE = [
     ("optimizer", "beta1", 1.0),
     ("optimizer", "beta2", -0.1),
     ("optimizer", "warmup_steps", -1),
-    ("optimizer", "final_fraction", 1.5),
+    ("optimizer", "final_lr_fraction", 1.5),
     ("optimizer", "decay_fraction", 0.0),
     ("mesh", "data", 0),
     ("mesh", "data", -2),
@@ -94,7 +95,7 @@ WRONG_TYPE = [
     ("model", "num_layers", 2.5),
     ("model", "num_layers", True),
     ("model", "positions", "sinusoidal"),
-    ("model", "tied_head", 1),
+    ("model", "tie_embeddings", 1),
     ("data", "corpus", None),
     ("optimizer", "schedule", ["cosine"]),
     ("run", "epochs", None),
@@ -170,7 +171,7 @@ def test_help_is_quick_and_needs_no_jax(command):
         for section in dataclasses.fields(Config):
             for field in dataclasses.fields(getattr(Config(), section.name)):
                 assert (
-                    f"{section.name}.{'no-' if field.name == 'tied_head' else ''}{field.name.replace('_', '-')}"
+                    f"{section.name}.{'no-' if field.name == 'tie_embeddings' else ''}{field.name.replace('_', '-')}"
                     in run.stdout
                 )
 
@@ -182,3 +183,19 @@ def test_a_typo_on_the_command_line_gets_a_guess():
     assert run.returncode == 2
     assert "--optimizer.learning-rate" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_the_config_of_a_run_of_version_0_1_is_read():
+    """Its fields had other names."""
+    sections = json.loads(to_json(Config(model=ModelConfig(tie_embeddings=False), data=DataConfig(pack_lines=True))))
+    sections["model"]["tied_head"] = sections["model"].pop("tie_embeddings")
+    sections["data"]["whole_lines"] = sections["data"].pop("pack_lines")
+    del sections["data"]["tokenized"]
+    sections["optimizer"]["accumulate"] = 4
+    del sections["optimizer"]["grad_accumulation_steps"]
+    config = from_json(json.dumps(sections), "config.json")
+    assert (config.model.tie_embeddings, config.data.pack_lines, config.optimizer.grad_accumulation_steps) == (
+        False,
+        True,
+        4,
+    )

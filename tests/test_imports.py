@@ -1,4 +1,4 @@
-"""The rooms import one way: config <- text <- data <- model <- training <- inference <- report, serve <- cli."""
+"""Imports run one way: config, text, data, ops, model, devices, run, training, inference, then report, serve, cli."""
 
 import ast
 from pathlib import Path
@@ -7,6 +7,7 @@ import jaxgpt
 
 PACKAGE = Path(jaxgpt.__file__).parent
 BASE = {"errors", "files"}
+UP_TO_MODEL = {"config", "text", "data", "ops", "model"}
 MAY_USE = {
     "errors": set(),
     "files": {"errors"},
@@ -14,12 +15,15 @@ MAY_USE = {
     "command_line": BASE | {"config"},
     "text": BASE | {"text"},
     "data": BASE | {"config", "text", "data"},
-    "model": {"config", "model"},
-    "training": BASE | {"config", "text", "data", "model", "training"},
-    "inference": BASE | {"config", "text", "data", "model", "training", "inference"},
-    "report": BASE | {"config", "text", "data", "model", "training", "inference", "report"},
-    "serve": BASE | {"config", "text", "data", "model", "training", "inference", "serve"},
-    "cli": BASE | {"command_line", "config", "text", "data", "model", "training", "inference", "report", "serve"},
+    "ops": BASE | {"config", "ops"},
+    "model": {"config", "ops", "model"},
+    "devices": BASE | {"config", "ops", "model", "devices"},
+    "run": BASE | UP_TO_MODEL | {"devices", "run"},
+    "training": BASE | UP_TO_MODEL | {"devices", "run", "training"},
+    "inference": BASE | UP_TO_MODEL | {"devices", "run", "training", "inference"},
+    "report": BASE | UP_TO_MODEL | {"devices", "run", "training", "inference", "report"},
+    "serve": BASE | UP_TO_MODEL | {"devices", "run", "training", "inference", "serve"},
+    "cli": BASE | UP_TO_MODEL | {"command_line", "devices", "run", "training", "inference", "report", "serve"},
     "__main__": {"cli"},
     "__init__": set(),
 }

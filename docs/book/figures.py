@@ -15,18 +15,18 @@ import numpy as np
 
 from jaxgpt.command_line import main
 from jaxgpt.errors import UserError
-from jaxgpt.inference.look import directions, look, losses, position_similarity, project
+from jaxgpt.inference.introspect import directions, look, losses, position_similarity, project
 from jaxgpt.model.attention import attention_mask
 from jaxgpt.model.gpt import Params
 from jaxgpt.report.charts import Point, bar_chart, heat_map, scatter, standalone
-from jaxgpt.report.record import read_record, text_batch
-from jaxgpt.report.story import curves
+from jaxgpt.report.run_data import read_record, text_batch
+from jaxgpt.report.training_sections import curves
+from jaxgpt.run.load import Trained, load_trained
 from jaxgpt.text.conversation import render
 from jaxgpt.text.corpora.tinyworld import world
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import init_state
-from jaxgpt.training.trained import Trained, load_trained
 
 FOLDER = Path(__file__).parent / "figures"
 SENTENCE = "One morning, the dog and the cat wanted to run a race."

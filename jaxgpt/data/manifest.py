@@ -63,4 +63,4 @@ def data_name(manifest: dict[str, Any]) -> str:
 
 def lines_are_documents(manifest: dict[str, Any], config: DataConfig) -> bool:
     """Returns whether a text of this data ends with its line; for runs of older versions as far as can be known."""
-    return manifest.get("lines_are_documents", config.whole_lines or manifest["name"] == "tinyworld")
+    return manifest.get("lines_are_documents", config.pack_lines or manifest["name"] == "tinyworld")

@@ -56,7 +56,7 @@ def packed_lines(stream: np.ndarray, eos_id: int, seq_len: int) -> np.ndarray:
     longest = max(map(len, lines)) - 1
     if longest > seq_len:
         raise UserError(
-            f"data.whole_lines: a line of {longest} tokens does not fit in a window of {seq_len}; "
+            f"data.pack_lines: a line of {longest} tokens does not fit in a window of {seq_len}; "
             "give a longer data.seq_len, or let lines be cut"
         )
     return packed_rows([(line.tolist(), [1] * len(line)) for line in lines], seq_len)

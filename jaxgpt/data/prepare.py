@@ -18,8 +18,8 @@ from jaxgpt.data.sources import Packed, Source, Windows
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.text.conversation import Message, fit_answered, render
 from jaxgpt.text.corpora import ChatCorpus, TextCorpus, fingerprint, load_chat, load_text
+from jaxgpt.text.moses import is_tokenized
 from jaxgpt.text.tokenizer import Tokenizer
-from jaxgpt.text.words import is_tokenized
 
 WARN_UNK_SHARE = 0.05  # of held-out words: from here on a loss says little about the text
 MAX_UNK_SHARE = 0.30  # beyond it the tokenizer does not fit the text or the conversations
@@ -63,7 +63,7 @@ def prepare_text(
         key = stream_key(content, split, tokenizer, tokenized)
         stream, facts = cached_with_facts(config.cache_dir, key, encode)
         _check_ids(stream, tokenizer, f"{corpus.name}, {split}")
-        if config.whole_lines:
+        if config.pack_lines:
             build = partial(packed_lines, stream, tokenizer.eos_id, config.seq_len)
             sources[split] = Packed(cached_array(config.cache_dir, _lines_key(key, config.seq_len), build))
         else:
@@ -78,7 +78,7 @@ def prepare_text(
         }
     about_lines = {
         "tokenized": tokenized,
-        "lines_are_documents": corpus.lines_are_documents or config.whole_lines,
+        "lines_are_documents": corpus.lines_are_documents or config.pack_lines,
     }
     return Prepared(sources, _manifest(corpus, content, config, tokenizer, splits) | about_lines)
 
@@ -96,7 +96,7 @@ def open_split(
     if source is not None:
         return manifest, source
     if manifest["kind"] == "chat":
-        data = prepare_chat(load_chat(manifest["corpus"], None, config.all_paths), tokenizer, config)
+        data = prepare_chat(load_chat(manifest["corpus"], None, config.oasst_all_paths), tokenizer, config)
     else:
         data = prepare_text(load_text(manifest["corpus"], None), tokenizer, config, manifest.get("tokenized"))
     _require_split(split, data.manifest["name"], data.sources)
@@ -117,7 +117,7 @@ def _kept_source(manifest: dict[str, Any], tokenizer: Tokenizer, config: DataCon
         rows = kept_array(config.cache_dir, _talks_key(manifest["fingerprint"], split, tokenizer, config.seq_len))
         return None if rows is None else Packed(rows)
     key = stream_key(manifest["fingerprint"], split, tokenizer, manifest["tokenized"])
-    if config.whole_lines:
+    if config.pack_lines:
         rows = kept_array(config.cache_dir, _lines_key(key, config.seq_len))
         return None if rows is None else Packed(rows)
     stream = kept_array(config.cache_dir, key)
@@ -203,7 +203,7 @@ def require_text(corpus: TextCorpus, config: DataConfig) -> None:
     if not corpus.splits.get("valid"):
         raise _nothing_to_validate_on(corpus.name)
     most_tokens = sum(len(line.encode()) + 1 for line in corpus.splits["train"])  # a token is a byte at least
-    if (most_windows := math.ceil(most_tokens / config.seq_len)) < config.batch_size and not config.whole_lines:
+    if (most_windows := math.ceil(most_tokens / config.seq_len)) < config.batch_size and not config.pack_lines:
         raise _too_few_windows(corpus.name, most_windows, config.batch_size, at_most=" at most")
 
 

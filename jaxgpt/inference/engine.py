@@ -19,9 +19,9 @@ import numpy as np
 
 from jaxgpt.config import ModelConfig
 from jaxgpt.inference.generate import BUCKET, banned_tokens, in_full_precision
-from jaxgpt.inference.rows import Layers, Rows, advance, empty_rows, read
-from jaxgpt.model.cache import init_cache
+from jaxgpt.inference.rows import Layers, SlotState, advance, empty_slots, read
 from jaxgpt.model.gpt import Params, padded_vocab_size
+from jaxgpt.model.kv_cache import init_cache
 from jaxgpt.text.tokenizer import Tokenizer
 
 CHUNK = 8  # tokens that all slots advance by in one call, and so the grain of coming, going and streaming
@@ -45,7 +45,7 @@ class Request(NamedTuple):
     candidates: int = 0  # how many of the likeliest words are told with each word; with 0, log-probabilities are 0
 
 
-class Word(NamedTuple):
+class TokenOutput(NamedTuple):
     """A token made, its log-probability, and the likeliest (token, log-probability) in its place."""
 
     token: int
@@ -54,7 +54,7 @@ class Word(NamedTuple):
 
 
 # Called in the engine's thread with the words a text has grown by, and at its end with why it ended; it must not block.
-Deliver = Callable[[list[Word], Finish | None], None]
+Deliver = Callable[[list[TokenOutput], Finish | None], None]
 
 
 class QueueFullError(Exception):
@@ -101,7 +101,7 @@ class Engine:
             self._widths.insert(0, self._widths[0] // 4 or 1)
         self._texts: list[Text | None] = [None] * slots
         self._waiting: deque[Text] = deque()
-        self._outbox: list[tuple[Text, list[Word], Finish | None]] = []
+        self._outbox: list[tuple[Text, list[TokenOutput], Finish | None]] = []
         self._changed = threading.Condition()
         self._ends_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -155,7 +155,7 @@ class Engine:
     def _generate_silently(self, requests: Sequence[Request]) -> None:
         left = threading.Semaphore(0)
 
-        def deliver(_: list[Word], finish: Finish | None) -> None:
+        def deliver(_: list[TokenOutput], finish: Finish | None) -> None:
             if finish:
                 left.release()
 
@@ -223,7 +223,7 @@ class Engine:
         texts = [text for slot in slots if (text := self._texts[slot]) is not None]
         kept = [text.tokens[-keep:] for text in texts]
         tokens_BT = np.zeros((len(texts), self._padded_size(max(map(len, kept)))), np.int32)
-        rows = empty_rows(len(texts))
+        rows = empty_slots(len(texts))
         for row, (text, tokens) in enumerate(zip(texts, kept, strict=True)):
             tokens_BT[row, : len(tokens)] = tokens
             text.cached = len(tokens)
@@ -244,7 +244,7 @@ class Engine:
         if not texts:
             self._deliver()
             return
-        rows = empty_rows(next(width for width in self._widths if width > texts[-1][0]))
+        rows = empty_slots(next(width for width in self._widths if width > texts[-1][0]))
         for slot, text in texts:
             _fill(rows, slot, text)
         drawn, self._layers = advance(self._params, self._config, self._layers, rows, CHUNK, self._banned_V)
@@ -255,7 +255,7 @@ class Engine:
             text.cached += count
             self._grow(slot, text, _words([x[:, slot] for x in arrays], count, text.request))
 
-    def _grow(self, slot: int, text: Text, words: list[Word]) -> None:
+    def _grow(self, slot: int, text: Text, words: list[TokenOutput]) -> None:
         """Adds words to a text, to be delivered soon; frees the slot where the text has come to its end."""
         finish: Finish | None = None
         for place, word in enumerate(words):
@@ -289,7 +289,7 @@ class Engine:
                 text.deliver([], finish)
 
 
-def _fill(rows: Rows, row: int, text: Text) -> None:
+def _fill(rows: SlotState, row: int, text: Text) -> None:
     """Writes a text's settings and place into a row."""
     request = text.request
     values = (
@@ -300,13 +300,13 @@ def _fill(rows: Rows, row: int, text: Text) -> None:
         array_B[row] = value
 
 
-def _words(drawn: Sequence[np.ndarray], count: int, request: Request) -> list[Word]:
+def _words(drawn: Sequence[np.ndarray], count: int, request: Request) -> list[TokenOutput]:
     """Returns the first words of one row of what was drawn, with as many candidates as asked."""
     tokens, logprobs = (x[:count].tolist() for x in drawn[:2])
     if not (K := request.candidates):
-        return [Word(token, logprob, []) for token, logprob in zip(tokens, logprobs, strict=True)]
+        return [TokenOutput(token, logprob, []) for token, logprob in zip(tokens, logprobs, strict=True)]
     likeliest_CK = [
         [(id, logprob) for id, logprob in zip(ids, logprobs, strict=True) if logprob > -np.inf]
         for ids, logprobs in zip(drawn[2][:count, :K].tolist(), drawn[3][:count, :K].tolist(), strict=True)
     ]
-    return list(map(Word, tokens, logprobs, likeliest_CK))
+    return list(map(TokenOutput, tokens, logprobs, likeliest_CK))

@@ -13,10 +13,10 @@ import numpy as np
 
 from jaxgpt.config import ModelConfig, Sampling
 from jaxgpt.errors import UserError
-from jaxgpt.inference.sampling import draw
-from jaxgpt.model.cache import KVCache, init_cache
-from jaxgpt.model.gpt import GPT, Params, head_matrix, logits, padded_vocab_size
-from jaxgpt.model.layers import precision
+from jaxgpt.model.gpt import GPT, Params, logits, padded_vocab_size, unembedding
+from jaxgpt.model.kv_cache import KVCache, init_cache
+from jaxgpt.ops.matmul import precision
+from jaxgpt.ops.sampling import sample
 from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
 
 CHUNK = 16  # tokens made by one call of the scan, and so the grain of streaming
@@ -261,7 +261,7 @@ def _replace_rows(layers: Any, fresh: Any, chosen_B: jax.Array | np.ndarray) -> 
 
 def inference_head(params: Params, config: ModelConfig) -> jax.Array:
     """Returns the head as it is multiplied with, cast once for many tokens."""
-    return head_matrix(params).astype(precision(config.dtype).products)
+    return unembedding(params).astype(precision(config.dtype).compute_dtype)
 
 
 def _draw_next(
@@ -275,4 +275,4 @@ def _draw_next(
     """Returns the tokens_B that follow, drawn with each row's key of its number."""
     logits_BV = logits(head_VD, hidden_BD, config.vocab_size)
     keys_B = jax.vmap(jax.random.fold_in)(draws.keys_B, numbers_B)
-    return draw(keys_B, jnp.where(draws.banned_V, -jnp.inf, logits_BV), sampling)
+    return sample(keys_B, jnp.where(draws.banned_V, -jnp.inf, logits_BV), sampling)

@@ -9,16 +9,16 @@ import numpy as np
 
 from jaxgpt.config import ModelConfig
 from jaxgpt.inference.generate import inference_head
-from jaxgpt.inference.sampling import draw_each
-from jaxgpt.model.cache import KVCache, init_cache
 from jaxgpt.model.gpt import GPT, Params, logits
+from jaxgpt.model.kv_cache import KVCache, init_cache
+from jaxgpt.ops.sampling import sample_each
 
 CANDIDATES = 20  # likeliest words told beside the one drawn
 
 Layers = tuple[tuple[jax.Array, jax.Array], ...]  # of a KVCache; the lengths are in Rows
 
 
-class Rows(NamedTuple):
+class SlotState(NamedTuple):
     """What decides each row's next words beside the model and its cache. All are values: no request recompiles.
 
     A row that nothing is asked of has length 0; what comes out of it has no meaning.
@@ -31,14 +31,14 @@ class Rows(NamedTuple):
     temperature_B: np.ndarray
     top_p_B: np.ndarray
     stop_B: np.ndarray  # the special token that ends the row, and so may come; a line's end may in any case
-    tell_B: np.ndarray  # whether log-probabilities are wanted
+    want_logprobs_B: np.ndarray  # whether log-probabilities are wanted
 
 
-def empty_rows(count: int) -> Rows:
+def empty_slots(count: int) -> SlotState:
     """Returns that many rows of which nothing is asked."""
     whole, real = np.zeros(count, np.int32), np.zeros(count, np.float32)
     seeds, tell = np.zeros(count, np.uint32), np.zeros(count, bool)
-    return Rows(*(x.copy() for x in (whole, whole, whole, seeds, real, real + 1, whole, tell)))
+    return SlotState(*(x.copy() for x in (whole, whole, whole, seeds, real, real + 1, whole, tell)))
 
 
 class Drawn(NamedTuple):
@@ -57,7 +57,7 @@ def read(
     layers: Layers,
     slots_B: np.ndarray,
     tokens_BT: np.ndarray,
-    rows: Rows,
+    rows: SlotState,
     banned_V: jax.Array,
 ) -> tuple[Drawn, Layers]:
     """Returns (the words after texts of the rows' lengths, padded to T; the cache with the texts in these slots)."""
@@ -71,7 +71,7 @@ def read(
 
 @partial(jax.jit, static_argnums=(1, 4), donate_argnums=2)
 def advance(
-    params: Params, config: ModelConfig, layers: Layers, rows: Rows, count: int, banned_V: jax.Array
+    params: Params, config: ModelConfig, layers: Layers, rows: SlotState, count: int, banned_V: jax.Array
 ) -> tuple[Drawn, Layers]:
     """Returns (the next `count` words of the first B rows, [count, B, ...] each; the cache with all but the last read).
 
@@ -99,16 +99,16 @@ def _draw_next(
     head_VD: jax.Array,
     hidden_BD: jax.Array,
     config: ModelConfig,
-    rows: Rows,
+    rows: SlotState,
     numbers_B: jax.Array | np.ndarray,
     banned_V: jax.Array,
 ) -> Drawn:
     logits_BV = logits(head_VD, hidden_BD, config.vocab_size)
     B, V = logits_BV.shape
-    stop_B, tell_B = jnp.asarray(rows.stop_B), jnp.asarray(rows.tell_B)
+    stop_B, want_logprobs_B = jnp.asarray(rows.stop_B), jnp.asarray(rows.want_logprobs_B)
     logits_BV = jnp.where(banned_V & (jnp.arange(V) != stop_B[:, None]), -jnp.inf, logits_BV)
     keys_B = jax.vmap(lambda seed, number: jax.random.fold_in(jax.random.key(seed), number))(rows.seeds_B, numbers_B)
-    token_B = draw_each(keys_B, logits_BV, jnp.asarray(rows.temperature_B), jnp.asarray(rows.top_p_B))
+    token_B = sample_each(keys_B, logits_BV, jnp.asarray(rows.temperature_B), jnp.asarray(rows.top_p_B))
     K = min(CANDIDATES, config.vocab_size)
 
     def told() -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -119,4 +119,4 @@ def _draw_next(
     def untold() -> tuple[jax.Array, jax.Array, jax.Array]:
         return jnp.zeros(B), jnp.zeros((B, K), jnp.int32), jnp.zeros((B, K))
 
-    return Drawn(token_B, *jax.lax.cond(jnp.any(tell_B), told, untold))
+    return Drawn(token_B, *jax.lax.cond(jnp.any(want_logprobs_B), told, untold))

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgpt.config import ModelConfig
-from jaxgpt.model.attend import attend, attention_weights
-from jaxgpt.model.layers import Linear, Norm, Precision, precision, rotate
+from jaxgpt.model.layers import Linear, Norm, apply_rope
+from jaxgpt.ops.attention import attention_weights, dot_product_attention
+from jaxgpt.ops.matmul import Precision, precision
 
 
 def attention_mask(segments_BT: jax.Array) -> jax.Array:
@@ -52,7 +53,7 @@ class Attention(nn.Module):
         cache: tuple[jax.Array, jax.Array] | None = None,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
         config = self.config
-        products, activations = precision(config.dtype)
+        compute_dtype, activations = precision(config.dtype)
         D, N = config.embed_dim, config.num_heads
         K, H = config.num_kv_heads or N, D // N
         G = N // K  # query heads that share a key and value head
@@ -69,29 +70,29 @@ class Attention(nn.Module):
             q_BTNH = Norm(config.norm, "head_dim", name="query_norm")(q_BTNH)
             k_BTKH = Norm(config.norm, "head_dim", name="key_norm")(k_BTKH)
         if config.positions == "rotary":
-            q_BTNH, k_BTKH = (rotate(x, positions_BT, config.context_len) for x in (q_BTNH, k_BTKH))
+            q_BTNH, k_BTKH = (apply_rope(x, positions_BT, config.context_len) for x in (q_BTNH, k_BTKH))
 
         # Heads before positions: every product below is then a plain batch of matrices, which CPUs like.
         q_BKGTH = jnp.transpose(q_BTNH.reshape(B, T, K, G, H), (0, 2, 3, 1, 4))
         k_BKSH, v_BKSH = jnp.swapaxes(k_BTKH, 1, 2), jnp.swapaxes(v_BTKH, 1, 2)
         if cache is not None:
-            products = cache[0].dtype  # as it lies there: casting all of it would cost more than any product
-            k_BKSH = _write(cache[0], k_BKSH.astype(products), positions_BT[:, 0])
-            v_BKSH = _write(cache[1], v_BKSH.astype(products), positions_BT[:, 0])
+            compute_dtype = cache[0].dtype  # as it lies there: casting all of it would cost more than any product
+            k_BKSH = _write(cache[0], k_BKSH.astype(compute_dtype), positions_BT[:, 0])
+            v_BKSH = _write(cache[1], v_BKSH.astype(compute_dtype), positions_BT[:, 0])
             cache = k_BKSH, v_BKSH
         chex.assert_shape(mask_BTS, (B, T, k_BKSH.shape[2]))
 
         if self.is_mutable_collection("intermediates"):
-            self.sow("intermediates", "weights_BKGTS", attention_weights(q_BKGTH, k_BKSH, mask_BTS, products))
-        y_BKGTH = attend(
+            self.sow("intermediates", "weights_BKGTS", attention_weights(q_BKGTH, k_BKSH, mask_BTS, compute_dtype))
+        y_BKGTH = dot_product_attention(
             q_BKGTH,
             k_BKSH,
             v_BKSH,
             mask_BTS,
-            Precision(products, activations),
+            Precision(compute_dtype, activations),
             causal=cache is None,
             key=self.make_rng("dropout") if self.has_rng("dropout") else None,
-            dropout=config.dropout,
+            dropout_rate=config.dropout,
         )
         y_BTNH = jnp.transpose(y_BKGTH, (0, 3, 1, 2, 4)).reshape(B, T, N, H)
 

@@ -1,6 +1,6 @@
 """The network: token plus position, a stack of causal blocks, a final norm; hidden states come out.
 
-After GPT-2 (Radford et al. 2019). The head is apart (`head_matrix`, `logits`), so that training need never
+After GPT-2 (Radford et al. 2019). The head is apart (`unembedding`, `logits`), so that training need never
 hold an array of [batch, seq_len, vocab].
 """
 
@@ -14,8 +14,9 @@ from flax import linen as nn
 
 from jaxgpt.config import ModelConfig
 from jaxgpt.model.attention import Attention, attention_mask
-from jaxgpt.model.cache import KVCache
-from jaxgpt.model.layers import Dropout, Linear, Norm, precision
+from jaxgpt.model.kv_cache import KVCache
+from jaxgpt.model.layers import Dropout, Linear, Norm
+from jaxgpt.ops.matmul import precision
 
 Params = Any  # a nested dict of arrays
 
@@ -123,8 +124,8 @@ class GPT(nn.Module):
             x_BTD = x_BTD + table("position_embedding", config.context_len, "positions")[positions_BT]  # where it sits
         elif config.positions != "rotary":  # which is attention's
             raise ValueError(f"no positions {config.positions!r}")
-        if not config.tied_head:
-            table("head", V, "vocab")  # made here, used by head_matrix
+        if not config.tie_embeddings:
+            table("head", V, "vocab")  # made here, used by unembedding
         x_BTD = Dropout(config.dropout, name="embedding_dropout")(x_BTD.astype(precision(config.dtype).activations))
         x_BTD = nn.with_logical_constraint(x_BTD, ("batch", "length", "act_embed"))
 
@@ -144,7 +145,7 @@ class GPT(nn.Module):
         return hidden_BTD, KVCache(tuple(layers), cache.lengths_B + T)
 
 
-def head_matrix(params: Params) -> jax.Array:
+def unembedding(params: Params) -> jax.Array:
     """Returns the [V, D] matrix that scores words: the token embedding itself when the head is tied."""
     matrix = params["head"] if "head" in params else params["token_embedding"]
     return nn.with_logical_constraint(matrix, ("vocab", "act_embed"))
@@ -153,7 +154,7 @@ def head_matrix(params: Params) -> jax.Array:
 def logits(head_VD: jax.Array, hidden_BTD: jax.Array, vocab_size: int) -> jax.Array:
     """Returns the scores of the next word, [..., padded vocab] in float32; the padding scores -inf.
 
-    Multiplied in the head's own dtype; `head_matrix` is in that of the parameters.
+    Multiplied in the head's own dtype; `unembedding` is in that of the parameters.
     """
     hidden_BTD = hidden_BTD.astype(head_VD.dtype)
     scores = jnp.einsum("...D,VD->...V", hidden_BTD, head_VD, preferred_element_type=jnp.float32)

@@ -11,8 +11,8 @@ from jaxgpt.files import write_text
 from jaxgpt.report.charts import Level, Line, line_chart, smooth
 from jaxgpt.report.markup import escape
 from jaxgpt.report.page import Section, figure, note, page, table
-from jaxgpt.report.record import Record, read_record
-from jaxgpt.report.story import NAMELESS, SMOOTHED, facts, spell
+from jaxgpt.report.run_data import Record, read_record
+from jaxgpt.report.training_sections import NAMELESS, SMOOTHED, facts, spell
 
 
 def read_runs(paths: Sequence[str]) -> dict[str, Record]:

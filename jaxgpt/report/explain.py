@@ -7,10 +7,10 @@ import numpy as np
 from jaxgpt.config import ModelConfig
 from jaxgpt.inference.chat import fit_history
 from jaxgpt.inference.generate import encode_prompt
-from jaxgpt.inference.look import Seen, likeliest, look, turned
+from jaxgpt.inference.introspect import Activations, activations, likeliest, turned
+from jaxgpt.run.load import Trained
 from jaxgpt.text.conversation import render_prompt
 from jaxgpt.text.tokenizer import Tokenizer
-from jaxgpt.training.trained import Trained
 
 NUMBERS = 3  # of a vector that are shown
 LIKELIEST = 5
@@ -33,7 +33,7 @@ def explain(trained: Trained, text: str) -> Iterator[str]:
     """Yields the lines of a text's walk through the model; raises UserError where it is empty or too long."""
     tokenizer, model = trained.run.tokenizer, trained.config.model
     tokens = tokens_of(trained, text)
-    seen = look(trained.params, model, tokens)
+    seen = activations(trained.params, model, tokens)
     names = [tokenizer.words[token] for token in tokens]
     yield f"{trained.run.path}, step {trained.step}: {text!r} on its way through the model"
     yield from _vectors(trained, tokens, names, seen)
@@ -43,7 +43,7 @@ def explain(trained: Trained, text: str) -> Iterator[str]:
     yield from _next_word(model, tokenizer, names, seen)
 
 
-def _vectors(trained: Trained, tokens: Sequence[int], names: Sequence[str], seen: Seen) -> Iterator[str]:
+def _vectors(trained: Trained, tokens: Sequence[int], names: Sequence[str], seen: Activations) -> Iterator[str]:
     model, T = trained.config.model, len(tokens)
     D, V = model.embed_dim, model.vocab_size
     learned = model.positions == "learned"
@@ -68,7 +68,7 @@ def _vectors(trained: Trained, tokens: Sequence[int], names: Sequence[str], seen
         yield line
 
 
-def _attention(model: ModelConfig, names: Sequence[str], seen: Seen, layer: int) -> Iterator[str]:
+def _attention(model: ModelConfig, names: Sequence[str], seen: Activations, layer: int) -> Iterator[str]:
     N, T, H = model.num_heads, len(names), model.embed_dim // model.num_heads
     yield ""
     yield (
@@ -91,7 +91,7 @@ def _attention(model: ModelConfig, names: Sequence[str], seen: Seen, layer: int)
         yield f"     head {head + 1}: {', '.join(f'{names[s]} {weights_S[s]:.0%}' for s in most)}"
 
 
-def _change(tokenizer: Tokenizer, names: Sequence[str], seen: Seen, layer: int) -> Iterator[str]:
+def _change(tokenizer: Tokenizer, names: Sequence[str], seen: Activations, layer: int) -> Iterator[str]:
     before_D, after_D = seen.residual_KTD[layer, -1], seen.residual_KTD[layer + 1, -1]
     sizes = [float(np.linalg.norm(x_D)) for x_D in (before_D, after_D)]
     (guess, p), (guess_after, p_after) = (likeliest(seen.log_p_KTV[k, -1], 1)[0] for k in (layer, layer + 1))
@@ -105,9 +105,9 @@ def _change(tokenizer: Tokenizer, names: Sequence[str], seen: Seen, layer: int) 
     )
 
 
-def _next_word(model: ModelConfig, tokenizer: Tokenizer, names: Sequence[str], seen: Seen) -> Iterator[str]:
+def _next_word(model: ModelConfig, tokenizer: Tokenizer, names: Sequence[str], seen: Activations) -> Iterator[str]:
     D, V = model.embed_dim, model.vocab_size
-    which = "the token embedding again" if model.tied_head else "a matrix of its own"
+    which = "the token embedding again" if model.tie_embeddings else "a matrix of its own"
     yield ""
     yield f"{model.num_layers + 2}. The next word: the normed last vector [{D}] times the head [{V:,}, {D}], {which}"
     found = likeliest(seen.log_p_KTV[-1, -1], LIKELIEST)

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxgpt.data.cache import kept_array
 from jaxgpt.data.prepare import stream_key
-from jaxgpt.training.run import Run
+from jaxgpt.run.folder import Run
 
 GROUPS = 16  # of contexts, by the logarithm of how often they were seen
 ROUNDS = 20  # of fitting the weights

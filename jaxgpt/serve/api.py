@@ -22,11 +22,11 @@ from jaxgpt.inference.chat import fit_history
 from jaxgpt.inference.engine import Engine
 from jaxgpt.inference.generate import encode_prompt
 from jaxgpt.serve.errors import ApiError, JsonResponse, Refusal, to_json
-from jaxgpt.serve.guard import Guard
 from jaxgpt.serve.inspecting import Inspector, Turns, inspect
-from jaxgpt.serve.replies import ChatReply, CompletionReply, Json, Reply, envelope, usage
-from jaxgpt.serve.requests import MAX_TOKENS, Asked, ChatMessage, ChatRequest, CompletionRequest, InspectRequest
-from jaxgpt.serve.writing import Piece, Writer, Writing
+from jaxgpt.serve.middleware import Middleware
+from jaxgpt.serve.responses import ChatReply, CompletionReply, Json, Reply, envelope, usage
+from jaxgpt.serve.schemas import MAX_TOKENS, Asked, ChatMessage, ChatRequest, CompletionRequest, InspectRequest
+from jaxgpt.serve.streaming import Piece, Writer, Writing
 from jaxgpt.text.conversation import render_prompt
 from jaxgpt.text.tokenizer import Tokenizer
 
@@ -128,7 +128,7 @@ def make_app(
         return JsonResponse({"object": "jaxgpt.inspection", "model": served.name} | seen)
 
     app.mount("/", StaticFiles(directory=PAGE, html=True))
-    return Guard(app, api_key, local_only)
+    return Middleware(app, api_key, local_only)
 
 
 async def _aside(size: int, work: Callable[..., Any], *arguments: Any) -> Any:

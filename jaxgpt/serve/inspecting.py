@@ -10,10 +10,10 @@ from starlette.concurrency import run_in_threadpool
 
 from jaxgpt.config import ModelConfig
 from jaxgpt.inference.generate import banned_tokens
-from jaxgpt.inference.look import AMONG, directions, likeliest, look_last, neighbours, turned
+from jaxgpt.inference.introspect import AMONG, directions, last_activations, likeliest, neighbours, turned
 from jaxgpt.model.gpt import Params
 from jaxgpt.serve.errors import ApiError
-from jaxgpt.serve.replies import Json
+from jaxgpt.serve.responses import Json
 from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
 
 NEIGHBOURS, LIKELIEST = 8, 5
@@ -52,7 +52,7 @@ def inspect(inspector: Inspector, ids: Sequence[int], prompt_length: int, stop_i
     """
     tokenizer, places_TD = inspector.tokenizer, inspector.places_TD
     seen_T = ids[_start(len(ids), prompt_length, inspector.config.context_len) :]
-    seen = look_last(inspector.params, inspector.config, seen_T)
+    seen = last_activations(inspector.params, inspector.config, seen_T)
     log_p_KV = np.where(banned_tokens(tokenizer, stop_id), -np.inf, seen.log_p_KV)
     log_p_KV -= np.logaddexp.reduce(log_p_KV, axis=1, keepdims=True)
     stages = []

@@ -10,10 +10,10 @@ from jaxgpt.data.manifest import data_name, lines_are_documents
 from jaxgpt.errors import UserError, is_text, shown
 from jaxgpt.inference.engine import Engine
 from jaxgpt.inference.generate import in_full_precision
+from jaxgpt.run.load import Trained
 from jaxgpt.serve.api import Served, make_app
-from jaxgpt.serve.guard import LOCAL_NAMES
 from jaxgpt.serve.inspecting import make_inspector
-from jaxgpt.training.trained import Trained
+from jaxgpt.serve.middleware import LOCAL_NAMES
 
 GRACE = 4.0  # seconds that texts being written have to come to their end
 

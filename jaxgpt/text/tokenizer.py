@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxgpt.errors import UserError
 from jaxgpt.files import parse_json, write_text
-from jaxgpt.text.words import join_stream, split
+from jaxgpt.text.moses import join_stream, split
 
 UNK, EOS = "<unk>", "<eos>"  # a word outside the vocabulary; the end of a line
 SPECIAL = (UNK, EOS, "<pad>", "<system>", "<user>", "<assistant>", "<end>")  # ids 0 to 6 of every vocabulary

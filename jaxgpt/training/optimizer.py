@@ -13,8 +13,8 @@ from jaxgpt.config import OptimizerConfig
 def learning_rate_schedule(config: OptimizerConfig, num_steps: int, peak: float) -> optax.Schedule:
     """Returns step -> learning rate, steps counted from 0: a linear warm-up to `peak`, then constant, cosine or wsd.
 
-    The first step after warm-up is at the peak; cosine and wsd end at `peak * final_fraction`, which is the rate of the
-    last of num_steps. wsd (warm-up-stable-decay, Hu et al. 2024) stays at the peak and falls linearly over the last
+    The first step after warm-up is at the peak; cosine and wsd end at `peak * final_lr_fraction`, the rate of the last
+    of num_steps. wsd (warm-up-stable-decay, Hu et al. 2024) stays at the peak and falls linearly over the last
     decay_fraction of the steps after warm-up.
     """
     warmup = min(config.warmup_steps, num_steps)
@@ -22,13 +22,13 @@ def learning_rate_schedule(config: OptimizerConfig, num_steps: int, peak: float)
     if config.schedule == "constant":
         after = optax.constant_schedule(peak)
     elif config.schedule == "cosine":
-        after = optax.cosine_decay_schedule(peak, max(1, rest - 1), alpha=config.final_fraction)
+        after = optax.cosine_decay_schedule(peak, max(1, rest - 1), alpha=config.final_lr_fraction)
     elif config.schedule == "wsd":
         decay = max(1, round(rest * config.decay_fraction))
         last_at_peak = rest - 1 - decay  # -1 is the last step of the warm-up
         if last_at_peak < 0 and not warmup:
             last_at_peak, decay = 0, max(1, rest - 1)
-        falling = optax.linear_schedule(peak, peak * config.final_fraction, decay)
+        falling = optax.linear_schedule(peak, peak * config.final_lr_fraction, decay)
         after = optax.join_schedules([optax.constant_schedule(peak), falling], [last_at_peak])
     else:
         raise ValueError(f"no schedule {config.schedule!r}")

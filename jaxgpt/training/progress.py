@@ -56,7 +56,7 @@ class TrainingProgress:
         return self.tokens_per_step * len(self.durations) / sum(self.durations)
 
     @property
-    def utilisation(self) -> float | None:
+    def mfu(self) -> float | None:
         """That speed's share of what the devices would reach if a step were one large matrix product.
 
         None as well where it is above 1: the devices were busy with something else when that product was timed.
@@ -86,7 +86,7 @@ class TrainingProgress:
         line = f"step {step}/{self.num_steps}  loss {sum(self.losses) / len(self.losses):.3f}  lr {learning_rate:.2e}"
         if (speed := self.tokens_per_second) is not None:
             left = sum(self.durations) / len(self.durations) * (self.num_steps - step)
-            of_peak = "" if self.utilisation is None else f"  {self.utilisation:.0%} of peak"
+            of_peak = "" if self.mfu is None else f"  {self.mfu:.0%} of peak"
             line += f"  {speed:,.0f} tokens/s{of_peak}  {clock(left)} left"
         if self.live:
             self.bar.update(self.task, completed=step, description=line)

@@ -11,22 +11,15 @@ from jax.sharding import Mesh
 
 from jaxgpt.config import Config
 from jaxgpt.data.batch import Batch
-from jaxgpt.model.gpt import GPT, Params, head_matrix
-from jaxgpt.model.layers import precision
-from jaxgpt.model.loss import cross_entropy
-from jaxgpt.training.memory import give_back_freed_memory
-from jaxgpt.training.mesh import RULES, batch_sharding, replicated, shardings_of
+from jaxgpt.devices.allocator import give_back_freed_memory
+from jaxgpt.devices.mesh import RULES, batch_sharding, replicated, shardings_of
+from jaxgpt.model.gpt import GPT, Params, unembedding
+from jaxgpt.ops.cross_entropy import cross_entropy
+from jaxgpt.ops.matmul import precision
+from jaxgpt.run.state import TrainState
 from jaxgpt.training.optimizer import at_step
 
 Metrics = dict[str, jax.Array]
-
-
-class TrainState(NamedTuple):
-    """Everything a step changes. With the config and the data it decides all that follows."""
-
-    step: jax.Array
-    params: Params
-    opt_state: optax.OptState
 
 
 def init_state(config: Config, optimizer: optax.GradientTransformation, *, boxed: bool = False) -> TrainState:
@@ -48,18 +41,18 @@ def loss_sums(params: Params, batch: Batch, config: Config, key: jax.Array | Non
     )
     return cross_entropy(
         hidden_BTD,
-        head_matrix(params),
+        unembedding(params),
         batch.targets,
         batch.weights,
         config.model.vocab_size,
-        precision(config.model.dtype).products,
+        precision(config.model.dtype).compute_dtype,
     )
 
 
 def _summed_gradients(params: Params, batch: Batch, config: Config, key: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
     """Returns (loss sum, weight sum, gradient of the loss sum), adding up the micro-batches one after the other."""
     with_gradient = jax.value_and_grad(loss_sums, has_aux=True)
-    count = config.optimizer.accumulate
+    count = config.optimizer.grad_accumulation_steps
     if count == 1:
         (loss, weight), grads = with_gradient(params, batch, config, key)
         return loss, weight, grads

@@ -10,7 +10,7 @@ from benchmarks.entrant import Entrant
 from benchmarks.race import Mode, quickest, run_rounds, spread
 from benchmarks.shapes import SHAPES, as_dict, text
 from jaxgpt.config import ModelConfig
-from jaxgpt.training.cost import flops_per_token
+from jaxgpt.training.flops import flops_per_token
 
 CHILD = """
 import json, sys, types

@@ -14,7 +14,7 @@ import sys
 import httpx
 
 from jaxgpt import cli
-from jaxgpt.report.write import report_after
+from jaxgpt.report.build import report_after
 from tests.commands.miniature import shell
 
 

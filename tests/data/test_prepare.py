@@ -23,7 +23,7 @@ from jaxgpt.data.prepare import (
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.text.corpora import ChatCorpus, TextCorpus, fingerprint
 from jaxgpt.text.tokenizer import build_tokenizer
-from jaxgpt.training.start import announce
+from jaxgpt.training.plan import announce
 
 LINES = {"train": ["a b c", "", "b c d"], "valid": ["a x"], "test": ["b"]}
 TEXT = TextCorpus("mine", "files", LINES, None, None, [])
@@ -182,9 +182,9 @@ def test_what_can_be_known_from_sizes_is_said_before_the_work(config, monkeypatc
     require_text(TEXT, config)
 
 
-@pytest.mark.parametrize("whole_lines", [False, True])
-def test_a_split_is_opened_without_reading_text(config, monkeypatch, whole_lines):
-    config = dataclasses.replace(config, whole_lines=whole_lines)
+@pytest.mark.parametrize("pack_lines", [False, True])
+def test_a_split_is_opened_without_reading_text(config, monkeypatch, pack_lines):
+    config = dataclasses.replace(config, pack_lines=pack_lines)
     data = prepare_text(TEXT, TOKENIZER, config)
     monkeypatch.setattr(prepare, "load_text", None)
     manifest, source = open_split(data.manifest, TOKENIZER, config, "valid")

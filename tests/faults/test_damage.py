@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 
 from jaxgpt.config import MeshConfig
+from jaxgpt.devices.mesh import make_mesh
 from jaxgpt.errors import RunError
-from jaxgpt.training.check import check_run
-from jaxgpt.training.checkpoint import open_checkpoints, restore_state
-from jaxgpt.training.integrity import DIGESTS, damage, newest_whole
-from jaxgpt.training.mesh import make_mesh
+from jaxgpt.run.checkpoint import open_checkpoints, restore_state
+from jaxgpt.run.folder import load_run, sized
+from jaxgpt.run.integrity import DIGESTS, damage, newest_whole
+from jaxgpt.run.load import load_trained
+from jaxgpt.run.resume import find_start
+from jaxgpt.run.state import TrainState
+from jaxgpt.run.verify import verify_run
 from jaxgpt.training.optimizer import make_optimizer
-from jaxgpt.training.resume import find_start
-from jaxgpt.training.run import load_run, sized
-from jaxgpt.training.step import TrainState, compile_steps
-from jaxgpt.training.trained import load_trained
+from jaxgpt.training.step import compile_steps
 from tests.faults.workplace import finish, outcome
 
 
@@ -160,11 +161,11 @@ def test_nothing_outside_the_run_is_read(run, tmp_path):
 
 
 def test_check_names_what_is_damaged(run):
-    assert [wrong for _, wrong in check_run(run)] == [None] * len(list(check_run(run)))
+    assert [wrong for _, wrong in verify_run(run)] == [None] * len(list(verify_run(run)))
     flip(newest(run) / "optimizer/_METADATA")
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4')
-    wrong = {name: complaint for name, complaint in check_run(run) if complaint}
+    wrong = {name: complaint for name, complaint in verify_run(run) if complaint}
     assert wrong.keys() == {"metrics.jsonl", f"checkpoints/{newest(run).name}"}
     assert "optimizer/_METADATA has changed" in wrong[f"checkpoints/{newest(run).name}"]
 

@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from jaxgpt.command_line import load_config_file
 from jaxgpt.config import Config, RunConfig, from_json, to_json
 from jaxgpt.errors import RunError, UserError
-from jaxgpt.report import story
+from jaxgpt.report import training_sections
 from jaxgpt.report.compare import caution
 from jaxgpt.report.page import page
-from jaxgpt.report.record import read_record
+from jaxgpt.report.run_data import read_record
+from jaxgpt.run.checkpoint import read_best
+from jaxgpt.run.folder import load_run, record_start
+from jaxgpt.run.integrity import DIGESTS, commit, damage
+from jaxgpt.run.metrics import drop_after, read_records
+from jaxgpt.run.resume import best_so_far, skipped_at_the_end
+from jaxgpt.run.verify import verify_run
 from jaxgpt.text.corpora import load_chat, load_text
 from jaxgpt.text.corpora.oasst import conversations, read_messages
 from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
-from jaxgpt.training.check import check_run
-from jaxgpt.training.checkpoint import read_best
-from jaxgpt.training.integrity import DIGESTS, damage, seal
-from jaxgpt.training.metrics import drop_after, read_records
-from jaxgpt.training.resume import best_so_far, skipped_at_the_end
-from jaxgpt.training.run import load_run, record_start
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -99,7 +99,7 @@ def make_run(folder: Path) -> Path:
     run = folder / "run"
     (run / "checkpoints/1").mkdir(parents=True)
     (run / "checkpoints/1/arrays").write_text("x")
-    seal(run / "checkpoints/1")
+    commit(run / "checkpoints/1")
     (run / "config.json").write_text(to_json(Config(run=RunConfig(name="run"))))
     WORDS.save(run / "tokenizer.json")
     (run / "data.json").write_text(json.dumps(MANIFEST))
@@ -113,8 +113,12 @@ def make_run(folder: Path) -> Path:
 def report_facts(run: Path) -> None:
     """Reads what a report and a comparison read, but for the checkpoint."""
     record = read_record(run)
-    for section in (story.curves(record), story.samples(record), story.settings(record)):
-        page("title", "", story.result_sentence(record), story.facts(record), [section])
+    for section in (
+        training_sections.curves(record),
+        training_sections.samples(record),
+        training_sections.settings(record),
+    ):
+        page("title", "", training_sections.result_sentence(record), training_sections.facts(record), [section])
     caution({"one": record, "other": record})
     best_so_far(run, [1])
     skipped_at_the_end(run)
@@ -132,7 +136,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "best.json": ("checkpoints/best.json", lambda run: read_best(run / "checkpoints")),
     "digests.json": (f"checkpoints/1/{DIGESTS}", lambda run: damage(run / "checkpoints/1")),
     "metrics.jsonl": ("metrics.jsonl", lambda run: read_all(run / "metrics.jsonl")),
-    "checked": ("metrics.jsonl", lambda run: list(check_run(run))),
+    "checked": ("metrics.jsonl", lambda run: list(verify_run(run))),
     "config.py": ("config.py", lambda run: load_config_file(str(run / "config.py"))),
     "text": ("text.txt", lambda run: load_text(str(run / "text.txt"), None)),
     "conversations": ("talk.jsonl", lambda run: load_chat(str(run / "talk.jsonl"), None, False)),

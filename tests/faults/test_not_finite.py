@@ -12,16 +12,17 @@ import pytest
 from jaxgpt.config import Config, DataConfig, ModelConfig, OptimizerConfig, RunConfig
 from jaxgpt.data.sources import Windows
 from jaxgpt.errors import RunError
+from jaxgpt.run.checkpoint import Best, read_best, write_best
+from jaxgpt.run.folder import Run
+from jaxgpt.run.load import load_trained
+from jaxgpt.run.metrics import read_records
+from jaxgpt.run.resume import best_so_far
+from jaxgpt.run.verify import verify_run
 from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
-from jaxgpt.training import loop, step
-from jaxgpt.training.check import check_run
-from jaxgpt.training.checkpoint import Best, read_best, write_best
+from jaxgpt.training import step, trainer
 from jaxgpt.training.evaluate import Score
-from jaxgpt.training.metrics import read_records
 from jaxgpt.training.optimizer import learning_rate_schedule, make_optimizer
-from jaxgpt.training.resume import best_so_far
-from jaxgpt.training.run import Run
-from jaxgpt.training.trained import load_trained
+from jaxgpt.training.summary import Result
 
 WORDS = Tokenizer((*SPECIAL, *(f"w{i}" for i in range(40))))
 STREAM = (np.arange(8 * 10 * 16) * 7 % WORDS.vocab_size).astype(np.int32)
@@ -37,14 +38,14 @@ def run(tmp_path) -> Run:
     config = Config(
         model=ModelConfig(context_len=16, embed_dim=16, num_heads=2, num_layers=1, dropout=0.1),
         data=DataConfig(seq_len=16, batch_size=8),
-        optimizer=OptimizerConfig(max_skipped=3),
+        optimizer=OptimizerConfig(max_consecutive_skips=3),
         run=RunConfig(name="mine", folder=str(tmp_path), eval_every=4),
     )
     return Run(tmp_path / "mine", config, WORDS, MANIFEST)
 
 
-def fit(run: Run) -> loop.Result:
-    return loop.fit(run, TRAIN, VALID, lambda params: "said")
+def fit(run: Run) -> Result:
+    return trainer.fit(run, TRAIN, VALID, lambda params: "said")
 
 
 def poison(monkeypatch, where: str, value: float, steps: set[int]) -> None:
@@ -52,7 +53,7 @@ def poison(monkeypatch, where: str, value: float, steps: set[int]) -> None:
 
     A marked weight tells the compiled step which batches are meant.
     """
-    original_batch, original_loss = loop.batch_at, step.loss_sums
+    original_batch, original_loss = trainer.batch_at, step.loss_sums
 
     def batch_at(source, seed, index, *rest):
         batch = original_batch(source, seed, index, *rest)
@@ -72,7 +73,7 @@ def poison(monkeypatch, where: str, value: float, steps: set[int]) -> None:
             loss = loss + zero_with_gradient(zero, jnp.where(marked, value, 0.0))
         return loss, weight
 
-    monkeypatch.setattr(loop, "batch_at", batch_at)
+    monkeypatch.setattr(trainer, "batch_at", batch_at)
     monkeypatch.setattr(step, "loss_sums", loss_sums)
 
 
@@ -97,7 +98,7 @@ def test_one_such_step_changes_nothing_and_is_counted(run, monkeypatch, capsys, 
     assert [record["step"] for record in records if "valid_loss" not in record] == list(range(1, 11))
     assert all(math.isfinite(x) for record in records for x in record.values())
     assert "Skipped: it changes nothing (1 in a row)" in capsys.readouterr().out
-    assert not [wrong for _, wrong in check_run(run.path) if wrong]
+    assert not [wrong for _, wrong in verify_run(run.path) if wrong]
 
 
 @pytest.mark.parametrize("where", ["data", "loss", "gradient"])
@@ -106,7 +107,7 @@ def test_many_in_a_row_stop_the_run_and_the_last_checkpoint_stands(run, monkeypa
     with pytest.raises(RunError, match=r"step 7: the loss is .* number 3 of such steps in a row, on windows \d+, "):
         fit(run)
     assert [path.name for path in (run.path / "checkpoints").glob("[0-9]*")] == ["4"]
-    assert not [wrong for _, wrong in check_run(run.path) if wrong]
+    assert not [wrong for _, wrong in verify_run(run.path) if wrong]
 
 
 def test_the_count_in_a_row_survives_a_restart(run, monkeypatch):
@@ -128,7 +129,7 @@ def test_parameters_that_are_not_finite_are_not_saved(run, monkeypatch):
 def scores(monkeypatch, *losses: float) -> None:
     """Lets the evaluations of a run give these losses, one after the other."""
     coming = iter(losses)
-    monkeypatch.setattr(loop, "evaluate", lambda *_: Score(next(coming), 1))
+    monkeypatch.setattr(trainer, "evaluate", lambda *_: Score(next(coming), 1))
 
 
 def strictly(path) -> list[dict]:
@@ -166,7 +167,7 @@ def test_a_best_that_is_no_number_on_disk_is_none(run, monkeypatch):
     fit(run)
     write_best(run.checkpoints, Best(10, math.nan))
     assert read_best(run.checkpoints) is None
-    assert [name for name, wrong in check_run(run.path) if wrong] == ["checkpoints/best.json"]
+    assert [name for name, wrong in verify_run(run.path) if wrong] == ["checkpoints/best.json"]
     assert best_so_far(run.path, [8, 10]) == Best(8, 2.0)
 
 
@@ -175,14 +176,14 @@ def test_what_to_do_after_many_skips_is_what_can_be_done(run, monkeypatch):
     poison(monkeypatch, "loss", math.nan, set(range(1, 11)))
     with pytest.raises(RunError, match=r"--run\.restart and a lower --optimizer\.learning-rate"):
         fit(run)
-    go_on = dataclasses.replace(run.config.optimizer, max_skipped=99)
+    go_on = dataclasses.replace(run.config.optimizer, max_consecutive_skips=99)
     fit(dataclasses.replace(run, config=dataclasses.replace(run.config, optimizer=go_on)))
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_a_skipped_step_counts_for_the_learning_rate(run, name):
     """Five steps with a weight that is no number, then five that move the parameters by the rate that is logged."""
-    options = OptimizerConfig(name=name, schedule="cosine", final_fraction=0.0, weight_decay=0.0, learning_rate=1e-3)
+    options = OptimizerConfig(name=name, schedule="cosine", final_lr_fraction=0.0, weight_decay=0.0, learning_rate=1e-3)
     config = dataclasses.replace(run.config, optimizer=options)
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=WORDS.vocab_size))
     optimizer = make_optimizer(options, 10)

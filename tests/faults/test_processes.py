@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxgpt.training.check import check_run
+from jaxgpt.run.verify import verify_run
 from tests.faults.workplace import end_two, finish, start_two, stop_when
 
 # In float32, over 40 steps. What no loss depends on, like the keys' bias, has a gradient of nothing but rounding, which
@@ -26,7 +26,7 @@ def measured(run: Path) -> dict[tuple[int, str], float]:
 def assert_equal_to_rounding(run: Path, alone: Path) -> None:
     assert measured(run) == pytest.approx(measured(alone), rel=ROUNDING, abs=ROUNDING)
     assert (run / "samples.jsonl").read_text().count("\n") == (alone / "samples.jsonl").read_text().count("\n")
-    assert not [wrong for _, wrong in check_run(run) if wrong]
+    assert not [wrong for _, wrong in verify_run(run) if wrong]
 
 
 def test_two_are_stopped_by_a_signal_to_one_and_a_single_one_goes_on(place, left_alone):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxgpt.training.integrity import damage, sealed_steps
-from jaxgpt.training.resume import best_so_far
+from jaxgpt.run.integrity import committed_steps, damage
+from jaxgpt.run.resume import best_so_far
 from tests.faults.workplace import finish, outcome, start
 
 
@@ -43,7 +43,7 @@ def before_its_last_save(place: Path, name: str) -> Path:
     """Returns a copy of the run that was left alone, as it was at step 36, with four steps to go."""
     run = Path(shutil.copytree(place / "runs/pretrain", place / "runs" / name))
     shutil.rmtree(run / "checkpoints/40")
-    best_so_far(run, sealed_steps(run / "checkpoints"))
+    best_so_far(run, committed_steps(run / "checkpoints"))
     return run
 
 

@@ -15,10 +15,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxgpt.training.checkpoint import open_checkpoints
+from jaxgpt.run.checkpoint import open_checkpoints
 
 ROOT = Path(__file__).parents[2]
-SPEED = ("tokens_per_second", "utilisation")
+SPEED = ("tokens_per_second", "mfu")
 
 PRETRAIN = """from jaxgpt.config import *
 config = Config(

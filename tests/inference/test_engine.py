@@ -11,10 +11,10 @@ from flax import linen as nn
 
 from jaxgpt.config import ModelConfig, Sampling
 from jaxgpt.inference import engine as engine_module
-from jaxgpt.inference.engine import ClosedError, Engine, QueueFullError, Request, Word
+from jaxgpt.inference.engine import ClosedError, Engine, QueueFullError, Request, TokenOutput
 from jaxgpt.inference.generate import banned_tokens, generate
-from jaxgpt.inference.sampling import GREEDY
-from jaxgpt.model.gpt import GPT, head_matrix, logits
+from jaxgpt.model.gpt import GPT, logits, unembedding
+from jaxgpt.ops.sampling import GREEDY
 from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
 
 TOKENIZER = Tokenizer(SPECIAL + tuple(f"w{i}" for i in range(60 - len(SPECIAL))))
@@ -40,7 +40,7 @@ class Inbox:
     """Collects what is delivered to one text."""
 
     def __init__(self):
-        self.words: list[Word] = []
+        self.words: list[TokenOutput] = []
         self.finish = None
         self.grew, self.done = threading.Event(), threading.Event()
 
@@ -104,7 +104,7 @@ def test_the_stop_token_ends_a_text_and_only_its_own(params, engine):
 
 def _scores(params, tokens, length):
     hidden, _ = GPT(CONFIG).apply({"params": params}, tokens[None])
-    return logits(head_matrix(params), hidden[0, length - 1], 60)[:60]
+    return logits(unembedding(params), hidden[0, length - 1], 60)[:60]
 
 
 def test_candidates_are_the_models_probabilities(params, engine):

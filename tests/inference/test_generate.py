@@ -11,8 +11,8 @@ from flax import linen as nn
 from jaxgpt.config import ModelConfig, Sampling
 from jaxgpt.errors import UserError
 from jaxgpt.inference.generate import banned_tokens, continue_text, encode_prompt, generate, stream
-from jaxgpt.inference.sampling import GREEDY
-from jaxgpt.model.gpt import GPT, head_matrix, logits
+from jaxgpt.model.gpt import GPT, logits, unembedding
+from jaxgpt.ops.sampling import GREEDY
 from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
 
 WORDS = tuple(f"w{i}" for i in range(60 - len(SPECIAL)))
@@ -36,7 +36,7 @@ def word_by_word(params, prompt, count) -> list[int]:
     @jax.jit
     def scores_after(tokens, length):
         hidden, _ = GPT(CONFIG).apply({"params": params}, tokens[None])  # what follows `length` cannot be seen
-        return logits(head_matrix(params), hidden[0, length - 1], 60)[:60]
+        return logits(unembedding(params), hidden[0, length - 1], 60)[:60]
 
     text = list(prompt)
     for _ in range(count):

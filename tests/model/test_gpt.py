@@ -12,9 +12,11 @@ from flax import linen as nn
 
 from jaxgpt.config import ModelConfig
 from jaxgpt.model.attention import Attention, attention_mask
-from jaxgpt.model.cache import init_cache
-from jaxgpt.model.gpt import GPT, Block, Mlp, head_matrix, logits, padded_vocab_size
-from jaxgpt.model.layers import Dropout, Linear, Norm, hashed_bits, precision, rotate
+from jaxgpt.model.gpt import GPT, Block, Mlp, logits, padded_vocab_size, unembedding
+from jaxgpt.model.kv_cache import init_cache
+from jaxgpt.model.layers import Dropout, Linear, Norm, apply_rope
+from jaxgpt.ops.dropout import hashed_bits
+from jaxgpt.ops.matmul import precision
 
 SMALL = ModelConfig(vocab_size=100, context_len=16, embed_dim=32, num_heads=4, num_layers=2, dropout=0.0)
 OPTIONS = {
@@ -25,7 +27,7 @@ OPTIONS = {
     "grouped": {"num_kv_heads": 2},
     "one_kv_head": {"num_kv_heads": 1},
     "qk_norm": {"qk_norm": True},
-    "untied": {"tied_head": False},
+    "untied": {"tie_embeddings": False},
     "remat": {"remat": True},
     "mixed": {"dtype": "mixed"},
     "bfloat16": {"dtype": "bfloat16"},
@@ -62,7 +64,7 @@ def test_shapes_of_every_module(config):
     (y_BTD, _), _ = Block(config).init_with_output(key, x_BTD, mask_BTS, positions_BT, None)
     chex.assert_shape(y_BTD, (B, T, D))
     chex.assert_shape(Norm(config.norm).init_with_output(key, x_BTD)[0], (B, T, D))
-    chex.assert_shape(rotate(jnp.ones((B, T, N, D // N)), positions_BT, T), (B, T, N, D // N))
+    chex.assert_shape(apply_rope(jnp.ones((B, T, N, D // N)), positions_BT, T), (B, T, N, D // N))
     chex.assert_shape(Dropout(0.5).apply({}, x_BTD, rngs={"dropout": key}), (B, T, D))
     linear = Linear("BTD,DNH->BTNH", (D, N, 5), ("embed", "heads", "head_dim"), nn.initializers.ones, bias_axes=2)
     chex.assert_shape(linear.init_with_output(key, x_BTD)[0], (B, T, N, 5))
@@ -71,8 +73,8 @@ def test_shapes_of_every_module(config):
     hidden_BTD, cache = GPT(config).apply({"params": params}, random_tokens(B, T))
     chex.assert_shape(hidden_BTD, (B, T, D))
     chex.assert_type(hidden_BTD, precision(config.dtype).activations)
-    chex.assert_shape(head_matrix(params), (padded_vocab_size(config), D))
-    scores_BTV = logits(head_matrix(params), hidden_BTD, config.vocab_size)
+    chex.assert_shape(unembedding(params), (padded_vocab_size(config), D))
+    scores_BTV = logits(unembedding(params), hidden_BTD, config.vocab_size)
     chex.assert_shape(scores_BTV, (B, T, 128))
     chex.assert_type(scores_BTV, jnp.float32)
     assert jnp.all(scores_BTV[..., 100:] == -jnp.inf)
@@ -114,7 +116,7 @@ def test_cached_equals_uncached(config):
         piece, cache = model.apply({"params": params}, tokens_BT[:, start:stop], None, None, cache)
         pieces.append(piece)
     whole, cached = (
-        logits(head_matrix(params), x, 100)[..., :100] for x in (whole_BTD, jnp.concatenate(pieces, axis=1))
+        logits(unembedding(params), x, 100)[..., :100] for x in (whole_BTD, jnp.concatenate(pieces, axis=1))
     )
     # bfloat16 rounds hidden states to 3 digits, in another order of additions.
     np.testing.assert_allclose(cached, whole, atol=0.05 if config.dtype != "float32" else 1e-5)
@@ -204,7 +206,9 @@ def test_rotation_depends_on_distance_only():
     q, k = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 8))
 
     def score(query_position, key_position):
-        return jnp.sum(rotate(q, jnp.array([[query_position]]), 128) * rotate(k, jnp.array([[key_position]]), 128))
+        return jnp.sum(
+            apply_rope(q, jnp.array([[query_position]]), 128) * apply_rope(k, jnp.array([[key_position]]), 128)
+        )
 
     np.testing.assert_allclose(score(3, 1), score(103, 101), rtol=1e-4)
     assert abs(score(3, 1) - score(3, 2)) > 1e-3
@@ -295,7 +299,7 @@ def written_out(config: ModelConfig, params, tokens_T: np.ndarray) -> np.ndarray
         p = params[f"block_{i}"]
         x = x + attention(p["attention"], norm(p["attention_norm"], x))
         x = x + mlp(p["mlp"], norm(p["mlp_norm"], x))
-    head = params["token_embedding"] if config.tied_head else params["head"]
+    head = params["token_embedding"] if config.tie_embeddings else params["head"]
     return norm(params["final_norm"], x) @ head[: config.vocab_size].T
 
 
@@ -307,7 +311,7 @@ def test_the_network_is_its_formulas_written_out(config):
     params = jax.tree.map(lambda x: x * 6 + 0.3 * jax.random.normal(next(keys), x.shape), init(config))
     tokens_BT = random_tokens(1, 12)
     hidden_BTD, _ = GPT(config).apply({"params": params}, tokens_BT)
-    scores_TV = logits(head_matrix(params), hidden_BTD, config.vocab_size)[0, :, : config.vocab_size]
+    scores_TV = logits(unembedding(params), hidden_BTD, config.vocab_size)[0, :, : config.vocab_size]
     expected_TV = written_out(config, params, np.asarray(tokens_BT[0]))
     np.testing.assert_allclose(scores_TV, expected_TV, atol=2e-4 * np.abs(expected_TV).max())
 

@@ -8,10 +8,10 @@ import pytest
 
 from jaxgpt.config import Config, DataConfig, ModelConfig, OptimizerConfig, RunConfig
 from jaxgpt.data.prepare import prepare_text
+from jaxgpt.run.folder import Run
 from jaxgpt.text.corpora import load_text
 from jaxgpt.text.tokenizer import build_tokenizer
-from jaxgpt.training.loop import fit
-from jaxgpt.training.run import Run
+from jaxgpt.training.trainer import fit
 
 NAMES, THINGS, COLOURS = ("Ann", "Bob", "Cy"), ("ball", "box", "cup", "hat"), ("red", "green", "blue")
 

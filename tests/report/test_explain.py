@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from jaxgpt.errors import UserError
-from jaxgpt.inference.look import look
+from jaxgpt.inference.introspect import activations
 from jaxgpt.report.explain import explain, tokens_of
-from jaxgpt.training.trained import load_trained
+from jaxgpt.run.load import load_trained
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def test_the_walk_is_the_models_own(trained):
     told = "\n".join(explain(trained, "The ball"))
     tokens = tokens_of(trained, "The ball")
     assert tokens[0] == trained.run.tokenizer.eos_id
-    seen = look(trained.params, trained.config.model, tokens)
+    seen = activations(trained.params, trained.config.model, tokens)
     assert "ids [3] -> x [3, 16]" in told
     for vector in (trained.params["token_embedding"][tokens[1]], seen.residual_KTD[0, 1]):
         assert " ".join(f"{x:+.2f}" for x in vector[:3]) in told

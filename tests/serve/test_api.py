@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from jaxgpt.inference.chat import reply
 from jaxgpt.inference.engine import Engine
 from jaxgpt.inference.generate import continue_text, encode_prompt
-from jaxgpt.inference.sampling import GREEDY
+from jaxgpt.ops.sampling import GREEDY
 from jaxgpt.serve.api import PAGE
-from jaxgpt.serve.guard import MAX_BODY
+from jaxgpt.serve.middleware import MAX_BODY
 from tests.serve.conftest import CONFIG, SLOTS, TOKENIZER, WAITING, running
 
 HELLO = [{"role": "user", "content": "w1 w2 w3"}]

@@ -7,9 +7,9 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 import numpy as np
 import pytest
 
-from jaxgpt.inference.look import _look_at, look
+from jaxgpt.inference.introspect import _last_activations, activations
 from jaxgpt.serve import api
-from jaxgpt.serve.guard import MAX_BODY
+from jaxgpt.serve.middleware import MAX_BODY
 from tests.serve.conftest import CONFIG, TOKENIZER
 
 HELLO = [{"role": "user", "content": "w1 w2 w3"}]
@@ -26,7 +26,7 @@ def test_what_is_shown_of_a_word_is_what_the_model_computes(chat_server):
     shown = inspect(chat_server, **ASKED)
     assert shown["tokens"] == ["<user>", "w1", "w2", "w3", "<end>", "<assistant>", "w4", "w5"]
     ids = [TOKENIZER.words.index(word) for word in shown["tokens"]]
-    seen = look(chat_server.params, CONFIG, ids)
+    seen = activations(chat_server.params, CONFIG, ids)
     np.testing.assert_allclose(shown["attention"], seen.weights_LNTS[:, :, -1], atol=1e-3)
     stages = [stage["values"] for stage in shown["stages"]]
     np.testing.assert_allclose(stages, seen.residual_KTD[:, -1], rtol=0.01, atol=1e-3)
@@ -56,14 +56,14 @@ def test_the_last_stage_says_what_the_model_wrote_next(chat_server, words):
     body = {"model": "tiny", "prompt": prompt, "temperature": 0, "max_tokens": 120, "logprobs": 3}
     told = chat_server.http.post("/v1/completions", json=body).json()["choices"][0]["logprobs"]
     assert len(told["tokens"]) == 120
-    programs = _look_at._cache_size()
+    programs = _last_activations._cache_size()
     for place in (0, 1, 30, 61, 62, 63, 64, 94, 95, 96, 119):
         shown = inspect(chat_server, prompt=prompt, written="".join(told["tokens"][:place]))
         assert len(shown["tokens"]) + shown["out_of_sight"] == 1 + words + place
         likeliest = shown["stages"][-1]["likeliest"]
         assert likeliest[0]["token"] == told["tokens"][place].strip(" ")
         assert likeliest[0]["probability"] == pytest.approx(math.exp(told["token_logprobs"][place]), rel=0.01)
-    assert _look_at._cache_size() == programs
+    assert _last_activations._cache_size() == programs
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from jaxgpt.data.sources import EMPTY, Windows
-from jaxgpt.training import evaluate, loop
+from jaxgpt.run.metrics import read_records
+from jaxgpt.training import evaluate, trainer
 from jaxgpt.training.evaluate import Score, num_batches, some_of
-from jaxgpt.training.metrics import read_records
-from tests.training.test_loop import TRAIN, VALID, fit, run  # noqa: F401 (run is a fixture)
+from tests.training.test_trainer import TRAIN, VALID, fit, run  # noqa: F401 (run is a fixture)
 
 LONG = Windows(np.arange(16_000, dtype=np.int32) % 40, 16, 0)
 
@@ -34,8 +34,8 @@ def test_of_a_large_split_a_fixed_number_is_spread_evenly():
 
 def test_during_training_a_part_at_the_end_the_whole(run, monkeypatch, capsys):  # noqa: F811
     monkeypatch.setattr(evaluate, "MOST_TOKENS", 160)
-    monkeypatch.setattr(loop, "some_of", lambda source, seq_len: some_of(source, seq_len, 160))
-    result = loop.fit(run, TRAIN, LONG, lambda params: "said")
+    monkeypatch.setattr(trainer, "some_of", lambda source, seq_len: some_of(source, seq_len, 160))
+    result = trainer.fit(run, TRAIN, LONG, lambda params: "said")
     records = [record for record in read_records(run.path / "metrics.jsonl") if "valid_loss" in record]
     assert [record["step"] for record in records] == [4, 8, 10]
     assert ["whole_valid_loss" in record for record in records] == [False, False, True]

@@ -28,7 +28,7 @@ def test_warmup_rises_to_the_peak_and_wastes_no_step():
 
 
 def test_cosine():
-    got = rates(101, schedule="cosine", final_fraction=0.1)
+    got = rates(101, schedule="cosine", final_lr_fraction=0.1)
     assert got[0] == 1.0
     assert got[50] == pytest.approx(0.55, abs=0.01)
     assert got[100] == pytest.approx(0.1, abs=0.01)
@@ -36,7 +36,7 @@ def test_cosine():
 
 
 def test_wsd_is_flat_and_then_falls_in_a_line():
-    got = rates(100, schedule="wsd", warmup_steps=10, decay_fraction=0.5, final_fraction=0.0)
+    got = rates(100, schedule="wsd", warmup_steps=10, decay_fraction=0.5, final_lr_fraction=0.0)
     assert got[9:55] == [1.0] * 46
     np.testing.assert_allclose(np.diff(got[56:]), np.diff(got[56:])[0], rtol=1e-3)
     assert got[-1] == 0.0
@@ -48,7 +48,7 @@ def test_wsd_is_flat_and_then_falls_in_a_line():
 @pytest.mark.parametrize("schedule", ["cosine", "wsd"])
 def test_the_last_step_is_at_the_final_fraction(schedule, decay_fraction, warmup_steps):
     options = {"schedule": schedule, "decay_fraction": decay_fraction, "warmup_steps": warmup_steps}
-    got = rates(20, final_fraction=0.1, **options)
+    got = rates(20, final_lr_fraction=0.1, **options)
     assert got[-1] == pytest.approx(0.1, rel=1e-6)
     assert got[-2] > 0.1
     assert max(got) == got[max(0, warmup_steps - 1)] == 1.0
@@ -64,7 +64,7 @@ def test_a_choice_that_is_not_built_is_refused(field):
 
 @pytest.fixture(scope="module")
 def params():
-    config = ModelConfig(vocab_size=64, embed_dim=16, num_heads=2, num_layers=1, tied_head=False)
+    config = ModelConfig(vocab_size=64, embed_dim=16, num_heads=2, num_layers=1, tie_embeddings=False)
     return nn.unbox(GPT(config).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32)))["params"]
 
 

@@ -13,11 +13,12 @@ from jax.sharding import AxisType
 
 from jaxgpt.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig
 from jaxgpt.data.batch import Batch
+from jaxgpt.devices.mesh import RULES, make_mesh
 from jaxgpt.errors import UserError
-from jaxgpt.model.gpt import GPT, head_matrix, logits
-from jaxgpt.training.mesh import RULES, make_mesh
+from jaxgpt.model.gpt import GPT, logits, unembedding
+from jaxgpt.run.state import TrainState
 from jaxgpt.training.optimizer import make_optimizer
-from jaxgpt.training.step import TrainState, compile_steps, init_state, loss_sums, make_train_step
+from jaxgpt.training.step import compile_steps, init_state, loss_sums, make_train_step
 
 MODEL = ModelConfig(vocab_size=200, context_len=16, embed_dim=32, num_heads=4, num_layers=2, dropout=0.1)
 CONFIG = Config(model=MODEL, data=DataConfig(seq_len=16, batch_size=16), mesh=MeshConfig(1, 1, 1))
@@ -87,7 +88,7 @@ def test_state_is_laid_out_over_the_mesh_and_constraints_are_compiled_in():
 
 def test_accumulated_equals_full_batch():
     plain = dataclasses.replace(CONFIG, model=dataclasses.replace(MODEL, dropout=0.0))
-    cut = dataclasses.replace(plain, optimizer=dataclasses.replace(plain.optimizer, accumulate=4))
+    cut = dataclasses.replace(plain, optimizer=dataclasses.replace(plain.optimizer, grad_accumulation_steps=4))
     (whole, whole_params), (micro, micro_params) = run(plain, one_device()), run(cut, one_device())
     for got, want in zip(micro, whole, strict=True):
         assert got == pytest.approx(want, rel=1e-5)
@@ -118,7 +119,7 @@ def test_step_is_plain_optax_on_the_plain_loss():
 
     def mean_loss(params):
         hidden, _ = GPT(config.model).apply({"params": params}, batch.tokens)
-        scores = logits(head_matrix(params), hidden, 200)
+        scores = logits(unembedding(params), hidden, 200)
         losses = optax.softmax_cross_entropy_with_integer_labels(scores[..., :200], batch.targets)
         return jnp.sum(losses * batch.weights) / batch.weights.sum()
 

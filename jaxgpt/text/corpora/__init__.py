@@ -75,12 +75,12 @@ def load_text(corpus: str, fallback: str | None) -> TextCorpus:
     return _load(corpus, fallback, TEXT, _text)
 
 
-def load_chat(corpus: str, fallback: str | None, all_paths: bool = False) -> ChatCorpus:
+def load_chat(corpus: str, fallback: str | None, oasst_all_paths: bool = False) -> ChatCorpus:
     """Returns the conversations of that name or path or, when they cannot be had, the fallback.
 
     `all_paths` takes every path of an oasst1 tree, otherwise its best-ranked one. Raises as load_text.
     """
-    return _load(corpus, fallback, CHAT, lambda name: _chat(name, all_paths))
+    return _load(corpus, fallback, CHAT, lambda name: _chat(name, oasst_all_paths))
 
 
 def fingerprint(corpus: TextCorpus | ChatCorpus) -> str:
@@ -142,12 +142,12 @@ def _text(name: str) -> TextCorpus:
     return TextCorpus(name, source, splits, None, None, notes)
 
 
-def _chat(name: str, all_paths: bool) -> ChatCorpus:
+def _chat(name: str, oasst_all_paths: bool) -> ChatCorpus:
     if name == "tinyworld-chat":
         return _tinyworld_chat()
     if name == "oasst1":
         found = find(OASST1)
-        splits, left_out = conversation_splits(found.splits, all_paths)
+        splits, left_out = conversation_splits(found.splits, oasst_all_paths)
         source, notes = found.source, [*found.notes, *left_out]
     else:
         path = Path(name).expanduser().resolve()

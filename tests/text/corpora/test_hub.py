@@ -101,7 +101,7 @@ def test_oasst1_in_the_data_folder(tmp_path, monkeypatch):
         [{"role": "user", "content": "question v"}, {"role": "assistant", "content": "answer v0"}]
     ]
     assert corpus.notes == []
-    assert len(load_chat("oasst1", fallback=None, all_paths=True).splits["train"]) == 2
+    assert len(load_chat("oasst1", fallback=None, oasst_all_paths=True).splits["train"]) == 2
 
 
 def test_the_cache_comes_second_and_gives_the_same_lines(tmp_path, monkeypatch):

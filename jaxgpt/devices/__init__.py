@@ -1,0 +1,1 @@
+"""Devices and processes: the mesh, several processes of one run, the allocator, JAX set up."""

@@ -1,0 +1,78 @@
+"""Devices as a (data, fsdp, tensor) mesh, and which logical axis lies along which of them."""
+
+from typing import Any
+
+import jax
+from flax import linen as nn
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxgpt.config import Config
+from jaxgpt.errors import UserError
+from jaxgpt.model.gpt import padded_vocab_size
+
+BATCH_AXES = ("data", "fsdp")
+
+RULES = (
+    ("batch", BATCH_AXES),
+    ("vocab", "tensor"),
+    ("embed", "fsdp"),
+    ("heads", "tensor"),
+    ("kv_heads", "tensor"),
+    ("mlp", "tensor"),
+    ("head_dim", None),
+    ("positions", None),
+    ("length", None),
+    ("act_embed", None),  # activations keep their width whole
+)
+
+
+def make_mesh(config: Config) -> Mesh:
+    """Returns the mesh of all devices; raises UserError where the config does not divide over them."""
+    devices, mesh, model = jax.device_count(), config.mesh, config.model
+    fixed = mesh.fsdp * mesh.tensor
+    data = mesh.data if mesh.data != -1 else max(1, devices // fixed)
+    if data * fixed != devices:
+        raise UserError(
+            f"mesh: data {data} x fsdp {mesh.fsdp} x tensor {mesh.tensor} is {data * fixed} devices, but there are "
+            f"{devices}; their product must be the number of devices"
+        )
+    shards, steps = data * mesh.fsdp, config.optimizer.grad_accumulation_steps
+    if config.data.batch_size // steps % shards:
+        raise UserError(
+            f"data.batch_size: {config.data.batch_size} in {steps} micro-batches does not divide "
+            f"over {shards} devices; it must be a multiple of {shards * steps}"
+        )
+    for name, axis, size in (
+        ("model.embed_dim", "fsdp", model.embed_dim),
+        ("model.num_heads", "tensor", model.num_heads),
+        ("model.num_kv_heads", "tensor", model.num_kv_heads or model.num_heads),
+        ("model.mlp_dim", "tensor", model.mlp_dim or 4 * model.embed_dim),
+        ("model.vocab_size (padded)", "tensor", padded_vocab_size(model)),
+    ):
+        if size % getattr(mesh, axis):
+            raise UserError(f"{name}: {size} does not divide over mesh.{axis} ({getattr(mesh, axis)} devices)")
+    axis_types = (AxisType.Auto,) * 3
+    return jax.make_mesh((data, mesh.fsdp, mesh.tensor), ("data", "fsdp", "tensor"), axis_types=axis_types)
+
+
+def shardings_of(boxed: Any, mesh: Mesh) -> Any:
+    """Returns the sharding of every array of a tree in which arrays may still carry their logical axis names."""
+
+    def sharding(x: Any) -> Any:
+        if not isinstance(x, nn.LogicallyPartitioned):
+            return replicated(mesh)
+        if not isinstance(x.value, jax.ShapeDtypeStruct):  # a parameter that this part of the optimizer leaves out
+            return x.value
+        return NamedSharding(mesh, nn.logical_to_mesh(PartitionSpec(*x.names), RULES))
+
+    return jax.tree.map(sharding, boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of a batch's arrays: rows over all data-parallel devices."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of what every device holds whole."""
+    return NamedSharding(mesh, PartitionSpec())

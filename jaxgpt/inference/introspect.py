@@ -1,0 +1,176 @@
+"""What can be seen inside a model: attention, the residual stream, each token's loss, the geometry of its words."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgpt.config import ModelConfig
+from jaxgpt.data.batch import Batch
+from jaxgpt.model.gpt import GPT, Params, logits, unembedding
+from jaxgpt.model.layers import Norm, apply_rope
+
+AMONG = 5_000  # neighbours are looked for among the most frequent words: rarer ones were hardly seen
+
+
+class Activations(NamedTuple):
+    """One text on its way through the model, L blocks of N heads each; float32 on the host."""
+
+    weights_LNTS: np.ndarray
+    """How much of its attention query t gives to key s; rows add up to 1."""
+    residual_KTD: np.ndarray
+    """The residual stream: as it enters the first block, then after each block; K = L + 1."""
+    log_p_KTV: np.ndarray
+    """Log-probabilities of the next word, were the model to end there (the logit lens, nostalgebraist 2020)."""
+
+
+class LastActivations(NamedTuple):
+    """The same of a text's last token alone."""
+
+    weights_LNS: np.ndarray
+    residual_KD: np.ndarray
+    log_p_KV: np.ndarray
+
+
+def activations(params: Params, config: ModelConfig, tokens_T: Sequence[int]) -> Activations:
+    """Returns what the model does with one text, no longer than its context."""
+    kept = _activations(params, config, jnp.asarray(tokens_T, jnp.int32))
+    return Activations(*(np.asarray(x) for x in kept))
+
+
+def last_activations(params: Params, config: ModelConfig, tokens_T: Sequence[int]) -> LastActivations:
+    """Returns what the model does with the last token of a text; one program serves texts of all lengths."""
+    T = len(tokens_T)
+    padded_T = np.zeros(config.context_len, np.int32)  # what comes after a token changes nothing for it
+    padded_T[:T] = tokens_T
+    weights_LNS, *others = (np.asarray(x) for x in _last_activations(params, config, padded_T, T - 1))
+    return LastActivations(weights_LNS[..., :T], *others)
+
+
+@partial(jax.jit, static_argnums=1)
+def _activations(params: Params, config: ModelConfig, tokens_T: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    weights, residual_KTD = _kept(params, config, tokens_T)
+    return jnp.stack(weights).astype(jnp.float32), residual_KTD, _lens(params, config, residual_KTD)
+
+
+@partial(jax.jit, static_argnums=1)
+def _last_activations(
+    params: Params, config: ModelConfig, tokens_T: jax.Array | np.ndarray, place: jax.Array | int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    weights, residual_KTD = _kept(params, config, jnp.asarray(tokens_T))
+    weights_LNS = jnp.stack([weights_NTS[:, place] for weights_NTS in weights]).astype(jnp.float32)
+    residual_KD = residual_KTD[:, place]
+    return weights_LNS, residual_KD, _lens(params, config, residual_KD)
+
+
+def _kept(params: Params, config: ModelConfig, tokens_T: jax.Array) -> tuple[list[jax.Array], jax.Array]:
+    """Returns (weights_NTS of each block, residual_KTD in float32)."""
+    outputs: Any = GPT(config).apply({"params": params}, tokens_T[None], mutable="intermediates")
+    kept = outputs[1]["intermediates"]
+    T = len(tokens_T)
+    weights = [kept[f"block_{i}"]["attention"]["weights_BKGTS"][0] for i in range(config.num_layers)]
+    residual_KTD = jnp.concatenate(kept["residual_BTD"]).astype(jnp.float32)
+    return [x.reshape(config.num_heads, T, T) for x in weights], residual_KTD
+
+
+def _lens(params: Params, config: ModelConfig, residual_KxD: jax.Array) -> jax.Array:
+    """Returns log_p_KxV: the head's answer to each vector of the residual stream."""
+    normed: Any = Norm(config.norm).apply({"params": params["final_norm"]}, residual_KxD)
+    log_p = jax.nn.log_softmax(logits(unembedding(params), normed, config.vocab_size))
+    return log_p[..., : config.vocab_size]
+
+
+def likeliest(log_p_V: np.ndarray, count: int) -> list[tuple[int, float]]:
+    """Returns (id, probability) of the likeliest words."""
+    return [(int(word), float(np.exp(log_p_V[word]))) for word in np.argsort(-log_p_V, kind="stable")[:count]]
+
+
+def turned(before_D: np.ndarray, after_D: np.ndarray) -> float:
+    """Returns the angle between two vectors, in degrees."""
+    cosine = float(before_D @ after_D) / max(float(np.linalg.norm(before_D) * np.linalg.norm(after_D)), 1e-12)
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+
+class Losses(NamedTuple):
+    """For every token of a batch: its loss in nats, and the word the model thought likeliest instead or too."""
+
+    nats_BT: np.ndarray
+    guess_BT: np.ndarray
+
+
+def losses(params: Params, config: ModelConfig, batch: Batch) -> Losses:
+    """Returns what each target of a batch costs; tokens without weight are scored too."""
+    return Losses(*(np.asarray(x) for x in _losses(params, config, batch)))
+
+
+@partial(jax.jit, static_argnums=1)
+def _losses(params: Params, config: ModelConfig, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    outputs: Any = GPT(config).apply({"params": params}, batch.tokens, batch.segments, batch.positions)
+    head_VD = unembedding(params)
+
+    def row(inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        hidden_TD, targets_T = inputs
+        scores_TV = logits(head_VD, hidden_TD, config.vocab_size)
+        target_T = jnp.take_along_axis(scores_TV, targets_T[:, None], axis=-1)[:, 0]
+        return jax.nn.logsumexp(scores_TV, axis=-1) - target_T, jnp.argmax(scores_TV, axis=-1)
+
+    return jax.lax.map(row, (outputs[0], jnp.asarray(batch.targets)))  # a row at a time: logits are large
+
+
+def directions(table_VD: np.ndarray) -> np.ndarray:
+    """Returns the rows at length 1: what is left of a word's vector when its size is set aside."""
+    table_VD = np.asarray(table_VD, np.float32)
+    return table_VD / np.maximum(np.linalg.norm(table_VD, axis=1, keepdims=True), 1e-12)
+
+
+def project(rows_ND: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns (xy_N2, share of the variance they keep): the plane in which the rows differ most (PCA).
+
+    By the eigenvectors of D x D products: for many rows far quicker than their singular vectors, which are the same.
+    """
+    centred_ND = np.asarray(rows_ND - rows_ND.mean(axis=0), np.float64)
+    variance_D, axes_DD = np.linalg.eigh(centred_ND.T @ centred_ND)  # in rising order
+    total = float(np.sum(variance_D))
+    return centred_ND @ axes_DD[:, :-3:-1], float(np.sum(variance_D[-2:])) / total if total > 0 else 0.0
+
+
+def neighbours(directions_VD: np.ndarray, word: int, count: int) -> list[tuple[int, float]]:
+    """Returns (id, cosine) of the `count` words whose vectors point most nearly where this word's points."""
+    cosine_V = directions_VD @ directions_VD[word]
+    order = np.argsort(-cosine_V, kind="stable")
+    return [(int(i), float(cosine_V[i])) for i in order if i != word][:count]
+
+
+def position_similarity(params: Params, config: ModelConfig, most: int = 64) -> np.ndarray:
+    """Returns similarity_PP of positions, at most `most` of them evenly spread: 1 on the diagonal.
+
+    Learned positions: the cosine of their vectors. Rotary ones: of the same query or key, rotated to two places.
+    """
+    places = np.unique(np.linspace(0, config.context_len - 1, min(most, config.context_len)).round().astype(int))
+    if config.positions == "learned":
+        rows_PD = directions(params["position_embedding"])[places]
+    else:
+        same_BTNH = jnp.ones((1, len(places), 1, config.embed_dim // config.num_heads))
+        rows_PD = directions(np.asarray(apply_rope(same_BTNH, jnp.asarray(places)[None], config.context_len))[0, :, 0])
+    return rows_PD @ rows_PD.T
+
+
+class Habit(NamedTuple):
+    """Where a head looks in one text, as shares of its attention, the first two tokens' queries left out."""
+
+    itself: float
+    before: float
+    first: float
+
+
+def habit(weights_TS: np.ndarray) -> Habit:
+    """Returns the shares of attention given to the token itself, the one before it, and the first of all."""
+    later = range(min(2, len(weights_TS) - 1), len(weights_TS))
+    return Habit(
+        float(np.mean([weights_TS[t, t] for t in later])),
+        float(np.mean([weights_TS[t, max(0, t - 1)] for t in later])),
+        float(np.mean([weights_TS[t, 0] for t in later])),
+    )

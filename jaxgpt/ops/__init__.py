@@ -1,0 +1,1 @@
+"""What machines differ in. Each file opens with the plain definition, then the tuned way; model/ asks neither."""

@@ -1,0 +1,72 @@
+"""Matrix products in a chosen precision, their gradients included."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+def matmul_reference(spec: str, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Returns einsum(spec, x, y) in float32."""
+    return jnp.einsum(spec, x.astype(jnp.float32), y.astype(jnp.float32))
+
+
+class Precision(NamedTuple):
+    """Of the matrix products' factors, and of the activations between them."""
+
+    compute_dtype: jnp.dtype
+    activations: jnp.dtype
+
+
+def precision(dtype: str) -> Precision:
+    """Returns what model.dtype stands for; "auto" stands for nothing until a machine has decided it."""
+    names = {
+        "float32": ("float32", "float32"),
+        "mixed": ("bfloat16", "float32"),
+        "bfloat16": ("bfloat16", "bfloat16"),
+    }[dtype]
+    return Precision(*map(jnp.dtype, names))
+
+
+def matmul(spec: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype, result: jnp.dtype) -> jax.Array:
+    """Returns einsum(spec, x, y), its factors cast to `dtype`, its sum in `result`; so do both of its gradients.
+
+    Left to itself, the gradient meets a float32 factor with a bfloat16 one: the product is then of float32, several
+    times as slow, and what it gives is rounded to bfloat16.
+    """
+    z: Any = _product(spec, x, y, dtype, result)
+    return z
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 3, 4))
+def _product(spec: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype, result: jnp.dtype) -> jax.Array:
+    return jnp.einsum(spec, x.astype(dtype), y.astype(dtype), preferred_element_type=result)
+
+
+def _product_forward(spec, x, y, dtype, result):
+    return _product(spec, x, y, dtype, result), (x, y)
+
+
+def _product_backward(spec, dtype, result, factors, dz):
+    (x, y), (x_axes, y_axes, z_axes) = factors, spec.replace("->", ",").split(",")
+    dx = matmul(f"{z_axes},{y_axes}->{x_axes}", dz, y, dtype, x.dtype)
+    dy = matmul_over_rows(f"{x_axes},{z_axes}->{y_axes}", x, dz, dtype, y.dtype)
+    return dx, dy
+
+
+_product.defvjp(_product_forward, _product_backward)
+
+
+def matmul_over_rows(spec: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype, result: jnp.dtype) -> jax.Array:
+    """Returns product(spec, x, y) where axes are summed over that lead in both, like "BTF,BTD->FD".
+
+    XLA on CPU turns the first factor of such a product about, and computes it again while doing so. So the smaller
+    factor goes first, and what is turned about instead is the result; the barrier keeps XLA from undoing that.
+    """
+    if x.size <= y.size:
+        return matmul(spec, x, y, dtype, result)
+    x_axes, y_axes, z_axes = spec.replace("->", ",").split(",")
+    turned = "".join(dict.fromkeys(axis for axis in y_axes + x_axes if axis in z_axes))
+    z = matmul(f"{y_axes},{x_axes}->{turned}", y, x, dtype, result)
+    return jnp.einsum(f"{turned}->{z_axes}", jax.lax.optimization_barrier(z))

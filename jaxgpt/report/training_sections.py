@@ -1,0 +1,223 @@
+"""What a run did, as sections of a page: its curves, what it said, what it was, where its parameters are."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgpt.config import Config, differences
+from jaxgpt.data.manifest import data_name
+from jaxgpt.report.charts import Level, Line, bar_chart, line_chart, smooth
+from jaxgpt.report.markup import escape
+from jaxgpt.report.ngram import yardstick
+from jaxgpt.report.page import Section, figure, note, table
+from jaxgpt.report.run_data import Record
+from jaxgpt.run.folder import sized
+from jaxgpt.run.load import abstract_params
+from jaxgpt.training.evaluate import Score
+from jaxgpt.training.progress import clock
+
+SMOOTHED = 40  # of a curve's points, one stands for the mean around it
+MOST_SAMPLES = 8
+SMALL, LARGE = (340, 230), (440, 300)  # charts that stand three in a row, and two
+EARLY = 0.25  # of the steps: there the loss falls so far that nothing is seen of the rest
+NAMELESS = ("run.name", "run.folder", "run.restart", "data.cache_dir")  # settings that tell nothing about a run
+PARTS = {
+    "token_embedding": "words",
+    "position_embedding": "positions",
+    "attention": "attention",
+    "mlp": "mlp",
+    "norms": "norms",
+    "head": "head",
+}
+
+
+def result_sentence(record: Record) -> str:
+    """Returns what came of a run in one sentence, as far as it is known."""
+    if record.best is None:
+        return f"A run on {data_name(record.run.data)} that has no validation yet, {record.steps:,} steps in."
+    step, loss = record.best
+    when = f" after step {step:,}" if step != record.steps else ""
+    gap = f"; {loss - record.floor:+.4f} from the entropy floor" if record.floor is not None else ""
+    score = Score(loss, 1)
+    perplexity = f"{score.perplexity:,.0f}" if 20 <= score.perplexity < 1e9 else score.perplexity_in_words
+    return (
+        f"On text of {data_name(record.run.data)} that it never trained on, this model loses {loss:.4f} nats per "
+        f"{_unit(record)}{when}{gap}: it is as unsure of the next word as a fair choice among "
+        f"{perplexity} words."
+    )
+
+
+def facts(record: Record) -> list[tuple[str, str]]:
+    """Returns the run's main figures as (name, value)."""
+    config = sized(record.run.config, record.run.tokenizer)
+    found = [("Data", data_name(record.run.data)), ("Steps", f"{record.steps:,}")]
+    if record.best is not None:
+        loss = record.best[1]
+        found += [("Best valid loss", f"{loss:.4f}"), ("Perplexity", Score(loss, 1).perplexity_in_words)]
+    found.append(("Parameters", f"{sum(parameters_by_part(config).values()):,}"))
+    if record.seconds is not None:
+        found.append(("Time in steps, about", clock(record.seconds)))
+    return found
+
+
+def curves(record: Record) -> Section:
+    """Returns loss, learning rate, gradient norm and speed by step."""
+    steps, loss = record.curve("loss")
+    valid_steps, valid_loss = record.curve("valid_loss")
+    finite = loss[np.isfinite(loss)]
+    width = max(1, len(finite) // SMOOTHED)
+    lines = [Line("", steps, loss, 0, "faint")]
+    if len(finite) == len(loss):
+        lines.append(Line("training loss", steps, smooth(loss, width)))
+    lines.append(Line("validation loss", valid_steps, valid_loss, 1, "dots"))
+    levels = [] if record.floor is None else [Level(f"entropy floor {record.floor:.4f}", record.floor)]
+    counting = yardstick(record.run)
+    levels += [] if counting is None else [Level(f"counting (3-gram) {counting:.4f}", counting)]
+    unit = _unit(record)
+    plots = {"loss": line_chart(f"Loss, nats per {unit}", lines, "step", "", levels, size=LARGE)}
+    late = [_after(line, record.steps * EARLY) for line in lines]
+    plots["loss-late"] = line_chart("After the first quarter, closer", late, "step", "", levels, size=LARGE)
+
+    for name, title, colour in (("learning_rate", "Learning rate", 2), ("grad_norm", "Gradient norm", 3)):
+        x, y = record.curve(name)
+        plots[name] = line_chart(title, [Line("", x, y, colour)], "step", "", from_zero=True, size=SMALL)
+    speed_steps, speeds = record.curve("tokens_per_second")
+    share_steps, shares = record.curve("mfu")
+    known = speeds > 0
+    speed_at = dict(zip(speed_steps[known], speeds[known], strict=True))
+    one_percent = [
+        speed_at[step] / share / 100
+        for step, share in zip(share_steps, shares, strict=True)
+        if step in speed_at and 0 < share <= 1
+    ]
+    right = (lambda y: f"{y / np.median(one_percent):.0f}%") if one_percent else None
+    line = Line("", speed_steps[known], speeds[known], 5)
+    plots["speed"] = line_chart("Tokens a second", [line], "step", "", from_zero=True, right=right, size=SMALL)
+
+    captions = {
+        "learning_rate": "How far a step moves the parameters, as the schedule has it.",
+        "grad_norm": f"How steep the loss is, before the gradient is clipped to "
+        f"{record.run.config.optimizer.grad_clip:g}. Peaks are batches that surprised the model.",
+        "speed": "Training speed over the last 50 steps"
+        + ("; at the right, its share of what the machine's largest matrix products reach." if right else "."),
+    }
+    loss_caption = "Each step's own loss is faint, its running mean drawn through." + (
+        " No model can get below the entropy floor: it is the surprise that the source of this text has in itself."
+        if record.floor is not None
+        else ""
+    )
+    if counting is not None:
+        loss_caption += (
+            " The line at "
+            f"{counting:.4f} is what a model gets to that only counts how often a word followed the two before it."
+        )
+    large = figure(plots["loss"], loss_caption) + figure(plots["loss-late"])
+    small = "".join(figure(plots[name], captions[name]) for name in ("learning_rate", "grad_norm", "speed"))
+    return Section(
+        "curves",
+        "How it learned",
+        f"Loss is the surprise, in nats, at each true next {'word of a reply' if unit != 'token' else 'word'}: "
+        "0 would be certainty. It falls steeply while the model learns which words are frequent at all, then slowly as "
+        "it learns what follows what. Where validation stops following training, the model begins to learn by heart.",
+        f'<div class="grid">{large}</div><h3>Under way</h3><div class="grid">{small}</div>',
+        plots,
+    )
+
+
+def samples(record: Record) -> Section:
+    """Returns what the model said at its evaluations."""
+    said = record.samples
+    if len(said) > MOST_SAMPLES:
+        said = [said[i] for i in np.linspace(0, len(said) - 1, MOST_SAMPLES).round().astype(int)]
+    body = "".join(f"<h3>Step {step:,}</h3><blockquote>{escape(text)}</blockquote>" for step, text in said)
+    return Section(
+        "samples",
+        "What it said",
+        "At each evaluation the model goes on from the same words, its draws decided by the same seed: what changes "
+        "from one sample to the next is what it has learned between them.",
+        body or note("It has not spoken yet: the first sample comes with the first evaluation."),
+    )
+
+
+def parameters(record: Record) -> Section:
+    """Returns where the model's numbers are."""
+    config = sized(record.run.config, record.run.tokenizer)
+    counts = parameters_by_part(config)
+    total = sum(counts.values())
+    rows = [(part, float(count), f"{count / total:.1%}") for part, count in counts.items()]
+    plot = bar_chart(f"{total:,} parameters", rows, name_width=80)
+    cells = [(part, f"{count:,}") for part, count in counts.items()]
+    model = config.model
+    tied = " The head has none of its own: it predicts with the words' own vectors." if model.tie_embeddings else ""
+    return Section(
+        "parameters",
+        "Where its parameters are",
+        f"{model.num_layers} blocks of {model.num_heads} heads, a vector of {model.embed_dim} numbers for each of "
+        f"{model.vocab_size:,} words, and at most {model.context_len} words in view.{tied}",
+        f'<div class="grid">{figure(plot, kind="square")}<div>{table(("Part", "Parameters"), cells, (1,))}</div></div>',
+        {"parameters": plot},
+    )
+
+
+def settings(record: Record) -> Section:
+    """Returns what the run was asked for, what it read, and where it ran."""
+    config = record.run.config
+    told = [row for row in differences(Config(), config) if row[0] not in NAMELESS]
+    changed = table(("Setting", "This run", "Default"), [(name, spell(new), spell(old)) for name, old, new in told])
+    every = [
+        (f"{section}.{name}", spell(value))
+        for section, values in dataclasses.asdict(config).items()
+        for name, value in values.items()
+    ]
+    data = record.run.data
+    sizes = [
+        (name, f"{counts.get('lines', counts.get('kept', 0)):,}", f"{counts.get('tokens', 0):,}")
+        for name, counts in data["splits"].items()
+    ]
+    items = "conversations" if data["kind"] == "chat" else "lines"
+    notes = "".join(note(str(words)) for words in data.get("notes", []))
+    machine = record.machine
+    where = [
+        ("devices", ", ".join(map(str, machine.get("devices", [])))),
+        ("platform", str(machine.get("platform", ""))),
+        ("python", str(machine.get("python", ""))),
+        *((name, str(version)) for name, version in machine.get("packages", {}).items()),
+    ]
+    ran = table(("", ""), where) if machine else note("The run has no record of its machine.")
+    source = f"{data_name(data)}. Source: {data.get('source', 'not named')}. Fingerprint: {data['fingerprint'][:16]}."
+    return Section(
+        "settings",
+        "What the run was",
+        "Everything needed to get the same numbers again: the settings that differ from the defaults, the text that "
+        "was read, the versions that computed.",
+        f"<h3>Settings that differ from the defaults</h3>{changed if told else note('None.')}"
+        f"<details><summary>All settings</summary>{table(('Setting', 'Value'), every)}</details>"
+        f"<h3>Data</h3>{note(source)}{table(('Split', items, 'tokens'), sizes, (1, 2))}{notes}"
+        f"<h3>Machine</h3>{ran}",
+    )
+
+
+def parameters_by_part(config: Config) -> dict[str, int]:
+    """Returns the number of parameters of each part, the blocks' taken together, those there are."""
+    counts = dict.fromkeys(PARTS.values(), 0)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(abstract_params(config.model)):
+        names = jax.tree_util.keystr(path, simple=True, separator=".").split(".")
+        part = next(name for name in names if not name.startswith("block_"))
+        counts[PARTS.get(part, "norms")] += math.prod(leaf.shape)
+    return {part: count for part, count in counts.items() if count}
+
+
+def _after(line: Line, step: float) -> Line:
+    return line._replace(x=line.x[line.x >= step], y=line.y[line.x >= step])
+
+
+def _unit(record: Record) -> str:
+    return "assistant token" if record.run.data["kind"] == "chat" else "token"
+
+
+def spell(value: Any) -> str:
+    """Returns a setting as people write it."""
+    return f"{value:g}" if isinstance(value, float) else str(value)

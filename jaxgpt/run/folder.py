@@ -1,0 +1,246 @@
+"""The run folder: runs/NAME/ explains itself, and its path alone is enough to resume, finetune, talk or evaluate.
+
+config.json       every setting, as asked for; "auto" as this machine settled it
+tokenizer.json    the vocabulary
+data.json         what was read: corpus, source, fingerprint, counts
+run.json          versions and machine of this start, and of the earlier ones
+checkpoints/      the latest two and the best (best.json says which), each with its digests
+metrics.jsonl     a line a step, and a line an evaluation; tensorboard/ has the same
+samples.jsonl     what the model said at each evaluation
+report.html       all of this to look at, and the model from inside; plots/ has its charts
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from jaxgpt.config import Config, differences, from_json, to_json
+from jaxgpt.data.manifest import check_manifest
+from jaxgpt.errors import UserError
+from jaxgpt.files import parse_json, read_text, write_text
+from jaxgpt.run.integrity import committed_steps
+from jaxgpt.text.tokenizer import Tokenizer
+
+# Settings that may differ when a run goes on: they say how long and how often to look, not what is computed.
+MAY_CHANGE = [
+    "run.epochs",
+    "run.max_steps",
+    "run.log_every",
+    "run.eval_every",
+    "run.save_every_minutes",
+    "optimizer.max_consecutive_skips",
+    "run.sample_prompt",
+    "run.sample_tokens",
+    "run.profile",
+    "run.restart",
+    "run.name",
+    "run.folder",
+    "data.cache_dir",
+    "data.fallback",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.tensor",
+]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder's identity: where it is, how it was asked for, its words and its data."""
+
+    path: Path
+    config: Config
+    tokenizer: Tokenizer
+    data: dict[str, Any]
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def documents(self) -> dict[str, Any]:
+        """What every checkpoint carries beside its arrays."""
+        return {
+            "config": json.loads(to_json(self.config)),
+            "tokenizer": self.tokenizer.to_dict(),
+            "data": self.data,
+        }
+
+
+def sized(config: Config, tokenizer: Tokenizer) -> Config:
+    """Returns the config with the vocabulary the tokenizer really has: the config the model is built from."""
+    model = dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size)
+    return dataclasses.replace(config, model=model)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a run's lock; raises UserError, naming who holds it, while another process trains in the same folder.
+
+    The lock lies beside the folder, which may be moved; the system lifts it when its holder dies, however it dies.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock, holder = path.with_name(f".{path.name}.lock"), path.with_name(f".{path.name}.holder")
+    try:
+        with filelock.FileLock(lock, timeout=0):
+            me = f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+            write_text(holder, me + "\n")
+            try:
+                yield
+            finally:
+                holder.unlink(missing_ok=True)
+    except filelock.Timeout:
+        raise UserError(
+            f"{path}: {_who_holds(holder)} is training there. Wait for it, stop it, or choose another --run.name"
+        ) from None
+
+
+def _who_holds(holder: Path, tries: int = 20) -> str:
+    """Returns what a lock's holder wrote about itself; it may have taken the lock just now, and be about to write."""
+    for _ in range(tries):
+        with contextlib.suppress(OSError):
+            return holder.read_text(encoding="utf-8").strip() + ","
+        time.sleep(0.05)
+    return "another process"
+
+
+def latest_step(path: Path) -> int | None:
+    """Returns the step of a run folder's latest finished checkpoint, or None where there is none."""
+    return max(committed_steps(path / "checkpoints"), default=None)
+
+
+def open_run(run: Run, num_steps: int) -> str | None:
+    """Makes the run's folder, or checks that the run there is the same one and can go on to `num_steps`.
+
+    With run.restart an older run is moved aside, and its new place is returned; otherwise None. Raises UserError, with
+    nothing touched, when the folder holds something else, or a run with another config, tokenizer or data.
+    """
+    moved = None
+    strange = [entry for entry in run.path.iterdir() if entry.name[0] != "."] if run.path.exists() else []
+    if strange and not (run.path / "config.json").exists():
+        raise UserError(f"{run.path}: a folder that is not a run is there; choose another --run.name")
+    if run.config.run.restart and run.path.exists():
+        moved = _move_aside(run.path)
+    step = latest_step(run.path)
+    if step is not None:
+        _check_same(load_run(run.path), run)
+        if step > num_steps:
+            raise UserError(f"{run.path}: it has {step} steps already, more than the {num_steps} asked for")
+    run.path.mkdir(parents=True, exist_ok=True)
+    write_text(run.path / "config.json", to_json(run.config))  # first: it makes the folder a run
+    run.checkpoints.mkdir(exist_ok=True)
+    run.tokenizer.save(run.path / "tokenizer.json")
+    write_text(run.path / "data.json", json.dumps(run.data, indent=2, ensure_ascii=False) + "\n")
+    return moved
+
+
+def _move_aside(path: Path) -> str:
+    number = 1
+    while (aside := path.with_name(f"{path.name}.old-{number}")).exists():
+        number += 1
+    path.rename(aside)
+    return str(aside)
+
+
+def _check_same(there: Run, asked: Run) -> None:
+    may_change = set(MAY_CHANGE)
+    if asked.config.optimizer.schedule != "constant":
+        may_change.remove("run.epochs")  # the schedule is laid out over them
+    changed = [
+        f"{name} is {new!r}, was {old!r}"
+        for name, old, new in differences(there.config, asked.config)
+        if name not in may_change
+    ]
+    if not changed and there.tokenizer.fingerprint != asked.tokenizer.fingerprint:
+        changed = [f"the tokenizer built from {asked.data['corpus']} has other words"]
+    if not changed and there.data["fingerprint"] != asked.data["fingerprint"]:
+        changed = [f"the corpus {asked.data['name']} has other contents than {there.data['name']} had"]
+    if changed:
+        raise UserError(
+            f"{asked.path}: a run is there, and it differs: {'; '.join(changed)}. "
+            "Go on with its settings, choose another --run.name, or start over with --run.restart"
+        )
+
+
+def load_run(path: str | Path) -> Run:
+    """Returns the run of a folder; raises UserError when there is none, or it has no checkpoint."""
+    run = read_run(path)
+    if latest_step(run.path) is None:
+        raise UserError(f"{path}: this run has no checkpoint yet; train it first")
+    return run
+
+
+def read_run(path: str | Path) -> Run:
+    """Returns the run of a folder, with or without a checkpoint; raises UserError when there is none."""
+    path = Path(path)
+    if not path.is_dir():
+        runs = sorted(str(folder.parent) for folder in Path("runs").glob("*/config.json"))
+        raise UserError(f"{path}: no such run folder; there are: {', '.join(runs) or 'none in runs/ yet'}")
+    for name in ("config.json", "tokenizer.json", "data.json"):
+        if not (path / name).is_file():
+            raise UserError(f"{path}: not a run folder: it has no {name}")
+    config = from_json(read_text(path / "config.json"), str(path / "config.json"))
+    try:
+        data = check_manifest(parse_json(read_text(path / "data.json")))
+    except ValueError as error:
+        raise UserError(f"{path / 'data.json'}: not a data manifest ({error})") from None
+    return Run(path, config, Tokenizer.load(path / "tokenizer.json"), data)
+
+
+def machine() -> dict[str, Any]:
+    """Returns what the numbers of a run depend on beside its config: versions and devices."""
+    import jax
+
+    packages = ("jaxgpt", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: metadata.version(name) for name in packages},
+        "devices": [str(device.device_kind) for device in jax.devices()],
+        "processes": jax.process_count(),
+        "git": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """Returns the commit of the checkout this program runs from, marked where files differ from it; None elsewhere."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+changes" if dirty.stdout.strip() else "")
+
+
+def record_start(path: Path, step: int, recovered: list[str]) -> list[str]:
+    """Adds this start to the run's run.json; returns what differs from the machine of the start before.
+
+    `recovered` tells which checkpoints were damaged and passed over.
+    """
+    file = path / "run.json"
+    try:
+        earlier = parse_json(file.read_text(encoding="utf-8"))
+        starts = [*earlier.pop("earlier", []), earlier]
+    except (OSError, ValueError, AttributeError, TypeError):
+        starts = []
+    now = {"from_step": step} | machine() | ({"damaged": recovered} if recovered else {})
+    write_text(file, json.dumps(now | {"earlier": starts}, indent=2) + "\n")
+    if not starts or step == 0:
+        return []
+    before = starts[-1]
+    return [
+        f"{name}: {now[name]} now, {before.get(name)} before"
+        for name in ("packages", "devices", "processes", "python")
+        if before.get(name) != now[name]
+    ]

@@ -1,0 +1,114 @@
+"""What makes a checkpoint whole: a digest of each of its files, written last; and finding the newest that is."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from jaxgpt.files import parse_json, write_text
+
+FORMAT = 1  # raise it when older programs could no longer read what is saved
+DIGESTS = "digests.json"
+
+
+def commit(folder: Path) -> None:
+    """Writes the digests of a checkpoint's files beside them. A checkpoint without them was never finished."""
+    files = {name: _record(folder / name) for name in _files(folder)}
+    write_text(folder / DIGESTS, json.dumps({"format": FORMAT, "files": files}, indent=1) + "\n")
+
+
+def damage(folder: Path) -> str | None:
+    """Returns what is wrong with a checkpoint, naming the file; None when every file is as it was sealed.
+
+    Nothing but the checkpoint's own folder is read: names that lead out of it are damage, and so are links.
+    """
+    try:
+        sealed = parse_json((folder / DIGESTS).read_text(encoding="utf-8"))
+        version, files = sealed["format"], sealed["files"]
+        if not isinstance(files, dict):
+            raise TypeError
+    except FileNotFoundError:
+        return f"it has no {DIGESTS}, so it was not finished"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{DIGESTS} cannot be read"
+    if version != FORMAT:
+        return f"{DIGESTS} is of format {version!r}, and this program knows {FORMAT}"
+    present = set(_files(folder))
+    for name in sorted(present | files.keys()):
+        if name not in present:
+            return f"{name} is missing"
+        if name not in files:
+            return f"{name} does not belong to it"
+        if (folder / name).is_symlink():
+            return f"{name} is a link"
+        try:
+            same = _record(folder / name) == files[name]
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+        if not same:
+            return f"{name} has changed since it was saved"
+    return None
+
+
+def committed_steps(folder: Path) -> list[int]:
+    """Returns the steps of a folder's finished checkpoints, oldest first."""
+    entries = list(folder.iterdir()) if folder.is_dir() else []
+    found = ((step_of(entry), entry) for entry in entries)
+    return sorted(step for step, entry in found if step is not None and _is_committed(entry))
+
+
+def step_of(entry: Path) -> int | None:
+    """Returns the step that a folder of checkpoints has an entry for, or None where its name is no step."""
+    name = entry.name
+    return int(name) if name.isascii() and name.isdecimal() and len(name) < 20 else None
+
+
+def newest_whole(folder: Path) -> tuple[int | None, list[str]]:
+    """Returns (the newest step that is whole or None, what is wrong with each newer one)."""
+    wrong = []
+    for step in reversed(committed_steps(folder)):
+        found = damage(folder / str(step))
+        if found is None:
+            return step, wrong
+        wrong.append(f"{folder / str(step)} is damaged: {found}")
+    return None, wrong
+
+
+def set_aside(folder: Path, newest: int | None) -> list[str]:
+    """Makes room for a run that goes on from `newest`: later or unfinished checkpoints move to damaged/.
+
+    Returns where they went. What Orbax had begun to write when it was interrupted is deleted.
+    """
+    moved = []
+    for entry in sorted(folder.iterdir()):
+        step = step_of(entry)
+        if step is not None and not (newest is not None and step <= newest and _is_committed(entry)):
+            place = _free_place(folder / "damaged" / entry.name)
+            place.parent.mkdir(exist_ok=True)
+            entry.rename(place)
+            moved.append(str(place))
+        elif ".orbax-checkpoint-tmp" in entry.name:
+            shutil.rmtree(entry)
+    return moved
+
+
+def _is_committed(folder: Path) -> bool:
+    return (folder / DIGESTS).exists()
+
+
+def _free_place(path: Path) -> Path:
+    place, number = path, 1
+    while place.exists():
+        number += 1
+        place = path.with_name(f"{path.name}-{number}")
+    return place
+
+
+def _files(folder: Path) -> list[str]:
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file())
+    return [name for name in names if name != DIGESTS]
+
+
+def _record(path: Path) -> dict[str, int | str]:
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

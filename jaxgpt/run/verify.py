@@ -1,0 +1,79 @@
+"""Verifies a run at rest: its documents, its records, and every checkpoint down to the last byte."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jaxgpt.config import from_json
+from jaxgpt.data.manifest import check_manifest
+from jaxgpt.errors import RunError, UserError
+from jaxgpt.files import parse_json, read_text
+from jaxgpt.run.checkpoint import abstract_on, open_checkpoints, read_best, restore_params
+from jaxgpt.run.folder import load_run, sized
+from jaxgpt.run.integrity import committed_steps, damage, step_of
+from jaxgpt.run.load import abstract_params
+from jaxgpt.text.tokenizer import Tokenizer
+
+
+def verify_run(path: Path) -> Iterator[tuple[str, str | None]]:
+    """Yields (what was looked at, what is wrong with it or None) for everything a run folder holds.
+
+    Raises UserError where there is no run folder at all.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path}: no such run folder")
+    yield "config.json", _complaint(lambda: from_json((path / "config.json").read_text(encoding="utf-8"), "it"))
+    yield "tokenizer.json", _complaint(lambda: Tokenizer.load(path / "tokenizer.json"))
+    yield "data.json", _complaint(lambda: check_manifest(parse_json(read_text(path / "data.json"))))
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        yield name, _complaint(lambda name=name: _check_records(path / name))
+    checkpoints = path / "checkpoints"
+    entries = list(checkpoints.iterdir()) if checkpoints.is_dir() else []
+    for step in sorted(step for entry in entries if (step := step_of(entry)) is not None):
+        yield (
+            f"checkpoints/{step}",
+            damage(checkpoints / str(step)) or _complaint(lambda s=step: _check_arrays(path, s)),
+        )
+    yield "checkpoints/best.json", _check_best(checkpoints)
+    if not committed_steps(checkpoints):
+        yield "checkpoints", "there is no finished one"
+
+
+def _complaint(look) -> str | None:
+    try:
+        look()
+    except FileNotFoundError:
+        return "it is missing"
+    except (OSError, ValueError, KeyError, TypeError, UserError, RunError) as error:
+        return next(iter(str(error).splitlines()), type(error).__name__)
+    return None
+
+
+def _check_records(path: Path) -> None:
+    steps = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            steps.append(parse_json(line)["step"])
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"line {number} is no record") from None
+    if steps != sorted(steps):
+        raise ValueError("its steps are not in order")
+
+
+def _check_arrays(path: Path, step: int) -> None:
+    run = load_run(path)
+    expected = abstract_params(sized(run.config, run.tokenizer).model)
+    with open_checkpoints(run.checkpoints, alone=True) as checkpoints:
+        params = restore_params(checkpoints, step, abstract_on(jax.local_devices()[0], expected))
+    if not all(np.isfinite(x).all() for x in jax.tree.leaves(params)):
+        raise ValueError("it holds parameters that are not finite")
+
+
+def _check_best(checkpoints: Path) -> str | None:
+    best = read_best(checkpoints)
+    if best is None:
+        return "it cannot be read, or its loss is not finite" if (checkpoints / "best.json").exists() else None
+    there = best.step in committed_steps(checkpoints)
+    return None if there else f"it names step {best.step}, and there is no such checkpoint"

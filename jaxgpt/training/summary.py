@@ -1,0 +1,78 @@
+"""A run in words: a score with the data it was measured on, a sample, how the run ended."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxgpt.config import Config
+from jaxgpt.data.manifest import data_name
+from jaxgpt.run.checkpoint import Best
+from jaxgpt.run.folder import Run
+from jaxgpt.training.evaluate import Score
+from jaxgpt.training.progress import clock
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended."""
+
+    step: int
+    best: Best
+    seconds: float
+
+
+def summarize(windows: np.ndarray) -> str:
+    """Returns the first of a batch's windows by number."""
+    first = ", ".join(map(str, windows[:8].tolist()))
+    return first if len(windows) <= 8 else f"{first} and {len(windows) - 8} more"
+
+
+def describe(score: Score, manifest: dict[str, Any], split: str, part: str) -> str:
+    """Returns a score in words, with the data it was measured on and, where it is known, the floor.
+
+    `part` says how much of the split that is; the floor is known of all of it only.
+    """
+    tokens = "assistant tokens" if manifest["kind"] == "chat" else "tokens"
+    over = f"over {score.tokens:,} {tokens} of {data_name(manifest)}"
+    if not math.isfinite(score.loss):
+        return f"{part} loss {score.loss} {over}: not finite, so this checkpoint is not the best"
+    text = f"{part} loss {score.loss:.4f} nats per token, perplexity {score.perplexity_in_words} {over}"
+    floor = manifest["splits"][split].get("floor_nats")
+    if floor is None or part.startswith("part"):
+        return text
+    gap = score.loss - floor / score.tokens
+    return f"{text}; {gap:+.4f} from the entropy floor of {floor / score.tokens:.4f}{below_floor(gap)}"
+
+
+FLOOR_NOISE = 0.01  # nats per token by which a finite text may be easier than its source
+
+
+def below_floor(gap: float) -> str:
+    """Returns a warning when a loss lies under the entropy floor by more than chance, else nothing."""
+    return " (BELOW the floor: no model can do that, so something is wrong)" if gap < -FLOOR_NOISE else ""
+
+
+def without_restart(config: Config) -> str:
+    """Returns what must be left out of the command that goes on with this run, if anything."""
+    return " without --run.restart" if config.run.restart else ""
+
+
+def indent(text: str) -> str:
+    """Returns text set off from the lines around it."""
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+def summary(run: Run, result: Result, made: str, report: str, next_commands: list[str]) -> str:
+    """Returns the last words of a stage: what it made, what it measured, where its report is, what to do next."""
+    best = Score(result.best.valid_loss, 1)
+    lines = [
+        f"{run.path}: {made}, {result.step:,} steps in {clock(result.seconds)}",
+        f"  best checkpoint: step {result.best.step}, valid loss {best.loss:.4f} nats per token, "
+        f"perplexity {best.perplexity_in_words} on {data_name(run.data)}",
+        f"  report: {report}",
+        "next:",
+        *(f"  {command}" for command in next_commands),
+    ]
+    return "\n".join(lines)

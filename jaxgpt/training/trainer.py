@@ -1,0 +1,259 @@
+"""The one training loop, of pretraining and finetuning: they differ in parameters, batches and weights only."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgpt.config import Config
+from jaxgpt.data.batch import Batch
+from jaxgpt.data.prefetch import prefetch
+from jaxgpt.data.sources import Source, batch_at, num_steps, sample_indices
+from jaxgpt.devices.distributed import gather_replicated, highest_of_all, is_primary
+from jaxgpt.devices.mesh import make_mesh
+from jaxgpt.errors import RunError, UserError
+from jaxgpt.model.gpt import Params
+from jaxgpt.run.checkpoint import Best, save, write_best
+from jaxgpt.run.folder import Run, sized
+from jaxgpt.run.metrics import append_sample
+from jaxgpt.training.evaluate import Score, evaluate, num_batches, some_of
+from jaxgpt.training.flops import flops_per_token, out_of_memory, peak_flops
+from jaxgpt.training.opening import Opened, opened
+from jaxgpt.training.optimizer import learning_rate_schedule, make_optimizer
+from jaxgpt.training.progress import TrainingProgress
+from jaxgpt.training.signals import stop_on_signal
+from jaxgpt.training.step import Compiled, Metrics, compile_steps
+from jaxgpt.training.summary import Result, describe, indent, summarize, without_restart
+
+MOST_STEPS = 2**31  # they are counted in int32
+FIRST_PROFILED, LAST_PROFILED = 5, 8  # steps of this process: the first ones compile and warm up
+
+
+def total_steps(config: Config, train: Source) -> tuple[int, int]:
+    """Returns (the steps of all epochs, which the schedule is laid out over; those until the run stops)."""
+    steps = num_steps(train, config.data.batch_size, config.run.epochs)
+    if steps >= MOST_STEPS:
+        raise UserError(
+            f"run.epochs: {config.run.epochs} was given, which makes {steps:,} steps; give fewer than 2**31"
+        )
+    return steps, min(steps, config.run.max_steps or steps)
+
+
+def fit(
+    run: Run,
+    train: Source,
+    valid: Source,
+    sample: Callable[[Params], str],
+    init_params: Params | None = None,
+) -> Result:
+    """Trains a run to its end, from its latest checkpoint if it has one, and returns how it ended.
+
+    `init_params` are where a new run starts that does not start from nothing; their validation loss is measured first.
+    Ctrl-C and SIGTERM save, say how to continue and exit. Raises UserError and RunError as `opened` does, and RunError
+    where steps or evaluations give no finite number.
+    """
+    config = sized(run.config, run.tokenizer)
+    planned, steps = total_steps(config, train)
+    mesh = make_mesh(config)
+    schedule = learning_rate_schedule(config.optimizer, planned, config.optimizer.learning_rate)
+    learning_rates = np.broadcast_to(np.asarray(schedule(jnp.arange(steps))), steps)
+    compiled = compile_steps(config, make_optimizer(config.optimizer, planned), mesh)
+    began = time.perf_counter()
+    peak = peak_flops(config.model) / flops_per_token(config.model, config.data.seq_len)
+    step_tokens = config.data.batch_size * config.data.seq_len
+
+    with contextlib.ExitStack() as stack:
+        open_run = stack.enter_context(opened(run, compiled, steps, init_params))
+        stopping = highest_of_all(stack.enter_context(stop_on_signal()))
+        progress = TrainingProgress(steps, open_run.start, step_tokens, config.run.log_every, peak)
+        stack.enter_context(progress)
+        trainer = Trainer(
+            run,
+            config,
+            train,
+            valid,
+            sample,
+            compiled,
+            steps,
+            learning_rates,
+            open_run,
+            progress,
+            stopping,
+        )
+        trainer.evaluate_start(is_new=init_params is not None)
+        trainer.loop()
+    if trainer.opened.best is None:
+        raise RunError(
+            f"{run.path}: no evaluation gave a finite loss, so no checkpoint is the best. Start over with "
+            "--run.restart and a lower --optimizer.learning-rate"
+        )
+    return Result(steps, trainer.opened.best, time.perf_counter() - began)
+
+
+@dataclass
+class Trainer:
+    """A run being trained: what it is trained with, how far it is, and the parts of its loop."""
+
+    run: Run
+    config: Config
+    train: Source
+    valid: Source
+    sample: Callable[[Params], str]
+    compiled: Compiled
+    steps: int
+    learning_rates: np.ndarray
+    opened: Opened
+    progress: TrainingProgress
+    stopping: Callable[[], int]
+    """Returns the signal that asked the run to stop, or 0."""
+    saved_at: float = field(default_factory=time.monotonic)
+
+    def loop(self) -> None:
+        """Trains to the last step. A step's metrics are fetched when the next one has been dispatched."""
+        start, seed, epochs = self.opened.start, self.config.run.seed, self.config.run.epochs
+        pending: tuple[int, Metrics] | None = None
+
+        def make(step: int) -> Batch:
+            return self.compiled.put(batch_at(self.train, seed, step, self.config.data.batch_size, epochs))
+
+        with (
+            contextlib.closing(prefetch(make, start, self.steps)) as batches,
+            contextlib.ExitStack() as tracing,
+        ):
+            for step, batch in enumerate(batches, start=start + 1):
+                self._trace(step - start, pending, tracing)
+                metrics = self._step(batch)
+                if pending is not None:
+                    self._log(*pending)
+                self.progress.tick()
+                pending = step, metrics
+                if self.stopping() or self._due(step) or self._late():
+                    self._log(*pending)
+                    pending = None
+                    self._save()  # before the evaluation: if that fails, nothing is lost
+                    self._leave_if_asked(step)
+                    if self._due(step):
+                        self._evaluate(step)
+
+    def evaluate_start(self, is_new: bool) -> None:
+        """Measures the state the run starts from, where that is to be measured and is not on record.
+
+        That is the case before given parameters are trained (`is_new`), and when the run was stopped between a
+        checkpoint and its evaluation.
+        """
+        start = self.opened.start
+        if (is_new if start == 0 else self._due(start)) and start not in self.opened.evaluated:
+            self._evaluate(start)
+
+    def _step(self, batch: Batch) -> Metrics:
+        """Dispatches a training step; raises RunError with advice where memory runs out."""
+        try:
+            self.opened.state, metrics = self.compiled.train_step(self.opened.state, batch)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" in str(error):
+                raise RunError(out_of_memory(self.config, error)) from error
+            raise
+        return metrics
+
+    def _log(self, step: int, metrics: Metrics) -> None:
+        """Fetches, shows and records the metrics of a step."""
+        fetched = {name: float(value) for name, value in metrics.items()}
+        if fetched.pop("skipped"):
+            self._skipped(step, fetched)
+            return
+        self.opened.skipped_in_a_row = 0
+        rate = float(self.learning_rates[step - 1])
+        self.progress.step(step, fetched["loss"], rate)
+        speed = {"tokens_per_second": self.progress.tokens_per_second, "mfu": self.progress.mfu}
+        known = {name: value for name, value in speed.items() if value is not None}
+        self._record(step, fetched | {"learning_rate": rate} | known)
+
+    def _skipped(self, step: int, fetched: dict[str, float]) -> None:
+        """Records a step whose loss or gradient is not finite; raises RunError after too many in a row."""
+        self.opened.skipped_in_a_row += 1
+        count, config = self.opened.skipped_in_a_row, self.config
+        self._record(step, {"skipped": 1.0})
+        what = f"step {step}: the loss is {fetched['loss']} and the gradient's norm {fetched['grad_norm']}"
+        if count == config.optimizer.max_consecutive_skips:
+            epochs, batch_size = config.run.epochs, config.data.batch_size
+            windows = sample_indices(len(self.train), epochs, config.run.seed, step - 1, batch_size)
+            raise RunError(
+                f"{what}, number {count} of such steps in a row, on windows {summarize(windows)}. "
+                "None of them changed anything, and the same command would come to them again. Start over with "
+                "--run.restart and a lower --optimizer.learning-rate; or go on past them with a larger "
+                "--optimizer.max-consecutive-skips"
+            )
+        self.progress.say(f"{what}. Skipped: it changes nothing ({count} in a row)")
+
+    def _evaluate(self, step: int) -> None:
+        """Measures the validation loss, remembers the best checkpoint, and prints a sample."""
+        some = some_of(self.valid, self.config.data.seq_len)
+        part = "valid" if some is self.valid else "part of valid"
+        scores = {part: self._score(step, some, "validation")}
+        loss = scores[part].loss
+        measured = {"valid_loss": loss}
+        if some is not self.valid and step == self.steps:
+            whole = scores["all of valid"] = self._score(step, self.valid, "all of the validation split")
+            measured["whole_valid_loss"] = whole.loss
+        best = self.opened.best
+        if step and math.isfinite(loss) and (best is None or loss < best.valid_loss):
+            self.opened.best = Best(step, loss)
+            if is_primary():
+                write_best(self.run.checkpoints, self.opened.best)
+        params = gather_replicated(self.opened.state.params)
+        if is_primary():
+            text = self.sample(params)
+            append_sample(self.run.path, step, text)
+            self._record(step, measured)  # last: what is on record was judged, and has its sample
+            for part, score in scores.items():
+                self.progress.say(f"step {step}: {describe(score, self.run.data, 'valid', part)}")
+            self.progress.say(indent(text))
+        self.progress.skip()
+
+    def _score(self, step: int, source: Source, what: str) -> Score:
+        batch_size = self.config.data.batch_size
+        with self.progress.evaluating(what, num_batches(source, batch_size)) as advance:
+
+            def before_batch() -> None:
+                self._leave_if_asked(step)
+                advance()
+
+            return evaluate(self.compiled, self.opened.state.params, source, batch_size, before_batch)
+
+    def _save(self) -> None:
+        save(self.opened.checkpoints, self.opened.state, self.run.documents)
+        self.saved_at = time.monotonic()
+        self.progress.skip()
+
+    def _leave_if_asked(self, step: int) -> None:
+        """Ends the process where a signal asked for it; the state of this step is saved."""
+        if number := self.stopping():
+            continues = f"the same command{without_restart(self.config)} goes on from there"
+            self.progress.say(f"stopped at step {step} and saved; {continues}")
+            raise SystemExit(128 + number)
+
+    def _due(self, step: int) -> bool:
+        return step % self.config.run.eval_every == 0 or step == self.steps
+
+    def _late(self) -> bool:
+        """Whether it is time to save again; processes' clocks differ, so several of them save at fixed steps."""
+        minutes = (time.monotonic() - self.saved_at) / 60
+        return minutes >= self.config.run.save_every_minutes and jax.process_count() == 1
+
+    def _record(self, step: int, values: dict[str, float]) -> None:
+        if self.opened.metrics is not None:
+            self.opened.metrics.write(step, values)
+
+    def _trace(self, count: int, pending: Any, tracing: contextlib.ExitStack) -> None:
+        """Traces a few steps of this process, where run.profile asks for it."""
+        if self.config.run.profile and count == FIRST_PROFILED and is_primary():
+            tracing.enter_context(jax.profiler.trace(self.run.path / "tensorboard"))
+        if count == LAST_PROFILED + 1:
+            jax.block_until_ready(pending)
+            tracing.close()

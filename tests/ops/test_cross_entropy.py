@@ -1,0 +1,137 @@
+"""The tiled loss is the plain loss, in value and gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgpt.ops.cross_entropy import _tile_tokens, cross_entropy, token_losses
+
+B, T, D = 4, 10, 16
+
+
+def inputs(vocab: int, padded: int):
+    keys = jax.random.split(jax.random.key(0), 4)
+    hidden = jax.random.normal(keys[0], (B, T, D))
+    head = jax.random.normal(keys[1], (padded, D))
+    targets = jax.random.randint(keys[2], (B, T), 0, vocab)
+    weights = jax.random.uniform(keys[3], (B, T)) * (jax.random.uniform(keys[3], (B, T)) > 0.3)
+    return hidden, head, targets, weights
+
+
+def plain(hidden, head, targets, weights, vocab):
+    log_p = jax.nn.log_softmax(jnp.einsum("BTD,VD->BTV", hidden, head[:vocab]))
+    return -jnp.sum(weights * jnp.take_along_axis(log_p, targets[..., None], -1)[..., 0])
+
+
+@pytest.mark.parametrize("tile_tokens", [4, 12, 20, 512])  # 1, 3, 5 and all 10 columns: 3 does not divide 10
+@pytest.mark.parametrize(("vocab", "padded"), [(128, 128), (101, 128), (37, 37)])
+def test_tiled_equals_plain(vocab, padded, tile_tokens):
+    hidden, head, targets, weights = inputs(vocab, padded)
+
+    def tiled(hidden, head):
+        return cross_entropy(hidden, head, targets, weights, vocab, tile_tokens=tile_tokens)
+
+    (loss, weight), gradients = jax.jit(jax.value_and_grad(tiled, (0, 1), has_aux=True))(hidden, head)
+    expected, expected_gradients = jax.value_and_grad(plain, (0, 1))(hidden, head, targets, weights, vocab)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(weight, weights.sum(), rtol=1e-6)
+    for got, want in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_allclose(got, want, atol=2e-5)
+    np.testing.assert_allclose(tiled(hidden, head)[0], expected, rtol=1e-5)  # the forward pass without a gradient
+
+
+def test_gradient_scales_with_what_follows():
+    hidden, head, targets, weights = inputs(101, 128)
+
+    def scaled(hidden):
+        return 3.0 * jnp.square(cross_entropy(hidden, head, targets, weights, 101)[0])
+
+    def expected(hidden):
+        return 3.0 * jnp.square(plain(hidden, head, targets, weights, 101))
+
+    np.testing.assert_allclose(jax.grad(scaled)(hidden), jax.grad(expected)(hidden), rtol=2e-4, atol=1e-2)
+
+
+def test_padding_is_never_predicted():
+    hidden, head, targets, weights = inputs(101, 128)
+    huge = head.at[101:].set(100.0)  # padding that would win every softmax
+    got = cross_entropy(hidden, huge, targets, weights, 101)
+    np.testing.assert_allclose(got[0], cross_entropy(hidden, head, targets, weights, 101)[0], rtol=1e-6)
+    gradient = jax.grad(lambda head: cross_entropy(hidden, head, targets, weights, 101)[0])(huge)
+    assert not np.any(gradient[101:])
+
+
+def test_no_array_of_all_logits_exists():
+    """In the compiled gradient no array holds a logit for every token and word."""
+    vocab, length = 1024, 64
+    hidden, head = jnp.ones((8, length, D)), jnp.ones((vocab, D))
+    targets, weights = jnp.zeros((8, length), jnp.int32), jnp.ones((8, length))
+
+    def loss(hidden, head):
+        return cross_entropy(hidden, head, targets, weights, vocab, tile_tokens=32)[0]
+
+    text = jax.jit(jax.grad(loss, (0, 1))).lower(hidden, head).compile().as_text()
+    assert f"f32[32,{vocab}]" in text  # a tile
+    assert f"[8,{length},{vocab}]" not in text
+    assert f"[{8 * length},{vocab}]" not in text
+
+
+def test_token_losses_add_up_and_bfloat16_is_near():
+    hidden, head, targets, weights = inputs(101, 128)
+    losses = token_losses(hidden, head, targets, 101, tile_tokens=12)
+    assert losses.shape == (B, T)
+    total = cross_entropy(hidden, head, targets, weights, 101)[0]
+    np.testing.assert_allclose(jnp.sum(losses * weights), total, rtol=1e-5)
+    rough = cross_entropy(hidden, head, targets, weights, 101, dtype=jnp.dtype("bfloat16"))[0]
+    np.testing.assert_allclose(rough, total, rtol=1e-2)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_bfloat16_gradients_of_a_batch_that_fits_one_tile(length):
+    """XLA once folded the transposed factor back into the product, and had no code for what came of it."""
+    hidden, head, targets, weights = inputs(101, 128)
+    cut = hidden[:, :length], targets[:, :length], weights[:, :length]
+
+    def gradients(dtype):
+        def loss(hidden, head):
+            return cross_entropy(hidden, head, cut[1], cut[2], 101, dtype=jnp.dtype(dtype))[0]
+
+        return jax.jit(jax.grad(loss, (0, 1)))(cut[0], head)
+
+    for rough, exact in zip(gradients("bfloat16"), gradients("float32"), strict=True):
+        np.testing.assert_allclose(rough, exact, atol=2e-2 * float(jnp.max(jnp.abs(exact))))
+
+
+def test_a_batch_without_weight_is_zero():
+    hidden, head, targets, _ = inputs(101, 128)
+    loss, weight = cross_entropy(hidden, head, targets, jnp.zeros((B, T)), 101)
+    assert float(loss) == 0.0
+    assert float(weight) == 0.0
+
+
+def test_a_tile_holds_fewer_tokens_the_more_words_there_are():
+    def tile_tokens(dtype: str) -> list[int]:
+        heads = [jnp.zeros((words, 1)) for words in (65, 1_024, 15_104, 30_080, 60_032, 250_112)]
+        return [_tile_tokens(head_VD, jnp.dtype(dtype)) for head_VD in heads]
+
+    assert tile_tokens("bfloat16") == [1024, 1024, 512, 256, 128, 128]
+    assert tile_tokens("float32") == [1024, 1024, 256, 128, 128, 128]
+
+
+@pytest.mark.parametrize("length", [0.1, 1.0, 8.0, 300.0])  # bounds on a logit of 4, 40, 300, 10,000
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_logits_of_any_size(length, dtype):
+    """Small logits are taken as they are, large ones after the largest: exp would overflow at 89."""
+    hidden, head, targets, weights = inputs(101, 128)
+
+    def tiled(hidden, head):
+        return cross_entropy(hidden, head, targets, weights, 101, jnp.dtype(dtype))[0]
+
+    rounded = [x.astype(dtype).astype(jnp.float32) for x in (length * hidden, head)]
+    got, gradients = jax.jit(jax.value_and_grad(tiled, (0, 1)))(*rounded)
+    want, wanted = jax.value_and_grad(plain, (0, 1))(*rounded, targets, weights, 101)
+    np.testing.assert_allclose(got, want, rtol=1e-5 if dtype == "float32" else 2e-3)
+    for gradient, expected in zip(gradients, wanted, strict=True):
+        scale = jnp.abs(expected).max()
+        np.testing.assert_allclose(gradient / scale, expected / scale, atol=1e-5 if dtype == "float32" else 1e-2)

@@ -1,0 +1,170 @@
+"""The report: one page that loads nothing, of any run at any moment, in which no text is markup."""
+
+import json
+import re
+import shutil
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import pytest
+
+from jaxgpt.errors import UserError
+from jaxgpt.report.build import report_after, write_report, written
+from jaxgpt.text.tokenizer import Tokenizer
+
+SECTIONS = ["curves", "samples", "difficulty", "words", "attention", "positions", "parameters", "settings"]
+EMPTY_TAGS = {"meta", "br", "path", "rect", "circle"}
+
+
+class Reader(HTMLParser):
+    """Notes tags, and that each one opened is closed in its place."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.sections = [], set(), []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        if tag == "section":
+            self.sections.append(dict(attrs)["id"])
+        if tag not in EMPTY_TAGS:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in EMPTY_TAGS:
+            assert self.open.pop() == tag
+
+
+def read(html: str) -> Reader:
+    reader = Reader()
+    reader.feed(html)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+@pytest.fixture(scope="module")
+def report(mini, tmp_path_factory):
+    folder = shutil.copytree(mini, tmp_path_factory.mktemp("report") / "mini")
+    return write_report(folder)
+
+
+def test_the_page_has_all_there_is_to_see(report):
+    html = report.read_text(encoding="utf-8")
+    assert read(html).sections == SECTIONS
+    for words in (
+        "12",
+        "valid loss",
+        "training loss",
+        "model.num_layers",
+        "0.01",
+        "The The The",
+        "position",
+        "block 2",
+    ):
+        assert words in html
+    assert report.stat().st_size < 300_000
+    assert re.fullmatch(r".*report\.html \(\d+ kB\)", written(report))
+
+
+def test_the_page_loads_nothing(report):
+    html = report.read_text(encoding="utf-8")
+    assert not re.search(r"""(src|href|action|data)\s*=\s*["']?\s*(https?:)?//""", html, re.IGNORECASE)
+    assert "@import" not in html
+    assert "url(" not in html
+    assert not read(html).tags & {"script", "link", "img", "iframe", "object", "embed", "base"}
+
+
+def test_words_of_models_and_data_are_never_markup(report):
+    html = report.read_text(encoding="utf-8")
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "<b>" not in html
+    assert "text&lt;b&gt;.txt" in html
+
+
+def test_charts_are_files_too(report):
+    plots = report.parent / "plots"
+    names = {path.stem for path in plots.iterdir()}
+    assert {"loss", "learning_rate", "grad_norm", "speed", "words", "positions", "attention-2-1"} <= names
+    for path in plots.iterdir():
+        ElementTree.parse(path)
+
+
+def test_a_run_without_a_checkpoint_has_its_curves(copy):
+    shutil.rmtree(copy / "checkpoints")
+    html = write_report(copy).read_text(encoding="utf-8")
+    assert read(html).sections == ["curves", "samples", "inside", "parameters", "settings"]
+    assert "no checkpoint yet" in html
+
+
+def test_a_run_with_only_a_checkpoint_has_its_model(copy):
+    for name in ("metrics.jsonl", "samples.jsonl", "run.json"):
+        (copy / name).unlink()
+    (copy / "checkpoints" / "best.json").unlink()
+    html = write_report(copy).read_text(encoding="utf-8")
+    assert read(html).sections == SECTIONS
+    for words in ("nothing measured yet", "It has not spoken yet", "no record of its machine", "no validation yet"):
+        assert words in html
+
+
+def test_a_run_cut_short_has_what_is_whole(copy):
+    metrics = copy / "metrics.jsonl"
+    lines = [line for line in metrics.read_text().splitlines() if "valid_loss" not in line]
+    odd = ['{"step": 8, "loss": NaN}', "[]", '{"loss": 1}', '{"step": 9, "lo']
+    metrics.write_text("\n".join([*lines[:7], *odd]))
+    html = write_report(copy).read_text(encoding="utf-8")
+    assert "no validation yet, 8 steps in" in html
+
+
+def test_a_corpus_that_has_gone_is_said_and_the_sample_read_instead(copy, change_data):
+    change_data(corpus=str(copy / "gone.txt"), fingerprint="of a text that is not in the cache")
+    html = write_report(copy).read_text(encoding="utf-8")
+    assert read(html).sections == SECTIONS
+    assert "corpus is not at hand" in html
+    assert "text of its own" in html
+
+
+def test_an_entropy_floor_is_drawn(copy):
+    data = json.loads((copy / "data.json").read_text())
+    data["splits"]["valid"]["floor_nats"] = 0.5 * data["splits"]["valid"]["tokens"]
+    (copy / "data.json").write_text(json.dumps(data))
+    html = write_report(copy).read_text(encoding="utf-8")
+    assert "entropy floor 0.5000" in html
+    assert re.search(r"\+\d\.\d{4} from the entropy floor", html)
+
+
+def test_no_run_is_an_error_in_words(tmp_path, copy):
+    with pytest.raises(UserError, match="no such run folder"):
+        write_report(tmp_path / "nothing")
+    (copy / "run.json").write_text("[")
+    with pytest.raises(UserError, match="not a record of a machine"):
+        write_report(copy)
+
+
+def test_a_finished_run_survives_a_report_that_cannot_be_written(copy):
+    assert report_after(copy).startswith(f"{copy / 'report.html'} (")
+    (copy / "run.json").write_text("[")
+    assert report_after(copy).startswith("not written (")
+    (copy / "run.json").unlink()
+    shutil.rmtree(copy / "plots")
+    (copy / "plots").write_text("in the way")
+    told = report_after(copy)
+    assert told.startswith("not written (")
+    assert "\n" not in told
+
+
+def test_a_run_on_text_with_control_characters_has_pages_that_parse(copy):
+    """Its words, its samples and its notes hold what XML has not."""
+    tokenizer = json.loads((copy / "tokenizer.json").read_text())
+    words = [*tokenizer["words"][:-2], "bell\x07", "\x00\x1b[31m"]
+    Tokenizer(tuple(words)).save(copy / "tokenizer.json")
+    with (copy / "samples.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 12, "text": "\x0c\x00 \ud800"}) + "\n")
+    html = write_report(copy).read_text(encoding="utf-8")
+    assert read(html).sections == SECTIONS
+    assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", html)
+    plots = list((copy / "plots").glob("*.svg"))
+    assert len(plots) > 8
+    for plot in plots:
+        ElementTree.parse(plot)

@@ -1,0 +1,87 @@
+"""fit(): one trace of the step, its speed on record, a profile on request, and advice when memory runs out."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from jaxgpt.config import Config, DataConfig, ModelConfig, RunConfig
+from jaxgpt.data.sources import Windows
+from jaxgpt.errors import RunError
+from jaxgpt.run.folder import Run
+from jaxgpt.run.metrics import read_records
+from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
+from jaxgpt.training import step, trainer
+from jaxgpt.training.summary import Result
+
+WORDS = Tokenizer((*SPECIAL, *(f"w{i}" for i in range(40))))
+STREAM = (np.arange(8 * 10 * 16) * 7 % WORDS.vocab_size).astype(np.int32)
+TRAIN = Windows(STREAM, 16, 0)
+VALID = Windows(STREAM[: 8 * 16], 16, 0)
+MANIFEST = {"kind": "text", "name": "mine", "corpus": "mine", "fingerprint": "f", "splits": {"valid": {}}}
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    config = Config(
+        model=ModelConfig(context_len=16, embed_dim=16, num_heads=2, num_layers=1),
+        data=DataConfig(seq_len=16, batch_size=8),
+        run=RunConfig(name="mine", folder=str(tmp_path), eval_every=4),
+    )
+    manifest = MANIFEST | {"fallback_for": None, "notes": [], "source": "here"}
+    return Run(tmp_path / "mine", config, WORDS, manifest)
+
+
+def fit(run: Run) -> Result:
+    return trainer.fit(run, TRAIN, VALID, lambda params: "said")
+
+
+def test_the_steps_are_traced_once_each_in_a_run(run, monkeypatch):
+    traced = []
+    original = step.loss_sums
+
+    def counting(params, batch, config, key):
+        traced.append("evaluation" if key is None else "training")
+        return original(params, batch, config, key)
+
+    monkeypatch.setattr(step, "loss_sums", counting)
+    assert fit(run).step == 10
+    assert sorted(traced) == ["evaluation", "training"]
+
+
+def test_speed_and_utilisation_are_recorded_and_shown(run, capsys):
+    fit(run)
+    records = [record for record in read_records(run.path / "metrics.jsonl") if "loss" in record]
+    timed = [record for record in records if "tokens_per_second" in record]
+    assert len(timed) >= 3
+    assert all(record["tokens_per_second"] > 0 for record in timed)
+    assert all(0 < record.get("mfu", 0.5) <= 1 for record in records)
+    assert "% of peak" in capsys.readouterr().out
+
+
+def test_a_profile_is_a_trace_that_tensorboard_finds(run):
+    config = dataclasses.replace(run.config, run=dataclasses.replace(run.config.run, profile=True))
+    fit(dataclasses.replace(run, config=config))
+    (trace,) = run.path.glob("tensorboard/plugins/profile/*/*.xplane.pb")
+    assert trace.stat().st_size > 1_000
+
+
+def test_running_out_of_memory_ends_with_advice(run, monkeypatch):
+    def too_much(*arguments):
+        def fail(state, batch):
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 7 bytes.")
+
+        return step.compile_steps(*arguments)._replace(train_step=fail)
+
+    monkeypatch.setattr(trainer, "compile_steps", too_much)
+    with pytest.raises(RunError, match=r"out of memory with 8 x 16 tokens at a time .*--optimizer\.grad-accumulation-steps=2"):
+        fit(run)
+
+
+def test_a_checkpoint_is_due_after_some_minutes_too(run):
+    """With next to none between two of them every step is saved; two are kept, and the one that was evaluated."""
+    settings = dataclasses.replace(run.config.run, eval_every=7, save_every_minutes=1e-9)
+    fit(dataclasses.replace(run, config=dataclasses.replace(run.config, run=settings)))
+    steps = {int(path.name) for path in run.checkpoints.glob("[0-9]*")}
+    assert {9, 10} <= steps <= {7, 9, 10}
