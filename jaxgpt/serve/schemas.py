@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from jaxgpt.inference.rows import CANDIDATES
+from jaxgpt.inference.decode import CANDIDATES
 
 MAX_TOKENS = 4096
 MAX_STOPS, MAX_STOP_CHARACTERS = 4, 256

@@ -10,7 +10,7 @@ import pytest
 from flax import linen as nn
 
 from jaxgpt.config import ModelConfig, Sampling
-from jaxgpt.inference import engine as engine_module
+from jaxgpt.inference import decode as decode_module
 from jaxgpt.inference.engine import ClosedError, Engine, QueueFullError, Request, TokenOutput
 from jaxgpt.inference.generate import banned_tokens, generate
 from jaxgpt.model.gpt import GPT, logits, unembedding
@@ -168,7 +168,7 @@ def test_a_failing_device_loses_its_texts_and_no_others(engine, monkeypatch, cap
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine_module, "advance", fail)
+        patch.setattr(decode_module, "decode", fail)
         (inbox,), _ = send(engine, Request([10], STOP, 5))
         assert inbox.done.wait(60)
     assert inbox.finish == "failed"
@@ -182,9 +182,9 @@ def test_everything_is_compiled_beforehand(params):
     loud = {**params, "token_embedding": params["token_embedding"].at[TOKENIZER.eos_id].mul(50.0)}
     engine = Engine(loud, CONFIG, TOKENIZER, slots=7)
     engine.compile()
-    compiled = engine_module.read._cache_size(), engine_module.advance._cache_size()
+    compiled = decode_module.prefill._cache_size(), decode_module.decode._cache_size()
     requests = [Request([10] * (1 + 5 * i), STOP, 40, i / 10, 0.5 + i / 30, i, i % 3) for i in range(12)]
     for inbox in send(engine, *requests)[0]:
         inbox.tokens()
     engine.close()
-    assert (engine_module.read._cache_size(), engine_module.advance._cache_size()) == compiled
+    assert (decode_module.prefill._cache_size(), decode_module.decode._cache_size()) == compiled

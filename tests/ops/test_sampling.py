@@ -7,7 +7,7 @@ import pytest
 
 from jaxgpt.config import Sampling
 from jaxgpt.errors import UserError
-from jaxgpt.ops.sampling import GREEDY, categorical, filter_logits, sample, sample_each
+from jaxgpt.ops.sampling import GREEDY, Settings, categorical, filter_logits, sample, sample_each
 
 P = jnp.array([0.5, 0.2, 0.15, 0.1, 0.05])
 LOGITS = jnp.log(P)[None, :]
@@ -59,13 +59,27 @@ def test_draws_from_many_groups_never_take_a_word_without_probability():
     np.testing.assert_allclose(share, [0.5, 0.3, 0.2], atol=0.01)
 
 
-def test_rows_with_settings_of_their_own_draw_what_each_draws_alone():
-    logits = 3 * jax.random.normal(jax.random.key(1), (40, 1_000))
-    keys = jax.random.split(jax.random.key(2), 40)
-    settings = [Sampling(i % 4 / 2, top_p=(0.01, 0.3, 0.9, 0.999, None)[i % 5]) for i in range(40)]
+def as_values(settings: list[Sampling]) -> Settings:
+    columns = ((s.temperature, s.top_k or 0, s.top_p or 1.0, s.min_p or 0.0) for s in settings)
+    return Settings(*(jnp.array(column) for column in zip(*columns, strict=True)))
+
+
+@pytest.mark.parametrize("temperatures", [(0, 0.5, 1.0, 1.5), (0.7,), (0,)])
+def test_rows_with_settings_of_their_own_draw_what_each_draws_alone(temperatures):
+    rows = 60
+    logits = 3 * jax.random.normal(jax.random.key(1), (rows, 1_000))
+    keys = jax.random.split(jax.random.key(2), rows)
+    settings = [
+        Sampling(
+            temperatures[i % len(temperatures)],
+            top_k=(None, 1, 7, 300)[i % 4],
+            top_p=(0.01, 0.3, 0.9, 0.999, None)[i % 5],
+            min_p=(None, None, 0.1)[i % 3],
+        )
+        for i in range(rows)
+    ]
     alone = [sample(key, row[None], s)[0] for key, row, s in zip(keys, logits, settings, strict=True)]
-    temperature, top_p = (jnp.array(x) for x in zip(*((s.temperature, s.top_p or 1.0) for s in settings), strict=True))
-    assert sample_each(keys, logits, temperature, top_p).tolist() == [int(token) for token in alone]
+    assert sample_each(keys, logits, as_values(settings)).tolist() == [int(token) for token in alone]
 
 
 @pytest.mark.parametrize(
@@ -75,8 +89,7 @@ def test_what_rounds_to_nothing_leaves_the_likeliest(sampling):
     scores = 100 * LOGITS
     key = jax.random.key(0)
     assert sample(key, scores, sampling).tolist() == [0]
-    settings = jnp.array([sampling.temperature]), jnp.array([sampling.top_p or 1.0])
-    assert sample_each(key[None], scores, *settings).tolist() == [0]
+    assert sample_each(key[None], scores, as_values([sampling])).tolist() == [0]
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,9 @@ def test_running_out_of_memory_ends_with_advice(run, monkeypatch):
         return step.compile_steps(*arguments)._replace(train_step=fail)
 
     monkeypatch.setattr(trainer, "compile_steps", too_much)
-    with pytest.raises(RunError, match=r"out of memory with 8 x 16 tokens at a time .*--optimizer\.grad-accumulation-steps=2"):
+    with pytest.raises(
+        RunError, match=r"out of memory with 8 x 16 tokens at a time .*--optimizer\.grad-accumulation-steps=2"
+    ):
         fit(run)
 
 

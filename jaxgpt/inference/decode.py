@@ -1,0 +1,267 @@
+"""The one decoder: texts grow side by side in the rows of one KV cache, each at its own pace and by its own settings.
+
+A prompt is read in one pass (prefill); then all rows grow together by a few tokens at a time, a scan over the cache.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgpt.config import ModelConfig
+from jaxgpt.model.gpt import GPT, Params, logits, padded_vocab_size, unembedding
+from jaxgpt.model.kv_cache import KVCache, init_cache
+from jaxgpt.ops.matmul import precision
+from jaxgpt.ops.sampling import Settings, sample_each
+
+CANDIDATES = 20  # likeliest tokens given beside the one drawn
+BUCKET = 32  # prompts are padded to this or a power of two above it, so that few lengths are compiled
+TOGETHER = 4  # sequences of about one length that are read in one call, where so many are to be read; else one
+
+Layers = tuple[tuple[jax.Array, jax.Array], ...]  # of a KVCache; the lengths are in SlotState
+
+
+class TokenOutput(NamedTuple):
+    """A token, its log-probability, and the likeliest (token, log-probability) in its place."""
+
+    token: int
+    logprob: float
+    candidates: list[tuple[int, float]]
+
+
+@dataclass(eq=False)
+class SequenceState:
+    """A text being generated: its tokens so far, how the next ones are drawn, how many tokens the cache holds."""
+
+    tokens: list[int]
+    key: np.ndarray
+    """The data of the key that decides its draws, each token's number folded in."""
+    stop_id: int
+    """The token that ends it, and so may come though it is special; -1 for none."""
+    temperature: float
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    candidates: int = 0
+    """How many of the likeliest tokens are given with each; with 0, log-probabilities are 0."""
+    made: int = field(default=0, init=False)
+    cached: int = field(default=0, init=False)
+
+
+class SlotState(NamedTuple):
+    """What decides each row's next tokens beside the model and its cache. All are values: no setting recompiles.
+
+    A row without a sequence has length 0; what comes out of it has no meaning.
+    """
+
+    last_B: np.ndarray  # the newest token, not read yet
+    lengths_B: np.ndarray  # tokens in the cache
+    numbers_B: np.ndarray  # tokens drawn so far: the number that the next draw folds into its key
+    keys_B2: np.ndarray
+    temperature_B: np.ndarray
+    top_k_B: np.ndarray
+    top_p_B: np.ndarray
+    min_p_B: np.ndarray
+    stop_B: np.ndarray
+    want_logprobs_B: np.ndarray
+
+
+class Drawn(NamedTuple):
+    """Tokens and their log-probabilities at temperature 1, banned ones ruled out; all zero where none is wanted."""
+
+    token_B: jax.Array
+    logprob_B: jax.Array
+    candidate_BK: jax.Array
+    candidate_logprob_BK: jax.Array
+
+
+class Slots:
+    """A fixed number of rows, each free (None) or with a sequence.
+
+    `widths`, rising, are the numbers of rows that may grow, each a program of its own; the last is that of all rows.
+    """
+
+    def __init__(self, params: Params, config: ModelConfig, banned_V: np.ndarray, widths: Sequence[int]) -> None:
+        self.params, self.config = params, config
+        padding = padded_vocab_size(config) - len(banned_V)
+        self.banned_V = jnp.asarray(np.pad(banned_V, (0, padding), constant_values=True))
+        self.sequences: list[SequenceState | None] = [None] * widths[-1]
+        self.widths = widths
+        self.clear()
+
+    def clear(self) -> None:
+        """Empties the cache. It is on a device for good, as it comes back from every call: nothing recompiles."""
+        self.layers: Layers = jax.device_put(
+            init_cache(self.config, len(self.sequences)).layers, jax.local_devices()[0]
+        )
+
+    def outgrown(self) -> list[int]:
+        """Returns the slots whose sequence fills the context: they must be read again, from their newer half."""
+        full = self.config.context_len
+        return [
+            slot for slot, sequence in enumerate(self.sequences) if sequence is not None and sequence.cached >= full
+        ]
+
+    def read(
+        self, slots: Sequence[int], is_new: bool, meanwhile: Callable[[], None] = lambda: None
+    ) -> list[tuple[int, list[TokenOutput]]]:
+        """Reads the sequences of these slots, and returns for each (slot, [the token that comes after it]).
+
+        Of a new sequence it reads as much as leaves room for a token, of one that has outgrown the context the newer
+        half. `meanwhile` is called while the device works.
+        """
+        keep = self.config.context_len - 1 if is_new else self.config.context_len // 2
+        sequences = [sequence for slot in slots if (sequence := self.sequences[slot]) is not None]
+        kept = [sequence.tokens[-keep:] for sequence in sequences]
+        tokens_BT = np.zeros((len(kept), self.padded_size(max(map(len, kept)))), np.int32)
+        for row, (sequence, tokens) in enumerate(zip(sequences, kept, strict=True)):
+            tokens_BT[row, : len(tokens)] = tokens
+            sequence.cached = len(tokens)
+        state, slots_B = _state_of(sequences), np.asarray(slots, np.int32)
+        drawn, self.layers = prefill(self.params, self.config, self.layers, slots_B, tokens_BT, state, self.banned_V)
+        meanwhile()
+        arrays = [np.asarray(x)[None] for x in drawn]
+        return [(slot, self._grow(slot, [x[:, row] for x in arrays], 1)) for row, slot in enumerate(slots)]
+
+    def grow(self, count: int, meanwhile: Callable[[], None] = lambda: None) -> list[tuple[int, list[TokenOutput]]]:
+        """Lets all sequences grow by `count` tokens, fewer where the context ends; returns (slot, tokens) of each."""
+        taken = [slot for slot, sequence in enumerate(self.sequences) if sequence is not None]
+        width = next(width for width in self.widths if width > taken[-1])
+        drawn, self.layers = decode(
+            self.params, self.config, self.layers, _state_of(self.sequences[:width]), count, self.banned_V
+        )
+        meanwhile()
+        arrays, grown = [np.asarray(x) for x in drawn], []
+        for slot in taken:
+            sequence = self.sequences[slot]
+            assert sequence is not None
+            room = min(count, self.config.context_len - sequence.cached)  # the tokens after these have no meaning
+            sequence.cached += room
+            grown.append((slot, self._grow(slot, [x[:, slot] for x in arrays], room)))
+        return grown
+
+    def padded_size(self, length: int) -> int:
+        """Returns the length that a prompt is padded to: a power of two, so that few are compiled."""
+        return min(max(BUCKET, 1 << (length - 1).bit_length()), self.config.context_len)
+
+    def _grow(self, slot: int, drawn: Sequence[np.ndarray], count: int) -> list[TokenOutput]:
+        """Adds the first `count` tokens of one row of what was drawn to its sequence, up to its stop token."""
+        sequence = self.sequences[slot]
+        assert sequence is not None
+        outputs = _outputs(drawn, count, sequence.candidates)
+        stops = [place for place, output in enumerate(outputs, start=1) if output.token == sequence.stop_id]
+        outputs = outputs[: stops[0] if stops else None]
+        sequence.tokens += [output.token for output in outputs]
+        sequence.made += len(outputs)
+        return outputs
+
+
+def _state_of(sequences: Sequence[SequenceState | None]) -> SlotState:
+    B = len(sequences)
+    whole, real = np.zeros((6, B), np.int32), np.zeros((3, B), np.float32)
+    last_B, lengths_B, numbers_B, top_k_B, stop_B, want_B = whole
+    temperature_B, top_p_B, min_p_B = real
+    keys_B2 = np.zeros((B, 2), np.uint32)
+    for row, sequence in enumerate(sequences):
+        if sequence is not None:
+            last_B[row], lengths_B[row], numbers_B[row] = sequence.tokens[-1], sequence.cached, sequence.made
+            temperature_B[row], top_k_B[row], top_p_B[row] = sequence.temperature, sequence.top_k, sequence.top_p
+            min_p_B[row], stop_B[row], want_B[row] = sequence.min_p, sequence.stop_id, sequence.candidates > 0
+            keys_B2[row] = sequence.key
+    settings = temperature_B, top_k_B, top_p_B, min_p_B
+    return SlotState(last_B, lengths_B, numbers_B, keys_B2, *settings, stop_B, want_B.astype(bool))
+
+
+def _outputs(drawn: Sequence[np.ndarray], count: int, candidates: int) -> list[TokenOutput]:
+    """Returns the first tokens of one row of what was drawn, with as many candidates as wanted."""
+    tokens, logprobs = (x[:count].tolist() for x in drawn[:2])
+    if not candidates:
+        return [TokenOutput(token, logprob, []) for token, logprob in zip(tokens, logprobs, strict=True)]
+    ids_CK, logprobs_CK = (x[:count, :candidates].tolist() for x in drawn[2:])
+    likeliest_CK = [
+        [(id, logprob) for id, logprob in zip(ids_K, logprobs_K, strict=True) if logprob > -np.inf]
+        for ids_K, logprobs_K in zip(ids_CK, logprobs_CK, strict=True)
+    ]
+    return list(map(TokenOutput, tokens, logprobs, likeliest_CK))
+
+
+@partial(jax.jit, static_argnums=1, donate_argnums=2)
+def prefill(
+    params: Params,
+    config: ModelConfig,
+    layers: Layers,
+    slots_B: np.ndarray,
+    tokens_BT: np.ndarray,
+    state: SlotState,
+    banned_V: jax.Array,
+) -> tuple[Drawn, Layers]:
+    """Returns (the tokens after prompts of the state's lengths, padded to T; the cache with them in these slots)."""
+    B = tokens_BT.shape[0]
+    outputs: Any = GPT(config).apply({"params": params}, jnp.asarray(tokens_BT), None, None, init_cache(config, B))
+    hidden_BTD, cache = outputs
+    hidden_BD = hidden_BTD[jnp.arange(B), jnp.asarray(state.lengths_B) - 1]
+    drawn = _draw(inference_head(params, config), hidden_BD, config, state, state.numbers_B, banned_V)
+    return drawn, jax.tree.map(lambda all_BKSH, new_BKSH: all_BKSH.at[slots_B].set(new_BKSH), layers, cache.layers)
+
+
+@partial(jax.jit, static_argnums=(1, 4), donate_argnums=2)
+def decode(
+    params: Params, config: ModelConfig, layers: Layers, state: SlotState, count: int, banned_V: jax.Array
+) -> tuple[Drawn, Layers]:
+    """Returns (the next `count` tokens of the first B rows, [count, B, ...] each; the cache, all but the last read).
+
+    A row that comes to the context's end on the way makes tokens without meaning from there on.
+    """
+    B = state.last_B.shape[0]
+    head_VD = inference_head(params, config)
+    part = layers if layers[0][0].shape[0] == B else jax.tree.map(lambda x: x[:B], layers)
+
+    def step(carry: tuple[jax.Array, KVCache], i: jax.Array) -> tuple[tuple[jax.Array, KVCache], Drawn]:
+        token_B, cache = carry
+        outputs: Any = GPT(config).apply({"params": params}, token_B[:, None], None, None, cache)
+        hidden_B1D, cache = outputs
+        drawn = _draw(head_VD, hidden_B1D[:, 0], config, state, state.numbers_B + i, banned_V)
+        return (drawn.token_B, cache), drawn
+
+    start = jnp.asarray(state.last_B), KVCache(part, jnp.asarray(state.lengths_B))
+    (_, cache), drawn = jax.lax.scan(step, start, jnp.arange(count))
+    if part is layers:
+        return drawn, cache.layers
+    return drawn, jax.tree.map(lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, 0, axis=0), layers, cache.layers)
+
+
+def inference_head(params: Params, config: ModelConfig) -> jax.Array:
+    """Returns the head as it is multiplied with, cast once for many tokens."""
+    return unembedding(params).astype(precision(config.dtype).compute_dtype)
+
+
+def _draw(
+    head_VD: jax.Array,
+    hidden_BD: jax.Array,
+    config: ModelConfig,
+    state: SlotState,
+    numbers_B: jax.Array | np.ndarray,
+    banned_V: jax.Array,
+) -> Drawn:
+    logits_BV = logits(head_VD, hidden_BD, config.vocab_size)
+    B, V = logits_BV.shape
+    stop_B, want_B = jnp.asarray(state.stop_B), jnp.asarray(state.want_logprobs_B)
+    logits_BV = jnp.where(banned_V & (jnp.arange(V) != stop_B[:, None]), -jnp.inf, logits_BV)
+    keys_B = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(jnp.asarray(state.keys_B2)), jnp.asarray(numbers_B))
+    settings = Settings(*map(jnp.asarray, (state.temperature_B, state.top_k_B, state.top_p_B, state.min_p_B)))
+    token_B = sample_each(keys_B, logits_BV, settings)
+    K = min(CANDIDATES, config.vocab_size)
+
+    def wanted() -> tuple[jax.Array, jax.Array, jax.Array]:
+        logprob_BV = jax.nn.log_softmax(logits_BV, axis=-1)
+        candidate_logprob_BK, candidate_BK = jax.lax.top_k(logprob_BV, K)
+        return jnp.take_along_axis(logprob_BV, token_B[:, None], axis=1)[:, 0], candidate_BK, candidate_logprob_BK
+
+    def unwanted() -> tuple[jax.Array, jax.Array, jax.Array]:
+        return jnp.zeros(B), jnp.zeros((B, K), jnp.int32), jnp.zeros((B, K))
+
+    return Drawn(token_B, *jax.lax.cond(jnp.any(want_B), wanted, unwanted))
