@@ -53,21 +53,17 @@ class SequenceState:
 
 
 class SlotState(NamedTuple):
-    """What decides each row's next tokens beside the model and its cache. All are values: no setting recompiles.
+    """What decides each row's next tokens beside the model and its cache, packed by type: each array is a transfer.
 
-    A row without a sequence has length 0; what comes out of it has no meaning.
+    All are values, so no setting recompiles. A row without a sequence has length 0, and what it draws has no meaning.
     """
 
-    last_B: np.ndarray  # the newest token, not read yet
-    lengths_B: np.ndarray  # tokens in the cache
-    numbers_B: np.ndarray  # tokens drawn so far: the number that the next draw folds into its key
     keys_B2: np.ndarray
-    temperature_B: np.ndarray
-    top_k_B: np.ndarray
-    top_p_B: np.ndarray
-    min_p_B: np.ndarray
-    stop_B: np.ndarray
-    want_logprobs_B: np.ndarray
+    whole_6B: np.ndarray
+    """The newest token, which is not read yet; how many tokens the cache holds; how many were drawn, the number that is
+    folded into the next draw's key; top_k; the stop token; whether log-probabilities are wanted."""
+    real_3B: np.ndarray
+    """Temperature, top_p, min_p."""
 
 
 class Drawn(NamedTuple):
@@ -95,9 +91,7 @@ class Slots:
 
     def clear(self) -> None:
         """Empties the cache. It is on a device for good, as it comes back from every call: nothing recompiles."""
-        self.layers: Layers = jax.device_put(
-            init_cache(self.config, len(self.sequences)).layers, jax.local_devices()[0]
-        )
+        self.layers: Layers = jax.device_put(_empty_layers(self.config, len(self.sequences)), jax.local_devices()[0])
 
     def outgrown(self) -> list[int]:
         """Returns the slots whose sequence fills the context: they must be read again, from their newer half."""
@@ -124,7 +118,7 @@ class Slots:
         state, slots_B = _state_of(sequences), np.asarray(slots, np.int32)
         drawn, self.layers = prefill(self.params, self.config, self.layers, slots_B, tokens_BT, state, self.banned_V)
         meanwhile()
-        arrays = [np.asarray(x)[None] for x in drawn]
+        arrays = [x[None] for x in _fetched(drawn, sequences)]
         return [(slot, self._grow(slot, [x[:, row] for x in arrays], 1)) for row, slot in enumerate(slots)]
 
     def grow(self, count: int, meanwhile: Callable[[], None] = lambda: None) -> list[tuple[int, list[TokenOutput]]]:
@@ -135,7 +129,7 @@ class Slots:
             self.params, self.config, self.layers, _state_of(self.sequences[:width]), count, self.banned_V
         )
         meanwhile()
-        arrays, grown = [np.asarray(x) for x in drawn], []
+        arrays, grown = _fetched(drawn, self.sequences), []
         for slot in taken:
             sequence = self.sequences[slot]
             assert sequence is not None
@@ -160,27 +154,34 @@ class Slots:
         return outputs
 
 
+@partial(jax.jit, static_argnums=(0, 1))
+def _empty_layers(config: ModelConfig, rows: int) -> Layers:
+    return init_cache(config, rows).layers
+
+
 def _state_of(sequences: Sequence[SequenceState | None]) -> SlotState:
     B = len(sequences)
-    whole, real = np.zeros((6, B), np.int32), np.zeros((3, B), np.float32)
-    last_B, lengths_B, numbers_B, top_k_B, stop_B, want_B = whole
-    temperature_B, top_p_B, min_p_B = real
-    keys_B2 = np.zeros((B, 2), np.uint32)
+    state = SlotState(np.zeros((B, 2), np.uint32), np.zeros((6, B), np.int32), np.zeros((3, B), np.float32))
     for row, sequence in enumerate(sequences):
-        if sequence is not None:
-            last_B[row], lengths_B[row], numbers_B[row] = sequence.tokens[-1], sequence.cached, sequence.made
-            temperature_B[row], top_k_B[row], top_p_B[row] = sequence.temperature, sequence.top_k, sequence.top_p
-            min_p_B[row], stop_B[row], want_B[row] = sequence.min_p, sequence.stop_id, sequence.candidates > 0
-            keys_B2[row] = sequence.key
-    settings = temperature_B, top_k_B, top_p_B, min_p_B
-    return SlotState(last_B, lengths_B, numbers_B, keys_B2, *settings, stop_B, want_B.astype(bool))
+        if (x := sequence) is not None:
+            state.keys_B2[row] = x.key
+            state.whole_6B[:, row] = x.tokens[-1], x.cached, x.made, x.top_k, x.stop_id, x.candidates > 0
+            state.real_3B[:, row] = x.temperature, x.top_p, x.min_p
+    return state
+
+
+def _fetched(drawn: Drawn, sequences: Sequence[SequenceState | None]) -> list[np.ndarray]:
+    """Returns what was drawn on the host, log-probabilities only where one of the sequences wants them."""
+    wanted = any(sequence is not None and sequence.candidates for sequence in sequences)
+    return [np.asarray(x) for x in (drawn if wanted else drawn[:1])]
 
 
 def _outputs(drawn: Sequence[np.ndarray], count: int, candidates: int) -> list[TokenOutput]:
     """Returns the first tokens of one row of what was drawn, with as many candidates as wanted."""
-    tokens, logprobs = (x[:count].tolist() for x in drawn[:2])
+    tokens = drawn[0][:count].tolist()
     if not candidates:
-        return [TokenOutput(token, logprob, []) for token, logprob in zip(tokens, logprobs, strict=True)]
+        return [TokenOutput(token, 0.0, []) for token in tokens]
+    logprobs = drawn[1][:count].tolist()
     ids_CK, logprobs_CK = (x[:count, :candidates].tolist() for x in drawn[2:])
     likeliest_CK = [
         [(id, logprob) for id, logprob in zip(ids_K, logprobs_K, strict=True) if logprob > -np.inf]
@@ -203,8 +204,8 @@ def prefill(
     B = tokens_BT.shape[0]
     outputs: Any = GPT(config).apply({"params": params}, jnp.asarray(tokens_BT), None, None, init_cache(config, B))
     hidden_BTD, cache = outputs
-    hidden_BD = hidden_BTD[jnp.arange(B), jnp.asarray(state.lengths_B) - 1]
-    drawn = _draw(inference_head(params, config), hidden_BD, config, state, state.numbers_B, banned_V)
+    hidden_BD = hidden_BTD[jnp.arange(B), jnp.asarray(state.whole_6B)[1] - 1]
+    drawn = _draw(inference_head(params, config), hidden_BD, config, state, 0, banned_V)
     return drawn, jax.tree.map(lambda all_BKSH, new_BKSH: all_BKSH.at[slots_B].set(new_BKSH), layers, cache.layers)
 
 
@@ -216,7 +217,8 @@ def decode(
 
     A row that comes to the context's end on the way makes tokens without meaning from there on.
     """
-    B = state.last_B.shape[0]
+    last_B, lengths_B, *_ = jnp.asarray(state.whole_6B)
+    B = last_B.shape[0]
     head_VD = inference_head(params, config)
     part = layers if layers[0][0].shape[0] == B else jax.tree.map(lambda x: x[:B], layers)
 
@@ -224,10 +226,10 @@ def decode(
         token_B, cache = carry
         outputs: Any = GPT(config).apply({"params": params}, token_B[:, None], None, None, cache)
         hidden_B1D, cache = outputs
-        drawn = _draw(head_VD, hidden_B1D[:, 0], config, state, state.numbers_B + i, banned_V)
+        drawn = _draw(head_VD, hidden_B1D[:, 0], config, state, i, banned_V)
         return (drawn.token_B, cache), drawn
 
-    start = jnp.asarray(state.last_B), KVCache(part, jnp.asarray(state.lengths_B))
+    start = last_B, KVCache(part, lengths_B)
     (_, cache), drawn = jax.lax.scan(step, start, jnp.arange(count))
     if part is layers:
         return drawn, cache.layers
@@ -244,16 +246,18 @@ def _draw(
     hidden_BD: jax.Array,
     config: ModelConfig,
     state: SlotState,
-    numbers_B: jax.Array | np.ndarray,
+    later: jax.Array | int,
     banned_V: jax.Array,
 ) -> Drawn:
+    """Returns what is drawn so many tokens later than the state's next ones."""
+    _, _, numbers_B, top_k_B, stop_B, want_B = jnp.asarray(state.whole_6B)
+    temperature_B, top_p_B, min_p_B = jnp.asarray(state.real_3B)
     logits_BV = logits(head_VD, hidden_BD, config.vocab_size)
     B, V = logits_BV.shape
-    stop_B, want_B = jnp.asarray(state.stop_B), jnp.asarray(state.want_logprobs_B)
     logits_BV = jnp.where(banned_V & (jnp.arange(V) != stop_B[:, None]), -jnp.inf, logits_BV)
-    keys_B = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(jnp.asarray(state.keys_B2)), jnp.asarray(numbers_B))
-    settings = Settings(*map(jnp.asarray, (state.temperature_B, state.top_k_B, state.top_p_B, state.min_p_B)))
-    token_B = sample_each(keys_B, logits_BV, settings)
+    keys_B = jax.random.wrap_key_data(jnp.asarray(state.keys_B2))
+    settings = Settings(temperature_B, top_k_B, top_p_B, min_p_B)
+    token_B = sample_each(keys_B, numbers_B + later, logits_BV, settings)
     K = min(CANDIDATES, config.vocab_size)
 
     def wanted() -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -264,4 +268,4 @@ def _draw(
     def unwanted() -> tuple[jax.Array, jax.Array, jax.Array]:
         return jnp.zeros(B), jnp.zeros((B, K), jnp.int32), jnp.zeros((B, K))
 
-    return Drawn(token_B, *jax.lax.cond(jnp.any(want_B), wanted, unwanted))
+    return Drawn(token_B, *jax.lax.cond(jnp.any(want_B > 0), wanted, unwanted))

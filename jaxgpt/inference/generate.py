@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxgpt.config import ModelConfig, Sampling
@@ -107,7 +106,7 @@ def stream(
     if not all(prompts):
         raise ValueError("a prompt is empty")
     slots = Slots(params, in_full_precision(config), banned_V, [len(prompts)])
-    keys_B2 = np.asarray(jax.random.key_data(jnp.broadcast_to(key, (len(prompts),))))
+    keys_B2 = np.broadcast_to(np.asarray(jax.random.key_data(key)), (len(prompts), 2))
     stop = -1 if stop_id is None else stop_id
     settings = sampling.temperature, sampling.top_k or 0, sampling.top_p or 1.0, sampling.min_p or 0.0
     for row, prompt in enumerate(prompts):

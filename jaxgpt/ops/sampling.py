@@ -61,8 +61,8 @@ class Settings(NamedTuple):
     min_p_B: Any
 
 
-def sample_each(keys_B: jax.Array, logits_BV: jax.Array, settings: Settings) -> jax.Array:
-    """Returns the next tokens_B of rows that each have a key and settings of their own.
+def sample_each(keys_B: jax.Array, numbers_B: jax.Array, logits_BV: jax.Array, settings: Settings) -> jax.Array:
+    """Returns the next tokens_B of rows that each have settings and a key of their own; the number is folded into it.
 
     A row gets the token that `sample` gives it alone. What no row asks for is not computed.
     """
@@ -77,7 +77,8 @@ def sample_each(keys_B: jax.Array, logits_BV: jax.Array, settings: Settings) -> 
         )
         cut = jnp.any(cuts_B & (temperature_B > 0))
         scaled_BV = jax.lax.cond(cut, lambda: jax.lax.map(_filtered, rows), lambda: scaled_BV)
-        return jnp.where(temperature_B > 0, categorical(keys_B, scaled_BV), likeliest(logits_BV))
+        tokens_B = categorical(jax.vmap(jax.random.fold_in)(keys_B, numbers_B), scaled_BV)
+        return jnp.where(temperature_B > 0, tokens_B, likeliest(logits_BV))
 
     return jax.lax.cond(jnp.any(temperature_B > 0), drawn, lambda: likeliest(logits_BV))
 

@@ -78,8 +78,11 @@ def test_rows_with_settings_of_their_own_draw_what_each_draws_alone(temperatures
         )
         for i in range(rows)
     ]
-    alone = [sample(key, row[None], s)[0] for key, row, s in zip(keys, logits, settings, strict=True)]
-    assert sample_each(keys, logits, as_values(settings)).tolist() == [int(token) for token in alone]
+    alone = [
+        sample(jax.random.fold_in(key, i), row[None], s)[0]
+        for i, (key, row, s) in enumerate(zip(keys, logits, settings, strict=True))
+    ]
+    assert sample_each(keys, jnp.arange(rows), logits, as_values(settings)).tolist() == [int(token) for token in alone]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +92,7 @@ def test_what_rounds_to_nothing_leaves_the_likeliest(sampling):
     scores = 100 * LOGITS
     key = jax.random.key(0)
     assert sample(key, scores, sampling).tolist() == [0]
-    assert sample_each(key[None], scores, as_values([sampling])).tolist() == [0]
+    assert sample_each(key[None], jnp.zeros(1, int), scores, as_values([sampling])).tolist() == [0]
 
 
 @pytest.mark.parametrize(
