@@ -11,7 +11,8 @@ import numpy as np
 from jaxgpt.config import ModelConfig
 from jaxgpt.data.batch import Batch
 from jaxgpt.model.gpt import GPT, Params, logits, unembedding
-from jaxgpt.model.layers import Norm, apply_rope
+from jaxgpt.model.layers import apply_rope
+from jaxgpt.model.parameters import final_norm, position_embedding
 
 AMONG = 5_000  # neighbours are looked for among the most frequent words: rarer ones were hardly seen
 
@@ -78,8 +79,8 @@ def _kept(params: Params, config: ModelConfig, tokens_T: jax.Array) -> tuple[lis
 
 def _lens(params: Params, config: ModelConfig, residual_KxD: jax.Array) -> jax.Array:
     """Returns log_p_KxV: the head's answer to each vector of the residual stream."""
-    normed: Any = Norm(config.norm).apply({"params": params["final_norm"]}, residual_KxD)
-    log_p = jax.nn.log_softmax(logits(unembedding(params), normed, config.vocab_size))
+    normed_KxD = final_norm(params, config, residual_KxD)
+    log_p = jax.nn.log_softmax(logits(unembedding(params), normed_KxD, config.vocab_size))
     return log_p[..., : config.vocab_size]
 
 
@@ -150,8 +151,8 @@ def position_similarity(params: Params, config: ModelConfig, most: int = 64) -> 
     Learned positions: the cosine of their vectors. Rotary ones: of the same query or key, rotated to two places.
     """
     places = np.unique(np.linspace(0, config.context_len - 1, min(most, config.context_len)).round().astype(int))
-    if config.positions == "learned":
-        rows_PD = directions(params["position_embedding"])[places]
+    if (learned_TD := position_embedding(params)) is not None:
+        rows_PD = directions(np.asarray(learned_TD))[places]
     else:
         same_BTNH = jnp.ones((1, len(places), 1, config.embed_dim // config.num_heads))
         rows_PD = directions(np.asarray(apply_rope(same_BTNH, jnp.asarray(places)[None], config.context_len))[0, :, 0])

@@ -8,6 +8,7 @@ from jaxgpt.config import ModelConfig
 from jaxgpt.inference.chat import fit_history
 from jaxgpt.inference.generate import encode_prompt
 from jaxgpt.inference.introspect import Activations, activations, likeliest, turned
+from jaxgpt.model.parameters import embedding, position_embedding
 from jaxgpt.run.load import Trained
 from jaxgpt.text.conversation import render_prompt
 from jaxgpt.text.tokenizer import Tokenizer
@@ -55,7 +56,7 @@ def _vectors(trained: Trained, tokens: Sequence[int], names: Sequence[str], seen
     else:
         yield "   where I sit: rotary positions add nothing here; each block turns queries and keys by their place"
     width = max(map(len, names))
-    identity = np.asarray(trained.params["token_embedding"], np.float32)[np.asarray(tokens)]
+    identity = np.asarray(embedding(trained.params), np.float32)[np.asarray(tokens)]
     vectors = ("who I am", "where I sit", "x") if learned else ("who I am: x",)
     column = len(_numbers(identity[0])) + 3
     heads = "".join(f"{vector:{column}}" for vector in vectors)
@@ -63,7 +64,7 @@ def _vectors(trained: Trained, tokens: Sequence[int], names: Sequence[str], seen
     for place, (name, token) in enumerate(zip(names, tokens, strict=True)):
         line = f"   {place:5}  {name:{width}}  {token:6}   {_numbers(identity[place])}"
         if learned:
-            where = np.asarray(trained.params["position_embedding"], np.float32)[place]
+            where = np.asarray(position_embedding(trained.params), np.float32)[place]
             line += f" + {_numbers(where)} = {_numbers(seen.residual_KTD[0, place])}"
         yield line
 

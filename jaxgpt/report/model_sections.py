@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxgpt.errors import UserError
 from jaxgpt.inference import introspect
+from jaxgpt.model.parameters import embedding
 from jaxgpt.report.charts import Line, Point, bar_chart, heat_map, line_chart, scatter
 from jaxgpt.report.markup import escape
 from jaxgpt.report.page import Section, figure, note, table
@@ -28,7 +29,7 @@ def words(trained: Trained) -> Section:
     """Returns the map of the most frequent words' vectors, and the neighbours of some."""
     tokenizer = trained.run.tokenizer
     table_VD = introspect.directions(
-        np.asarray(trained.params["token_embedding"])[: min(tokenizer.vocab_size, introspect.AMONG)]
+        np.asarray(embedding(trained.params))[: min(tokenizer.vocab_size, introspect.AMONG)]
     )
     table_VD = table_VD[len(SPECIAL) :]  # ids from here on count from the first real word
     names = tokenizer.words[len(SPECIAL) :]

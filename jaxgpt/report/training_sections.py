@@ -9,13 +9,13 @@ import numpy as np
 
 from jaxgpt.config import Config, differences
 from jaxgpt.data.manifest import data_name
+from jaxgpt.model.parameters import abstract_params, parameter_part
 from jaxgpt.report.charts import Level, Line, bar_chart, line_chart, smooth
 from jaxgpt.report.markup import escape
 from jaxgpt.report.ngram import yardstick
 from jaxgpt.report.page import Section, figure, note, table
 from jaxgpt.report.run_data import Record
 from jaxgpt.run.folder import sized
-from jaxgpt.run.load import abstract_params
 from jaxgpt.training.evaluate import Score
 from jaxgpt.training.progress import clock
 
@@ -29,7 +29,8 @@ PARTS = {
     "position_embedding": "positions",
     "attention": "attention",
     "mlp": "mlp",
-    "norms": "norms",
+    "norm": "norms",
+    "final_norm": "norms",
     "head": "head",
 }
 
@@ -204,9 +205,7 @@ def parameters_by_part(config: Config) -> dict[str, int]:
     """Returns the number of parameters of each part, the blocks' taken together, those there are."""
     counts = dict.fromkeys(PARTS.values(), 0)
     for path, leaf in jax.tree_util.tree_leaves_with_path(abstract_params(config.model)):
-        names = jax.tree_util.keystr(path, simple=True, separator=".").split(".")
-        part = next(name for name in names if not name.startswith("block_"))
-        counts[PARTS.get(part, "norms")] += math.prod(leaf.shape)
+        counts[PARTS[parameter_part(path)]] += math.prod(leaf.shape)
     return {part: count for part, count in counts.items() if count}
 
 

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
-from flax import linen as nn
 
-from jaxgpt.config import Config, ModelConfig
+from jaxgpt.config import Config
 from jaxgpt.errors import RunError, UserError
-from jaxgpt.model.gpt import GPT, Params
+from jaxgpt.model.gpt import Params
+from jaxgpt.model.parameters import abstract_params
 from jaxgpt.run.checkpoint import abstract_on, open_checkpoints, read_best, restore_params
 from jaxgpt.run.folder import Run, load_run, sized
 from jaxgpt.run.integrity import damage, newest_whole
@@ -24,12 +23,6 @@ class Trained:
     config: Config
     params: Params
     step: int
-
-
-def abstract_params(config: ModelConfig) -> Params:
-    """Returns shapes and types of a model's parameters, without computing any."""
-    tokens_BT = jax.ShapeDtypeStruct((1, 2), jnp.int32)
-    return nn.unbox(jax.eval_shape(GPT(config).init, jax.random.key(0), tokens_BT))["params"]
 
 
 def load_trained(path: str | Path) -> Trained:

@@ -10,10 +10,10 @@ from jaxgpt.config import from_json
 from jaxgpt.data.manifest import check_manifest
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import parse_json, read_text
+from jaxgpt.model.parameters import abstract_params
 from jaxgpt.run.checkpoint import abstract_on, open_checkpoints, read_best, restore_params
 from jaxgpt.run.folder import load_run, sized
 from jaxgpt.run.integrity import committed_steps, damage, step_of
-from jaxgpt.run.load import abstract_params
 from jaxgpt.text.tokenizer import Tokenizer
 
 

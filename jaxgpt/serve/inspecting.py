@@ -12,6 +12,7 @@ from jaxgpt.config import ModelConfig
 from jaxgpt.inference.generate import banned_tokens
 from jaxgpt.inference.introspect import AMONG, directions, last_activations, likeliest, neighbours, turned
 from jaxgpt.model.gpt import Params
+from jaxgpt.model.parameters import embedding, position_embedding
 from jaxgpt.serve.errors import ApiError
 from jaxgpt.serve.responses import Json
 from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
@@ -37,8 +38,9 @@ class Inspector:
 
 def make_inspector(params: Params, config: ModelConfig, tokenizer: Tokenizer) -> Inspector:
     """Returns an inspector whose one program is compiled, so that no look waits for it, nor a stream for a look."""
-    words_VD = np.asarray(params["token_embedding"], np.float32)[: tokenizer.vocab_size]
-    places_TD = np.asarray(params["position_embedding"], np.float32) if config.positions == "learned" else None
+    words_VD = np.asarray(embedding(params), np.float32)[: tokenizer.vocab_size]
+    places = position_embedding(params)
+    places_TD = None if places is None else np.asarray(places, np.float32)
     frequent_ND = directions(words_VD[len(SPECIAL) : AMONG])
     inspector = Inspector(params, config, tokenizer, words_VD, places_TD, frequent_ND)
     inspect(inspector, [tokenizer.eos_id], 1, tokenizer.eos_id)

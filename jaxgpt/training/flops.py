@@ -10,8 +10,8 @@ from jaxgpt.config import Config, ModelConfig
 from jaxgpt.data.batch import Batch
 from jaxgpt.devices.setup import product_flops
 from jaxgpt.model.gpt import padded_vocab_size
+from jaxgpt.model.parameters import abstract_params, parameter_kind
 from jaxgpt.ops.matmul import precision
-from jaxgpt.run.load import abstract_params
 from jaxgpt.training.progress import clock
 from jaxgpt.training.step import Compiled
 
@@ -22,10 +22,8 @@ PRODUCT_SIZE = 2_048  # large enough to be as quick as a product gets, small eno
 def flops_per_token(model: ModelConfig, seq_len: int) -> int:
     """Returns 6 N + 12 L D T, forward and backward (Chowdhery et al. 2022): N parameters that are multiplied with a
     token, the head among them and the tables of embeddings not, and attention over all T positions."""
-    blocks = {name: tree for name, tree in abstract_params(model).items() if name.startswith("block_")}
-    kernels = sum(
-        kernel.size for path, kernel in jax.tree_util.tree_leaves_with_path(blocks) if "kernel" in str(path[-1])
-    )
+    leaves = jax.tree_util.tree_leaves_with_path(abstract_params(model))
+    kernels = sum(leaf.size for path, leaf in leaves if parameter_kind(path) == "matrix")
     head = padded_vocab_size(model) * model.embed_dim
     return 6 * (kernels + head) + 12 * model.num_layers * model.embed_dim * seq_len
 

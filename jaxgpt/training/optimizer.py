@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxgpt.config import OptimizerConfig
+from jaxgpt.model.parameters import num_input_axes, parameter_kind
 
 
 def learning_rate_schedule(config: OptimizerConfig, num_steps: int, peak: float) -> optax.Schedule:
@@ -52,31 +53,21 @@ def at_step(opt_state: optax.OptState, step: jax.Array) -> optax.OptState:
     return jax.tree.map(lambda x: x._replace(count=step) if is_schedule(x) else x, opt_state, is_leaf=is_schedule)
 
 
-def _path_names(path: tuple) -> list[str]:
-    return [str(getattr(key, "key", "")) for key in path]
-
-
-def _is_matrix(path: tuple) -> bool:
-    """Embeddings, head and kernels are matrices; biases and norm scales are not, whatever their rank."""
-    names = _path_names(path)
-    return "kernel" in names or any(name in ("token_embedding", "position_embedding", "head") for name in names)
-
-
 def decay_mask(params: Any) -> Any:
-    """Returns the tree of params with True where weight decay applies."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: _is_matrix(path), params)
+    """Returns the tree of params with True where weight decay applies: not to biases and norm scales."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: parameter_kind(path) != "vector", params)
 
 
 def muon_labels(params: Any) -> Any:
     """Returns the tree of params with "muon" at the blocks' kernels and "adamw" elsewhere."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, _: "muon" if "kernel" in _path_names(path) else "adamw", params
+        lambda path, _: "muon" if parameter_kind(path) == "matrix" else "adamw", params
     )
 
 
 def _as_matrix(path: tuple, kernel: jax.Array) -> jax.Array:
     """Returns a kernel as [inputs, outputs], heads and head_dim taken together."""
-    split = kernel.ndim - 1 if "out" in _path_names(path) else 1
+    split = num_input_axes(path, kernel)
     return kernel.reshape(math.prod(kernel.shape[:split]), -1)
 
 

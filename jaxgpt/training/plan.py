@@ -14,8 +14,9 @@ from jaxgpt.data.sources import batch_at
 from jaxgpt.devices.distributed import on_primary
 from jaxgpt.devices.mesh import make_mesh
 from jaxgpt.devices.setup import fast_dtype
+from jaxgpt.model.parameters import abstract_params, parameter_part
 from jaxgpt.run.folder import latest_step, read_run
-from jaxgpt.run.load import Trained, abstract_params, load_trained
+from jaxgpt.run.load import Trained, load_trained
 from jaxgpt.text.corpora import TextCorpus
 from jaxgpt.text.tokenizer import SPECIAL, Tokenizer, count_words, leave_unknown, tokenizer_from_counts
 from jaxgpt.training.flops import cost
@@ -116,9 +117,10 @@ def _counts(counts: dict[str, Any]) -> str:
 def parameter_counts(config: Config) -> dict[str, int]:
     """Returns the number of parameters by part, in the order of the data's way through the model."""
     parts: dict[str, int] = {}
-    for name, tree in abstract_params(config.model).items():
-        part = "blocks" if name.startswith("block_") else name
-        parts[part] = parts.get(part, 0) + sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(abstract_params(config.model)):
+        part = parameter_part(path)
+        part = "blocks" if part in ("attention", "mlp", "norm") else part
+        parts[part] = parts.get(part, 0) + math.prod(leaf.shape)
     order = ("token_embedding", "position_embedding", "blocks", "final_norm", "head")
     return {part: parts[part] for part in order if part in parts}
 

@@ -15,6 +15,7 @@ from jaxgpt.model.attention import Attention, attention_mask
 from jaxgpt.model.gpt import GPT, Block, Mlp, logits, padded_vocab_size, unembedding
 from jaxgpt.model.kv_cache import init_cache
 from jaxgpt.model.layers import Dropout, Linear, Norm, apply_rope
+from jaxgpt.model.parameters import PARTS, parameter_kind, parameter_part
 from jaxgpt.ops.dropout import hashed_bits
 from jaxgpt.ops.matmul import precision
 
@@ -321,3 +322,15 @@ def test_a_choice_that_is_not_built_is_refused(field):
     """A choice added to the config alone must not train as another one."""
     with pytest.raises((ValueError, KeyError), match="new"):
         init(dataclasses.replace(SMALL, **{field: "new"}))
+
+
+def test_every_parameter_has_a_kind_and_a_part(config):
+    """Also where parameters still carry the names of their axes, as while they are laid out on the mesh."""
+    boxed = jax.eval_shape(GPT(config).init, jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]
+    for params in (init(config), boxed):
+        leaves = jax.tree_util.tree_leaves_with_path(params)
+        kinds = {jax.tree_util.keystr(path, simple=True, separator="."): parameter_kind(path) for path, _ in leaves}
+        assert {parameter_part(path) for path, _ in leaves} <= set(PARTS)
+        for name, kind in kinds.items():
+            expected = "embedding" if "embedding" in name or name.startswith("head") else "vector"
+            assert kind == ("matrix" if "kernel" in name else expected), name
