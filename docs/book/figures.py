@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxgpt.command_line import main
 from jaxgpt.errors import UserError
-from jaxgpt.inference.introspect import directions, look, losses, position_similarity, project
+from jaxgpt.inference.introspect import activations, directions, losses, position_similarity, project
 from jaxgpt.model.attention import attention_mask
 from jaxgpt.model.gpt import Params
 from jaxgpt.report.charts import Point, bar_chart, heat_map, scatter, standalone
@@ -76,7 +76,7 @@ def _map(title: str, tokenizer: Tokenizer, params: Params) -> str:
 
 def _heads(trained: Trained, ids: Sequence[int]) -> Iterator[str]:
     names = [trained.run.tokenizer.words[id] for id in ids]
-    for layer, maps in enumerate(look(trained.params, trained.config.model, ids).weights_LNTS, start=1):
+    for layer, maps in enumerate(activations(trained.params, trained.config.model, ids).weights_LNTS, start=1):
         for head, weights_TS in enumerate(maps, start=1):
             yield heat_map(f"block {layer}, head {head}", weights_TS, names, names)
 
