@@ -26,7 +26,7 @@ Drawn = Annotated[Sampling, tyro.conf.arg(name="")]
 
 @dataclass(frozen=True)
 class Sample:
-    """Let a language model go on from a prompt."""
+    """Let a language model continue a prompt."""
 
     run: RunPath
     """A run folder, for example runs/base."""
@@ -220,7 +220,7 @@ def chat(verb: Chat) -> None:
         _print_stream(reply(trained.params, model, tokenizer, messages, key, verb.sampling, verb.max_tokens))
         return
 
-    with contextlib.suppress(ImportError):  # a paste then comes as one, and earlier lines can be had again
+    with contextlib.suppress(ImportError):  # brings line editing, history, and pastes of several lines
         import readline  # noqa: F401
     print(f"{verb.run}, step {trained.step}, trained on {data_name(trained.run.data)}. Ctrl-D leaves.")
     messages: list[dict[str, str]] = []

@@ -61,7 +61,7 @@ class DataConfig:
     corpus: str = "wikitext-2"
     """wikitext-2, oasst1, tinyworld, tinyworld-chat, or the path of a file or folder of your own."""
     fallback: str | None = None
-    """Corpus that stands in, with a loud notice, when the one asked for cannot be had. None: an error."""
+    """Corpus that stands in, with a loud notice, when the one asked for cannot be found. None: an error."""
     oasst_all_paths: bool = False
     """oasst1: every path of a conversation tree; otherwise the best-ranked one."""
     pack_lines: bool = False

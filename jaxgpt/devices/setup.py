@@ -13,7 +13,7 @@ WORTH_CASTING = 1.2  # how much faster bfloat16 products must be to pay for the 
 
 
 def start_jax(cache_dir: str, *, run_ahead: bool = True) -> None:
-    """Keeps freed memory, and compiled programs on disk: what follows is quicker. Call it before the first array.
+    """Keeps freed memory, and compiled programs on disk: what follows is faster. Call it before the first array.
 
     Where the program may `run_ahead` of a CPU it hands over work before the last has ended, each with memory of its
     own. Training may not: a step is long, and its half gigabyte would be held two or three times.

@@ -130,7 +130,7 @@ def directions(table_VD: np.ndarray) -> np.ndarray:
 def project(rows_ND: np.ndarray) -> tuple[np.ndarray, float]:
     """Returns (xy_N2, share of the variance they keep): the plane in which the rows differ most (PCA).
 
-    By the eigenvectors of D x D products: for many rows far quicker than their singular vectors, which are the same.
+    By the eigenvectors of D x D products: for many rows far faster than their singular vectors, which are the same.
     """
     centred_ND = np.asarray(rows_ND - rows_ND.mean(axis=0), np.float64)
     variance_D, axes_DD = np.linalg.eigh(centred_ND.T @ centred_ND)  # in rising order

@@ -30,7 +30,7 @@ def padded_vocab_size(config: ModelConfig) -> int:
 
 @jax.checkpoint
 def gelu(x: jax.Array) -> jax.Array:
-    """Returns the GELU (Hendrycks and Gimpel 2016) by its tanh; of x alone its backward pass finds the rest again."""
+    """Returns the GELU (Hendrycks and Gimpel 2016) by its tanh; its backward pass recomputes the rest from x."""
     return nn.gelu(x, approximate=True)
 
 
@@ -85,7 +85,7 @@ class GPT(nn.Module):
 
     `segments_BT` keeps attention inside conversations that share a row; segment 0 is padding. `positions_BT` counts
     from 0 in each of them. Both may be left out: one segment, positions from the start. With a cache they must be: each
-    row goes on from the cache's length. Dropout is on when rngs={"dropout": key} is given.
+    row continues at the cache's length. Dropout is on when rngs={"dropout": key} is given.
     """
 
     config: ModelConfig

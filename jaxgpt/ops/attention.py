@@ -32,7 +32,7 @@ def attention_reference(q_BKGTH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array
 def attention_weights(
     q_BKGTH: jax.Array, k_BKSH: jax.Array, mask_BTS: jax.Array, compute_dtype: jnp.dtype
 ) -> jax.Array:
-    """Returns weights_BKGTS, the softmax over the keys that each query sees, in float32; factors are in `products`."""
+    """Returns weights_BKGTS, the softmax over the keys that each query sees, in float32; factors are in compute_dtype."""
     scores_BKGTS = matmul("BKGTH,BKSH->BKGTS", q_BKGTH, k_BKSH, compute_dtype, FLOAT32)
     scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS / math.sqrt(q_BKGTH.shape[-1]), -jnp.inf)
     return jax.nn.softmax(scores_BKGTS, axis=-1)
@@ -86,9 +86,8 @@ def _forward(q_BKGTH, k_BKSH, v_BKSH, mask_BTS, key, dropout_rate, precision, pi
 def _backward(dropout_rate, precision, pieces, kept, dy_BKGTH):
     q_BKGTH, k_BKSH, v_BKSH, key, weights = kept
     compute_dtype, activations = precision
-    over_rows = (
-        matmul_over_rows if compute_dtype == FLOAT32 else matmul
-    )  # in bfloat16 XLA's transposed copy of the scores is quicker
+    # In bfloat16 XLA's own transposed copy of the scores is faster.
+    over_rows = matmul_over_rows if compute_dtype == FLOAT32 else matmul
     dq, dk_BKSH, dv_BKSH = [], jnp.zeros(k_BKSH.shape, FLOAT32), jnp.zeros(v_BKSH.shape, FLOAT32)
     for (start, end, seen), weights_BKGtS in zip(pieces, weights, strict=True):
         q_BKGtH, dy_BKGtH = q_BKGTH[..., start:end, :], dy_BKGTH[..., start:end, :]

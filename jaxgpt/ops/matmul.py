@@ -61,12 +61,12 @@ _product.defvjp(_product_forward, _product_backward)
 def matmul_over_rows(spec: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype, result: jnp.dtype) -> jax.Array:
     """Returns product(spec, x, y) where axes are summed over that lead in both, like "BTF,BTD->FD".
 
-    XLA on CPU turns the first factor of such a product about, and computes it again while doing so. So the smaller
-    factor goes first, and what is turned about instead is the result; the barrier keeps XLA from undoing that.
+    XLA on CPU transposes the first factor of such a product, and computes it a second time while doing so. So the smaller
+    factor goes first, and the result is transposed instead; the barrier keeps XLA from undoing that.
     """
     if x.size <= y.size:
         return matmul(spec, x, y, dtype, result)
     x_axes, y_axes, z_axes = spec.replace("->", ",").split(",")
-    turned = "".join(dict.fromkeys(axis for axis in y_axes + x_axes if axis in z_axes))
-    z = matmul(f"{y_axes},{x_axes}->{turned}", y, x, dtype, result)
-    return jnp.einsum(f"{turned}->{z_axes}", jax.lax.optimization_barrier(z))
+    transposed = "".join(dict.fromkeys(axis for axis in y_axes + x_axes if axis in z_axes))
+    z = matmul(f"{y_axes},{x_axes}->{transposed}", y, x, dtype, result)
+    return jnp.einsum(f"{transposed}->{z_axes}", jax.lax.optimization_barrier(z))

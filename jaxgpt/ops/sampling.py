@@ -155,6 +155,6 @@ def _groups(x_BV: jax.Array, filler: float) -> jax.Array:
 
 
 def _first_true(found_BV: jax.Array) -> jax.Array:
-    """Returns the first index at which each row is true: a minimum, which compiles to quicker code than argmax."""
+    """Returns the first index at which each row is true: a minimum, which compiles to faster code than argmax."""
     V = found_BV.shape[-1]
     return jnp.min(jnp.where(found_BV, jnp.arange(V, dtype=jnp.int32), V - 1), axis=-1)

@@ -110,7 +110,7 @@ class HeldOut:
 
 
 def held_out(run: Run, rows: int = ROWS) -> HeldOut:
-    """Returns text of the run's corpus that it was not trained on; raises UserError where it cannot be had."""
+    """Returns text of the run's corpus that it was not trained on; raises UserError where there is none."""
     manifest, source = open_split(run.data, run.tokenizer, run.config.data, "valid")
     if not len(source):
         raise UserError(f"{run.data['name']}: it has no validation text")

@@ -137,7 +137,7 @@ def samples(record: Record) -> Section:
     return Section(
         "samples",
         "What it said",
-        "At each evaluation the model goes on from the same words, its draws decided by the same seed: what changes "
+        "At each evaluation the model continues the same words, its draws decided by the same seed: what changes "
         "from one sample to the next is what it has learned between them.",
         body or note("It has not spoken yet: the first sample comes with the first evaluation."),
     )

@@ -75,7 +75,7 @@ def newest_whole(folder: Path) -> tuple[int | None, list[str]]:
 
 
 def set_aside(folder: Path, newest: int | None) -> list[str]:
-    """Makes room for a run that goes on from `newest`: later or unfinished checkpoints move to damaged/.
+    """Makes room for a run that resumes from `newest`: later or unfinished checkpoints move to damaged/.
 
     Returns where they went. What Orbax had begun to write when it was interrupted is deleted.
     """

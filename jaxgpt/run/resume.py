@@ -1,4 +1,4 @@
-"""Where a run goes on from: its newest whole checkpoint, and what is known of the steps up to there."""
+"""Where a run resumes: its newest whole checkpoint, and what is known of the steps up to there."""
 
 import math
 import sys
@@ -13,7 +13,7 @@ from jaxgpt.run.metrics import read_records
 
 
 def find_start(run: Run) -> int:
-    """Returns the step a run goes on from: that of its newest whole checkpoint, or 0 where it has none yet.
+    """Returns the step a run resumes from: that of its newest whole checkpoint, or 0 where it has none yet.
 
     Damaged ones are named, recorded in run.json, and moved aside. Raises RunError when all that there are, are damaged.
     """

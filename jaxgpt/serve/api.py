@@ -227,7 +227,7 @@ async def _answer(
     finally:
         writing.cancel()
     if whole is None:
-        return Response(status_code=499)  # nobody hears it
+        return Response(status_code=499)  # the client has gone
     choices = [reply.whole(index, pieces, finish) for index, (pieces, finish) in enumerate(whole)]
     return JsonResponse(frame | {"choices": choices, "usage": usage(read, writing.count)})
 

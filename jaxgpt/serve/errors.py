@@ -1,4 +1,4 @@
-"""What a client hears when something is wrong, in the shape of OpenAI's API."""
+"""Errors as a client receives them, in the shape of OpenAI's API."""
 
 import json
 from collections.abc import Mapping

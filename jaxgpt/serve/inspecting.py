@@ -104,7 +104,7 @@ def _short(value: float) -> float:
 
 
 class Turns:
-    """Work on another thread, one at a time, so that it takes no more than a core from the texts being written."""
+    """Work on another thread, one at a time, so that it takes no more than one core from generation."""
 
     def __init__(self, most: int) -> None:
         self._most, self._waiting, self._free = most, 0, asyncio.Lock()

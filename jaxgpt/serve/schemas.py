@@ -152,7 +152,7 @@ class CompletionRequest(Asked):
 
 
 class InspectRequest(Checked):
-    """POST /v1/inspect: what was given to the model, and what it wrote thereupon, up to the word that is looked at."""
+    """POST /v1/inspect: what was given to the model, and what it wrote, up to the token that is inspected."""
 
     model: str
     messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None

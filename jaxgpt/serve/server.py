@@ -15,7 +15,7 @@ from jaxgpt.serve.api import Served, make_app
 from jaxgpt.serve.inspecting import make_inspector
 from jaxgpt.serve.middleware import LOCAL_NAMES
 
-GRACE = 4.0  # seconds that texts being written have to come to their end
+GRACE = 4.0  # seconds that running sequences have to end
 
 
 def serve(trained: Trained, listener: socket.socket, api_key: str | None, slots: int) -> None:
@@ -48,7 +48,7 @@ def describe(trained: Trained) -> Served:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Returns a socket that listens, on a free port where port is 0; raises UserError when it cannot be had."""
+    """Returns a socket that listens, on a free port where port is 0; raises UserError when there is none."""
     if not 0 <= port <= 65535:
         raise UserError(f"port: {shown(port)} was given; it must be between 0 and 65535")
     if not host:
@@ -66,7 +66,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """Says where it is once it answers; told to stop, it lets the texts in the making come to their end for a while."""
+    """Prints its address once it answers; when it is told to stop, running sequences have a while to end."""
 
     def __init__(self, engine: Engine, url: str, app: Any) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""How gradients become updates: clip, then AdamW, or Muon for the blocks' matrices; and the learning rate's course."""
+"""How gradients become updates: clip, then AdamW, or Muon for the blocks' matrices; and the learning-rate schedule."""
 
 import math
 from typing import Any

@@ -68,7 +68,7 @@ Corpus = TypeVar("Corpus", TextCorpus, ChatCorpus)
 
 
 def load_text(corpus: str, fallback: str | None) -> TextCorpus:
-    """Returns the text corpus of that name or path or, when it cannot be had, the fallback.
+    """Returns the text corpus of that name or path or, when it cannot be found, the fallback.
 
     Raises UserError for an unknown name, a corpus of conversations, bad files, and nothing to read.
     """
@@ -76,7 +76,7 @@ def load_text(corpus: str, fallback: str | None) -> TextCorpus:
 
 
 def load_chat(corpus: str, fallback: str | None, oasst_all_paths: bool = False) -> ChatCorpus:
-    """Returns the conversations of that name or path or, when they cannot be had, the fallback.
+    """Returns the conversations of that name or path or, when they cannot be found, the fallback.
 
     `all_paths` takes every path of an oasst1 tree, otherwise its best-ranked one. Raises as load_text.
     """
