@@ -61,8 +61,8 @@ _product.defvjp(_product_forward, _product_backward)
 def matmul_over_rows(spec: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype, result: jnp.dtype) -> jax.Array:
     """Returns product(spec, x, y) where axes are summed over that lead in both, like "BTF,BTD->FD".
 
-    XLA on CPU transposes the first factor of such a product, and computes it a second time while doing so. So the smaller
-    factor goes first, and the result is transposed instead; the barrier keeps XLA from undoing that.
+    XLA on CPU transposes the first factor of such a product, and computes it a second time while doing so. So the
+    smaller factor goes first, and the result is transposed instead; the barrier keeps XLA from undoing that.
     """
     if x.size <= y.size:
         return matmul(spec, x, y, dtype, result)
