@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxgpt.errors import UserError, is_text, shown
+from jaxgpt.errors import UserError, clipped, is_text, shown
 from jaxgpt.files import parse_json
 
 MOST = 2**32  # no whole number of a config reaches it
@@ -333,7 +333,7 @@ def from_json(text: str, source: str) -> Config:
         if sections:
             raise KeyError(f"unknown section {min(sections)}")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{source}: not a config of this version of jaxgpt ({error})") from None
+        raise UserError(f"{source}: not a config of this version of jaxgpt ({clipped(str(error))})") from None
     return validate(config)
 
 

@@ -23,6 +23,11 @@ def shown(value: Any) -> str:
         words = ascii(value) if isinstance(value, str) and not is_text(value) else repr(value)
     except ValueError:  # Python writes no whole number of more than 4,300 digits
         words = "a number of thousands of digits"
+    return clipped(words)
+
+
+def clipped(words: str) -> str:
+    """Returns words of unknown origin on one line that is not too long to print."""
     words = " ".join(words.split())
     return words if len(words) <= 100 else f"{words[:97]}..."
 

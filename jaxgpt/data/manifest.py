@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from jaxgpt.config import DataConfig
-from jaxgpt.errors import shown
+from jaxgpt.errors import clipped, shown
 
 COUNTS = {
     "text": ("lines", "tokens", "unk", "unknown", "unknown_bytes", "bytes", "floor_nats"),
@@ -40,12 +40,12 @@ def check_manifest(content: Any) -> dict[str, Any]:
             raise ValueError(f"{name} is {shown(manifest[name])}; it must be true or false")
     for split, counts in manifest["splits"].items():
         if not isinstance(counts, dict):
-            raise ValueError(f"splits.{split} is {shown(counts)}; it must be an object")
+            raise ValueError(f"splits.{clipped(split)} is {shown(counts)}; it must be an object")
         for name, count in counts.items():
             if not (_is_number(count) or (name == "floor_nats" and count is None)):
-                raise ValueError(f"splits.{split}.{name} is {shown(count)}; it must be a number")
+                raise ValueError(f"splits.{clipped(split)}.{clipped(name)} is {shown(count)}; it must be a number")
         if counts.get("floor_nats") is not None and counts.get("tokens", 0) < 1:
-            raise ValueError(f"splits.{split} has floor_nats and no tokens")
+            raise ValueError(f"splits.{clipped(split)} has floor_nats and no tokens")
     manifest["notes"] = [note if isinstance(note, str) else shown(note) for note in manifest["notes"]]
     return manifest
 

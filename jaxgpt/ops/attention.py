@@ -32,7 +32,7 @@ def attention_reference(q_BKGTH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array
 def attention_weights(
     q_BKGTH: jax.Array, k_BKSH: jax.Array, mask_BTS: jax.Array, compute_dtype: jnp.dtype
 ) -> jax.Array:
-    """Returns weights_BKGTS, the softmax over the keys that each query sees, in float32, of factors in compute_dtype."""
+    """Returns weights_BKGTS, the softmax over the keys that each query sees: float32, of factors in compute_dtype."""
     scores_BKGTS = matmul("BKGTH,BKSH->BKGTS", q_BKGTH, k_BKSH, compute_dtype, FLOAT32)
     scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS / math.sqrt(q_BKGTH.shape[-1]), -jnp.inf)
     return jax.nn.softmax(scores_BKGTS, axis=-1)

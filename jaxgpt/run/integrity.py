@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+from jaxgpt.errors import clipped, shown
 from jaxgpt.files import parse_json, write_text
 
 FORMAT = 1  # raise it when older programs could no longer read what is saved
@@ -32,11 +33,11 @@ def damage(folder: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         return f"{DIGESTS} cannot be read"
     if version != FORMAT:
-        return f"{DIGESTS} is of format {version!r}, and this program knows {FORMAT}"
+        return f"{DIGESTS} is of format {shown(version)}, and this program knows {FORMAT}"
     present = set(_files(folder))
     for name in sorted(present | files.keys()):
         if name not in present:
-            return f"{name} is missing"
+            return f"{clipped(name)} is missing"
         if name not in files:
             return f"{name} does not belong to it"
         if (folder / name).is_symlink():

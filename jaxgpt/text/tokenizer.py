@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxgpt.errors import UserError
+from jaxgpt.errors import UserError, shown
 from jaxgpt.files import parse_json, write_text
 from jaxgpt.text.moses import join_stream, split
 
@@ -155,7 +155,7 @@ class Tokenizer:
         found = (content.get("format"), content.get("kind")) if isinstance(content, dict) else type(content).__name__
         if found != (_FORMAT, "word"):
             raise UserError(
-                f"{source}: format and kind are {found}, this version reads ({_FORMAT}, 'word'); make it anew"
+                f"{source}: format and kind are {found if isinstance(found, str) else shown(found)}, this version reads ({_FORMAT}, 'word'); make it anew"
             )
         words = content.get("words")
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
@@ -164,7 +164,7 @@ class Tokenizer:
             raise UserError(f"{source}: `words` must begin with {' '.join(SPECIAL)}; make the tokenizer anew")
         if len(set(words)) != len(words):
             twice = Counter(words).most_common(1)[0][0]
-            raise UserError(f"{source}: {twice!r} is more than once among `words`; make the tokenizer anew")
+            raise UserError(f"{source}: {shown(twice)} is more than once among `words`; make the tokenizer anew")
         tokenizer = cls(tuple(words))
         if content.get("fingerprint") != tokenizer.fingerprint:
             raise UserError(f"{source}: `words` do not match `fingerprint`, the file was changed; make it anew")
