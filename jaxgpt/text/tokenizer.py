@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxgpt.errors import UserError, shown
+from jaxgpt.errors import UserError, clipped, shown
 from jaxgpt.files import parse_json, write_text
 from jaxgpt.text.moses import join_stream, split
 
@@ -154,9 +154,8 @@ class Tokenizer:
         """The tokenizer that `to_dict` described; raises UserError, naming `source`, where it is damaged."""
         found = (content.get("format"), content.get("kind")) if isinstance(content, dict) else type(content).__name__
         if found != (_FORMAT, "word"):
-            raise UserError(
-                f"{source}: format and kind are {found if isinstance(found, str) else shown(found)}, this version reads ({_FORMAT}, 'word'); make it anew"
-            )
+            read = f"this version reads ({_FORMAT}, 'word')"
+            raise UserError(f"{source}: format and kind are {clipped(str(found))}, {read}; make it anew")
         words = content.get("words")
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise UserError(f"{source}: `words` must be a list of words; make the tokenizer anew")

@@ -1,6 +1,6 @@
 """Those who send nonsense, too much, half a request, or vanish: a real server answers them all, and nothing is left.
 
-python -m pytest tests/commands/test_hostile.py --fuzz 5000 -s    prints what was answered
+python -m pytest -m long tests/commands/test_hostile.py --fuzz 5000 -s    prints what was answered
 """
 
 import contextlib
@@ -29,6 +29,8 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+
+pytestmark = pytest.mark.long
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 GOOD = {"model": "mini_talk", "prompt": "The ball", "max_tokens": 20, "temperature": 0}

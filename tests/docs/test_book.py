@@ -21,6 +21,7 @@ def workplace(tmp_path_factory, cache_dir) -> Path:
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("chapter", run.chapters(), ids=lambda path: path.stem)
 def test_a_chapter_prints_what_it_shows(chapter, workplace, monkeypatch):
     monkeypatch.chdir(workplace)
@@ -67,6 +68,7 @@ def test_an_expression_prints_its_value_unless_that_is_none(tmp_path):
     assert [output for _, output in run.printed(chapter)] == ["['a']\n'a'\n"]
 
 
+@pytest.mark.long
 def test_the_figures_of_the_book_are_drawn_by_its_command(workplace, monkeypatch, tmp_path):
     monkeypatch.chdir(workplace)
     monkeypatch.setattr(sys, "argv", ["figures", "runs/book", str(tmp_path)])

@@ -23,6 +23,8 @@ from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import compile_steps
 from tests.faults.workplace import finish, outcome
 
+pytestmark = pytest.mark.long
+
 
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes()) or bytearray(1)

@@ -28,6 +28,8 @@ from jaxgpt.text.corpora import load_chat, load_text
 from jaxgpt.text.corpora.oasst import conversations, read_messages
 from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
 
+pytestmark = pytest.mark.long
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=6), children, max_size=3),

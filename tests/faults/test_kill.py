@@ -4,6 +4,8 @@ import pytest
 
 from tests.faults.workplace import finish, kill_and_finish, outcome
 
+pytestmark = pytest.mark.long
+
 KILLS_A_RUN = 5
 
 

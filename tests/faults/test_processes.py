@@ -10,6 +10,8 @@ import pytest
 from jaxgpt.run.verify import verify_run
 from tests.faults.workplace import end_two, finish, start_two, stop_when
 
+pytestmark = pytest.mark.long
+
 # In float32, over 40 steps. What no loss depends on, like the keys' bias, has a gradient of nothing but rounding, which
 # Adam scales up to its learning rate: finetuning's is 1e-3 here, as at 1e-2 two runs that are the same differ by 2e-5.
 ROUNDING = 2e-6
