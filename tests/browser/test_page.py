@@ -34,7 +34,7 @@ def look_inside(page, reply, word=2):
     page.locator(".steps").wait_for()
 
 
-def test_a_reply_is_shown_as_it_comes_and_stays_as_the_api_gave_it(open_page, server, monkeypatch):
+def test_a_reply_is_shown_as_it_comes_and_stays(open_page, server, monkeypatch):
     page = open_page()
     go_on, turn, turns = threading.Event(), server.engine._turn, itertools.count()
     monkeypatch.setattr(server.engine, "_turn", lambda: (next(turns) == 0 or go_on.wait(60)) and turn())
@@ -66,7 +66,7 @@ def test_stop_ends_a_reply_and_frees_its_slot(open_page, server, monkeypatch):
     assert page.locator(".reply .word").count() == words
 
 
-def test_trying_again_asks_the_same_and_a_second_message_sends_the_first_along(open_page):
+def test_trying_again_asks_the_same_with_the_history(open_page):
     page = open_page()
     asked = []
     page.on("request", lambda request: asked.append(request.post_data) if request.method == "POST" else None)

@@ -22,7 +22,7 @@ def _on_this_cpu(monkeypatch, tmp_path):
 
 @pytest.mark.usefixtures("_on_this_cpu")
 @pytest.mark.parametrize(("bfloat16", "dtype"), [(2e11, "mixed"), (1.1e11, "float32"), (0.6e11, "float32")])
-def test_auto_takes_bfloat16_where_its_products_are_quicker_and_says_so(monkeypatch, capsys, bfloat16, dtype):
+def test_auto_takes_bfloat16_where_it_is_faster(monkeypatch, capsys, bfloat16, dtype):
     monkeypatch.setattr(setup, "product_flops", lambda factors, size: bfloat16 if factors == "bfloat16" else 1e11)
     assert plan.settle_dtype(AUTO) == dataclasses.replace(AUTO, model=ModelConfig(dtype=dtype))
     said = capsys.readouterr().out

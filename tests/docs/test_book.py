@@ -115,7 +115,7 @@ print((2, 3), "a cat", 0.5)
         ("(2, 3) a cat 0.50\nand more", False),
     ],
 )
-def test_words_shapes_and_ids_are_compared_exactly_and_decimals_nearly(printed, same):
+def test_words_are_compared_exactly_and_decimals_nearly(printed, same):
     (snippet,) = run.snippets(PAGE)
     assert (run.difference(snippet, printed + "\n") is None) == same
 
@@ -136,7 +136,7 @@ def test_an_output_may_say_how_closely_it_is_compared(how, printed, same):
     assert (run.difference(snippet, printed + "\n" if printed else "") is None) == same
 
 
-def test_a_snippet_without_output_prints_nothing_and_outputs_are_written_in_their_place():
+def test_outputs_are_written_in_their_place():
     text = "```python\nx = 1\n```\n\nWords.\n\n```\nno output\n```\n\n" + PAGE
     silent, shown = run.snippets(text)
     assert run.difference(silent, "") is None

@@ -102,7 +102,7 @@ def test_one_such_step_changes_nothing_and_is_counted(run, monkeypatch, capsys, 
 
 
 @pytest.mark.parametrize("where", ["data", "loss", "gradient"])
-def test_many_in_a_row_stop_the_run_and_the_last_checkpoint_stands(run, monkeypatch, where):
+def test_many_in_a_row_stop_and_the_last_checkpoint_stands(run, monkeypatch, where):
     poison(monkeypatch, where, math.nan, set(range(5, 11)))
     with pytest.raises(RunError, match=r"step 7: the loss is .* number 3 of such steps in a row, on windows \d+, "):
         fit(run)

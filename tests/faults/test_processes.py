@@ -31,7 +31,7 @@ def assert_equal_to_rounding(run: Path, alone: Path) -> None:
     assert not [wrong for _, wrong in verify_run(run) if wrong]
 
 
-def test_two_are_stopped_by_a_signal_to_one_and_a_single_one_goes_on(place, left_alone):
+def test_a_signal_to_one_stops_two_and_one_goes_on(place, left_alone):
     """SIGTERM to the second process alone: both save the same step and leave with the same code."""
     run = place / "runs/two-then-one"
     job = start_two(place, "finetune", run.name)

@@ -110,7 +110,7 @@ def test_neighbours_point_the_same_way_whatever_their_length():
     assert introspect.neighbours(rows, 0, 3)[2][1] == pytest.approx(-1)
 
 
-def test_positions_are_alike_to_themselves_and_rotary_ones_by_distance_only():
+def test_similarity_of_positions():
     similarity = introspect.position_similarity(parameters(SMALL), SMALL)
     assert similarity.shape == (16, 16)
     np.testing.assert_allclose(np.diag(similarity), 1, rtol=1e-5)

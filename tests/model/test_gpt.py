@@ -224,7 +224,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean(width):
     np.testing.assert_array_equal(Dropout(0.1).apply({}, x), x)
 
 
-def test_hashed_bits_look_like_coin_tosses_within_a_draw_and_between_draws():
+def test_hashed_bits_look_like_coin_tosses():
     keys = [*jax.random.split(jax.random.key(0), 4), *(jax.random.fold_in(jax.random.key(1), i) for i in range(4))]
     draws = np.stack([np.asarray(hashed_bits(key, (256, 256))).ravel() for key in keys])
     assert draws.dtype == np.uint32

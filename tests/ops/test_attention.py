@@ -39,7 +39,7 @@ def with_gradients(function, q, k, v):
 
 
 @pytest.mark.parametrize("T", [1, 5, LEAST_QUERIES, LEAST_QUERIES + 1, 4 * LEAST_QUERIES + 30])
-def test_attention_and_its_gradient_are_those_of_attention_written_out(T):
+def test_attention_and_its_gradient_are_as_written_out(T):
     mask = packed_mask(T)
     ours = with_gradients(lambda *qkv: dot_product_attention(*qkv, mask, FLOAT32, causal=True), *inputs(T))
     chex.assert_trees_all_close(
@@ -63,7 +63,7 @@ def test_a_piece_of_queries_does_not_touch_the_keys_after_it():
     assert not jnp.isfinite(y[..., LEAST_QUERIES:, :]).any()
 
 
-def test_the_gradient_with_dropout_is_that_of_the_weights_that_were_left():
+def test_the_gradient_with_dropout_is_that_of_kept_weights():
     T = LEAST_QUERIES + 3
     q, k, v = inputs(T)
     mask = packed_mask(T)
@@ -82,7 +82,7 @@ def test_the_gradient_with_dropout_is_that_of_the_weights_that_were_left():
     chex.assert_trees_all_close(left, jnp.where(left == 0, 0.0, kept / 0.7), rtol=1e-5)
 
 
-def test_bfloat16_factors_keep_the_gradient_within_their_precision():
+def test_bfloat16_keeps_the_gradient_within_its_precision():
     T = 2 * LEAST_QUERIES
     mask = packed_mask(T)
     exact = with_gradients(lambda *qkv: dot_product_attention(*qkv, mask, FLOAT32, causal=True), *inputs(T))[1]

@@ -33,7 +33,7 @@ def test_gradients_are_those_of_einsum(spec):
 
 
 @pytest.mark.parametrize("spec", ["BTF,BTD->FD", "BTD,BTF->DF", "BKGTS,BKGTH->BKSH", "BKGTH,BKGTS->BKSH"])
-def test_a_sum_over_rows_is_einsum_s_with_either_factor_the_larger(spec):
+def test_a_sum_over_rows_is_that_of_einsum(spec):
     x, y, _ = factors(spec)
     float32 = jnp.dtype("float32")
     z = jax.jit(lambda x, y: matmul_over_rows(spec, x, y, float32, float32))(x, y)
@@ -41,7 +41,7 @@ def test_a_sum_over_rows_is_einsum_s_with_either_factor_the_larger(spec):
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_a_bfloat16_product_has_bfloat16_gradients_added_up_in_float32(spec):
+def test_bfloat16_gradients_are_added_up_in_float32(spec):
     x, y, dz = factors(spec)
     bfloat16, float32 = jnp.dtype("bfloat16"), jnp.dtype("float32")
 

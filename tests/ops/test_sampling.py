@@ -50,7 +50,7 @@ def test_draws_follow_the_probabilities():
     np.testing.assert_allclose(np.bincount(colder, minlength=5) / 20_000, expected, atol=0.01)
 
 
-def test_draws_from_many_groups_never_take_a_word_without_probability():
+def test_no_token_without_probability_is_drawn():
     """1,000 words are eight groups, the last one padded; only three far apart may come."""
     logits = jnp.full(1_000, -jnp.inf).at[jnp.array([127, 128, 999])].set(jnp.log(jnp.array([0.5, 0.3, 0.2])))
     tokens = categorical(jax.random.key(0), jnp.broadcast_to(logits, (20_000, 1_000)))
@@ -65,7 +65,7 @@ def as_values(settings: list[Sampling]) -> Settings:
 
 
 @pytest.mark.parametrize("temperatures", [(0, 0.5, 1.0, 1.5), (0.7,), (0,)])
-def test_rows_with_settings_of_their_own_draw_what_each_draws_alone(temperatures):
+def test_rows_with_own_settings_draw_what_each_draws_alone(temperatures):
     rows = 60
     logits = 3 * jax.random.normal(jax.random.key(1), (rows, 1_000))
     keys = jax.random.split(jax.random.key(2), rows)

@@ -117,7 +117,7 @@ def test_a_run_cut_short_has_what_is_whole(copy):
     assert "no validation yet, 8 steps in" in html
 
 
-def test_a_corpus_that_has_gone_is_said_and_the_sample_read_instead(copy, change_data):
+def test_without_its_corpus_a_report_reads_the_sample(copy, change_data):
     change_data(corpus=str(copy / "gone.txt"), fingerprint="of a text that is not in the cache")
     html = write_report(copy).read_text(encoding="utf-8")
     assert read(html).sections == SECTIONS
@@ -154,7 +154,7 @@ def test_a_finished_run_survives_a_report_that_cannot_be_written(copy):
     assert "\n" not in told
 
 
-def test_a_run_on_text_with_control_characters_has_pages_that_parse(copy):
+def test_pages_of_text_with_control_characters_parse(copy):
     """Its words, its samples and its notes hold what XML has not."""
     tokenizer = json.loads((copy / "tokenizer.json").read_text())
     words = [*tokenizer["words"][:-2], "bell\x07", "\x00\x1b[31m"]

@@ -48,7 +48,7 @@ def test_the_weights_are_those_that_make_the_text_likeliest():
     np.testing.assert_allclose(weights_GK[0], 1 / 4)  # no token, nothing learned
 
 
-def test_what_follows_from_two_words_costs_little_and_chance_costs_all_there_is():
+def test_what_follows_from_two_words_costs_little():
     pattern = np.array([1, 1, 2, 1, 3] * 400)  # one word does not tell what follows, two do
     assert ngram_loss(pattern, pattern[:100], vocab_size=8, start=0) < 0.05
     chance = np.random.default_rng(0).integers(0, 8, 4_000)

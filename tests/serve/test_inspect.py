@@ -39,7 +39,7 @@ def test_what_is_shown_of_a_word_is_what_the_model_computes(chat_server):
     assert math.cos(math.radians(shown["stages"][1]["turned"])) == pytest.approx(cosine, abs=0.02)
 
 
-def test_neighbours_are_the_words_whose_vectors_point_the_same_way(chat_server):
+def test_neighbours_point_the_same_way(chat_server):
     table = np.asarray(chat_server.params["token_embedding"])[: TOKENIZER.vocab_size]
     directions = table / np.linalg.norm(table, axis=1, keepdims=True)
     cosines = dict(zip(TOKENIZER.words, (directions @ directions[TOKENIZER.words.index("w5")]).tolist(), strict=True))

@@ -97,7 +97,7 @@ def test_decode_shows_control_words_as_written() -> None:
     assert TOKENIZER.decode(np.array(ids, np.int32)) == "<user> the dog. <end>"
 
 
-def test_decode_stream_gives_each_piece_before_the_next_id_is_read() -> None:
+def test_decode_stream_reads_no_id_ahead() -> None:
     text = "The dog.\nThe cat didn't."
     ids = TOKENIZER.encode(text)
     taken: list[int] = []
@@ -179,7 +179,7 @@ def test_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path / "binary")
 
 
-def test_words_seen_once_teach_what_is_unknown_where_there_is_room():
+def test_words_seen_once_become_unk_where_there_is_room():
     counts = count_words(["a a b", "c a b"])
     tokenizer = tokenizer_from_counts(leave_unknown(counts, 100), 100)
     assert tokenizer.words == (*SPECIAL, "a", "b")

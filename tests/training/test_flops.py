@@ -77,7 +77,7 @@ def test_remat_computes_the_blocks_again_and_gives_the_same_step():
     chex.assert_trees_all_close(remat, plain, atol=2e-6)
 
 
-def test_advice_keeps_the_global_batch_and_names_what_is_left_to_try():
+def test_advice_keeps_the_global_batch():
     error = RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes.\nmore")
     text = out_of_memory(CONFIG, error)
     assert "8 x 32 tokens at a time (RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes.)" in text

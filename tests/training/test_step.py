@@ -71,7 +71,7 @@ def test_one_device_equals_eight(alone, shape):
     chex.assert_trees_all_close(params, alone[1], atol=2e-5)
 
 
-def test_state_is_laid_out_over_the_mesh_and_constraints_are_compiled_in():
+def test_state_is_sharded_and_constraints_are_compiled_in():
     config = dataclasses.replace(CONFIG, mesh=MeshConfig(2, 2, 2))
     compiled = compile_steps(config, make_optimizer(config.optimizer, STEPS), make_mesh(config))
     state = compiled.init()

@@ -60,7 +60,7 @@ def test_the_fingerprint_is_of_the_content_alone(tmp_path):
     assert len(a) == 64
 
 
-def test_the_embedded_stories_stand_in_for_a_corpus_that_is_nowhere(tmp_path, monkeypatch):
+def test_the_embedded_stories_stand_in(tmp_path, monkeypatch):
     monkeypatch.delenv("JAXGPT_DATA", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(hub, "cache_folder", lambda: tmp_path)

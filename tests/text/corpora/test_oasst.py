@@ -85,7 +85,7 @@ def test_a_tree_without_an_answer_is_left_out_and_counted():
     assert notes == ["1 of 2 trees left out: no answer in them"]
 
 
-def test_a_deleted_answer_gives_way_to_the_next_and_its_replies_are_orphans():
+def test_a_deleted_answer_gives_way_to_the_next():
     rows = [row if row["message_id"] != "t.b" else {**row, "deleted": True} for row in TREE]
     found, notes = conversations(rows, all_paths=False)
     assert texts(found) == [["t", "t.a", "t.a.x", "t.a.x.y"]]
