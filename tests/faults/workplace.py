@@ -24,14 +24,16 @@ PRETRAIN = """from jaxgpt.config import *
 config = Config(
     model=ModelConfig(vocab_size=60, context_len=32, embed_dim=32, num_heads=2, num_layers=2, dropout=0.1),
     data=DataConfig(corpus="text.txt", seq_len=32, batch_size=8, cache_dir="cache"),
-    optimizer=OptimizerConfig(name="muon", learning_rate=1e-2, accumulate=2, schedule="cosine", warmup_steps=5),
+    optimizer=OptimizerConfig(
+        name="muon", learning_rate=1e-2, grad_accumulation_steps=2, schedule="cosine", warmup_steps=5
+    ),
     run=RunConfig(eval_every=12, log_every=1, epochs=2, max_steps=40, sample_prompt="The ball", sample_tokens=8),
 )
 """
 FINETUNE = """from jaxgpt.config import *
 config = Config(
     data=DataConfig(corpus="talk.jsonl", seq_len=32, batch_size=8, cache_dir="cache"),
-    optimizer=OptimizerConfig(learning_rate=1e-3, accumulate=2),
+    optimizer=OptimizerConfig(learning_rate=1e-3, grad_accumulation_steps=2),
     run=RunConfig(init_from="runs/pretrain", eval_every=12, log_every=1, epochs=4, max_steps=40,
                   sample_prompt="The box of Ann is .", sample_tokens=8),
 )
