@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxgpt.devices.mesh import replicated
-from jaxgpt.errors import INTERRUPTED, RunError, UserError
+from jaxgpt.errors import INTERRUPTED, RunError, UserError, shown
 
 COUNTS = ("JAX_NUM_PROCESSES", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 """Variables that tell of how many processes this one is: ours, srun's and mpirun's; the first that is set counts."""
@@ -59,8 +59,8 @@ def join_processes() -> None:
 
 def _number(variable: str) -> int:
     given = os.environ[variable]
-    if not (given.isascii() and given.isdecimal()):
-        raise UserError(f"{variable}: {given!r} was given; it must be a whole number")
+    if not (given.isascii() and given.isdecimal() and len(given) < 10):
+        raise UserError(f"{variable}: {shown(given)} was given; it must be a whole number below 10**9")
     return int(given)
 
 
