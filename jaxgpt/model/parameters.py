@@ -1,5 +1,6 @@
 """What the network's parameters are. Optimizer, cost, reports and inference ask here, and know no parameter by name."""
 
+from functools import lru_cache
 from typing import Any, Literal
 
 import jax
@@ -14,8 +15,9 @@ PARTS = ("token_embedding", "position_embedding", "attention", "mlp", "norm", "f
 """What `parameter_part` tells apart, in the order of the data; attention, mlp and norm are those of the blocks."""
 
 
+@lru_cache(maxsize=8)
 def abstract_params(config: ModelConfig) -> Params:
-    """Returns shapes and types of a model's parameters, without computing any."""
+    """Returns shapes and types of a model's parameters, without computing any; traced once for each model."""
     tokens_BT = jax.ShapeDtypeStruct((1, 2), jnp.int32)
     return nn.unbox(jax.eval_shape(GPT(config).init, jax.random.key(0), tokens_BT))["params"]
 
