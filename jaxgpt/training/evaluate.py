@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 
 from jaxgpt.data.batch import Batch
@@ -37,6 +38,8 @@ class Score:
         """The perplexity as people read it, however large."""
         return f"{self.perplexity:,.2f}" if self.perplexity < 1e9 else f"{self.perplexity:.2e}"
 
+
+AHEAD = 4  # batches that may wait for the devices
 
 MOST_TOKENS = 2**18
 """Targets that an evaluation during training scores at most. All of WikiText-2's validation split are fewer; of a
@@ -83,6 +86,8 @@ def evaluate(
         if before_batch is not None:
             before_batch()
         sums.append(compiled.eval_step(params, compiled.put(batch)))
+        if len(sums) > AHEAD:
+            jax.block_until_ready(sums[-AHEAD - 1])  # or every batch of a large split would wait in the devices' memory
     nats = float(np.sum([np.float64(loss) for loss, _ in sums]))
     tokens = round(float(np.sum([np.float64(weight) for _, weight in sums])))
     return Score(nats, tokens)
