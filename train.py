@@ -25,7 +25,7 @@ def train() -> None:
 
     from jaxgpt.config import run_dir
     from jaxgpt.data.manifest import lines_are_documents
-    from jaxgpt.data.prepare import is_split, prepare_text, require_enough, require_known, require_text
+    from jaxgpt.data.prepare import decide_tokenized, prepare_text, require_enough, require_known, require_text
     from jaxgpt.devices.distributed import join_processes, on_primary
     from jaxgpt.devices.setup import start_jax
     from jaxgpt.inference.generate import continue_text, encode_prompt
@@ -47,7 +47,7 @@ def train() -> None:
     corpus = load_text(config.data.corpus, config.data.fallback)
     require_text(corpus, config.data)
     tell_size(corpus)
-    tokenized = is_split(corpus, config.data)
+    tokenized = decide_tokenized(corpus, config.data)
     if pretrained is None:
         tokenizer, vocabulary = build_vocabulary(corpus, config.model.vocab_size, tokenized)
     else:

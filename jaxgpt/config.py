@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -178,7 +177,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         for name, value, ok, allowed in (
-            ("temperature", self.temperature, 0 <= self.temperature < math.inf, "a number from 0 up"),
+            ("temperature", self.temperature, 0 <= self.temperature <= LARGEST, "a number from 0 up"),
             ("top_k", self.top_k, self.top_k is None or self.top_k >= 1, "at least 1"),
             ("top_p", self.top_p, self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("min_p", self.min_p, self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),

@@ -35,7 +35,7 @@ class Prepared:
     """Conversations: the first one, as it is trained on."""
 
 
-def is_split(corpus: TextCorpus, config: DataConfig) -> bool:
+def decide_tokenized(corpus: TextCorpus, config: DataConfig) -> bool:
     """Returns whether a corpus is split into words already: as data.tokenized says, or judged by all its lines."""
     if config.tokenized != "auto":
         return config.tokenized == "true"
@@ -47,11 +47,11 @@ def prepare_text(
 ) -> Prepared:
     """Returns every split as windows of one stream of tokens, or of whole lines; encoded once, kept in data.cache_dir.
 
-    `tokenized` is what `is_split` said, where it was asked already. Raises UserError where lines are to be kept whole
-    and one is longer than the window.
+    `tokenized` is what `decide_tokenized` said, where it was asked already. Raises UserError where lines are to be kept
+    whole and one is longer than the window.
     """
     content = fingerprint(corpus)
-    tokenized = is_split(corpus, config) if tokenized is None else tokenized
+    tokenized = decide_tokenized(corpus, config) if tokenized is None else tokenized
     sources: dict[str, Source] = {}
     splits: dict[str, Any] = {}
     for split, lines in corpus.splits.items():

@@ -108,7 +108,8 @@ def stream(
     slots = Slots(params, in_full_precision(config), banned_V, [len(prompts)])
     keys_B2 = np.broadcast_to(np.asarray(jax.random.key_data(key)), (len(prompts), 2))
     stop = -1 if stop_id is None else stop_id
-    settings = sampling.temperature, sampling.top_k or 0, sampling.top_p or 1.0, sampling.min_p or 0.0
+    top_k = min(sampling.top_k or 0, config.vocab_size)  # however large it was given, it fits an int32
+    settings = sampling.temperature, top_k, sampling.top_p or 1.0, sampling.min_p or 0.0
     for row, prompt in enumerate(prompts):
         slots.sequences[row] = SequenceState(list(prompt), keys_B2[row], stop, *settings)
     fresh: list[deque[int]] = [deque() for _ in prompts]  # tokens that are not yielded yet

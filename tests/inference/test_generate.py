@@ -116,6 +116,12 @@ def test_a_line_end_ends_a_text_only_where_it_is_asked(params):
     assert text(stop_at_line_end=False) == "w3" + "\n" * 5
 
 
+def test_a_top_k_beyond_the_vocabulary_keeps_all(params):
+    asked = (Sampling(top_k=top_k) for top_k in (None, 10**12))
+    one, other = (generate(params, CONFIG, [[10]], KEY, sampling, BANNED, STOP, 12) for sampling in asked)
+    assert one == other
+
+
 def test_the_key_decides_and_the_count_does_not(params):
     def draws(seed, count):
         return generate(params, CONFIG, [[10]], jax.random.key(seed), Sampling(), BANNED, STOP, count)[0]
