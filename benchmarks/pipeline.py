@@ -44,13 +44,13 @@ def median_seconds(work: Callable[[], Any]) -> float:
 
 def tokenizing(corpus_name: str) -> dict[str, Any]:
     """Returns words a second from text to ids, on one core, with the corpus's own 30,000-word vocabulary."""
-    from jaxgpt.text.corpora import load_text
-    from jaxgpt.text.tokenizer import count_words, tokenizer_from_counts
+    from jaxgpt.text.corpora import open_text
+    from jaxgpt.text.word_tokenizer import count_words, tokenizer_from_counts
 
-    lines = list(load_text(corpus_name, None).splits["train"])
-    counts = count_words(lines)
+    texts = [piece.text for piece in open_text(corpus_name, None).read().documents["train"]()]
+    counts = count_words(texts)
     tokenizer = tokenizer_from_counts(counts, 30_000)
-    seconds = median_seconds(lambda: tokenizer.encode_lines(lines))
+    seconds = median_seconds(lambda: tokenizer.encode_batch(texts))
     words = sum(counts.values())
     return {"corpus": corpus_name, "words": words, "words_per_second": words / seconds}
 
@@ -72,9 +72,10 @@ def looping(folder: Path) -> dict[str, Any]:
     import numpy as np
 
     from jaxgpt.config import Config, ModelConfig, RunConfig
+    from jaxgpt.data.manifest import Manifest, TextCounts
     from jaxgpt.data.sources import Windows
     from jaxgpt.run.folder import Run
-    from jaxgpt.text.tokenizer import tokenizer_from_counts
+    from jaxgpt.text.word_tokenizer import tokenizer_from_counts
     from jaxgpt.training import trainer
     from jaxgpt.training.step import compile_steps
 
@@ -90,11 +91,11 @@ def looping(folder: Path) -> dict[str, Any]:
     )
     train = Windows(np.arange(LOOP_STEPS * 32 * 128, dtype=np.int32) % 1_000, 128, 0)
     valid = replace(train, stream=train.stream[:4_096])
-    manifest = {"kind": "text", "name": "none", "corpus": "none", "fingerprint": "", "splits": {"valid": {}}}
+    manifest = Manifest("text", "none", "none", "", fingerprint="", tokenizer="", splits={"valid": TextCounts()})
     trainer_module: Any = trainer
     trainer_module.compile_steps = with_empty_step
     with contextlib.redirect_stdout(io.StringIO()):
-        run = Run(folder / "loop", config, tokenizer, manifest | {"fallback_for": None, "notes": [], "source": ""})
+        run = Run(folder / "loop", config, tokenizer, manifest)
         trainer.fit(run, train, valid, lambda params: "")
     records = [json.loads(line) for line in (folder / "loop" / "metrics.jsonl").read_text().splitlines()]
     rates = [record["tokens_per_second"] for record in records if record.get("tokens_per_second")]

@@ -169,7 +169,7 @@ def _check_numbers(verb: Sample | Chat) -> None:
 
 def _tell_unknown(tokenizer, text: str) -> None:
     """Says which words of a prompt the model cannot read: to it they are all the same <unk>."""
-    if unknown := tokenizer.unknown_words(text):
+    if unknown := tokenizer.unknown(text):
         print(f"(not in this model's vocabulary: {', '.join(unknown)})", file=sys.stderr, flush=True)
 
 
@@ -183,7 +183,6 @@ def sample(verb: Sample) -> None:
     """Prints the prompt and what the model makes of it."""
     import jax
 
-    from jaxgpt.data.manifest import lines_are_documents
     from jaxgpt.inference.generate import continue_text, encode_prompt
 
     _check_numbers(verb)
@@ -193,7 +192,7 @@ def sample(verb: Sample) -> None:
     _tell_unknown(tokenizer, verb.prompt)
     to_line_end = verb.stop_at_line_end
     if to_line_end is None:
-        to_line_end = lines_are_documents(trained.run.data, trained.config.data)
+        to_line_end = trained.run.data.ends_with_line(trained.config.data)
     params, count = trained.params, verb.max_tokens
     _print_stream(continue_text(params, model, tokenizer, prompt, key, verb.sampling, count, to_line_end))
 
@@ -202,34 +201,38 @@ def chat(verb: Chat) -> None:
     """Answers --prompt, or talks until the user leaves; whole oldest exchanges are dropped when they no longer fit."""
     import jax
 
-    from jaxgpt.data.manifest import data_name
     from jaxgpt.inference.chat import fit_history, reply
+    from jaxgpt.text.conversation import Rendered, render_message
 
     _check_numbers(verb)
     trained, key = _load(verb.run), jax.random.key(verb.seed)
-    if trained.run.data["kind"] != "chat":
+    if not trained.run.data.is_chat:
         raise UserError(
             f"{verb.run}: this run is a language model that has not learned to talk; finetune it first "
             f"({shlex.join(['python', 'finetune.py', '--run.init-from', verb.run])}), or let it write: "
             f"{shlex.join(['python', '-m', 'jaxgpt', 'sample', verb.run])}"
         )
     model, tokenizer = trained.config.model, trained.run.tokenizer
+
+    def said_by_user(words: str) -> Rendered:
+        return render_message({"role": "user", "content": words}, tokenizer)
+
     if verb.prompt is not None:
-        messages = fit_history([{"role": "user", "content": verb.prompt}], tokenizer, model.context_len)
+        messages = fit_history([said_by_user(verb.prompt)], model.context_len)
         _tell_unknown(tokenizer, verb.prompt)
         _print_stream(reply(trained.params, model, tokenizer, messages, key, verb.sampling, verb.max_tokens))
         return
 
     with contextlib.suppress(ImportError):  # brings line editing, history, and pastes of several lines
         import readline  # noqa: F401
-    print(f"{verb.run}, step {trained.step}, trained on {data_name(trained.run.data)}. Ctrl-D leaves.")
-    messages: list[dict[str, str]] = []
+    print(f"{verb.run}, step {trained.step}, trained on {trained.run.data.full_name}. Ctrl-D leaves.")
+    messages: list[Rendered] = []
     turn = 0
     while (said := _ask()) is not None:
         if not said:
             continue
         try:
-            fitted = fit_history([*messages, {"role": "user", "content": said}], tokenizer, model.context_len)
+            fitted = fit_history([*messages, said_by_user(said)], model.context_len)
         except UserError as error:
             print(f"({error})")
             continue
@@ -244,7 +247,7 @@ def chat(verb: Chat) -> None:
                 pieces.append(piece)
                 print(piece, end="", flush=True)
         print()
-        messages = [*fitted, {"role": "assistant", "content": "".join(pieces)}]
+        messages = [*fitted, render_message({"role": "assistant", "content": "".join(pieces)}, tokenizer)]
         turn += 1
 
 
@@ -271,7 +274,7 @@ def evaluate(verb: Evaluate) -> None:
     from jaxgpt.inference.evaluate import evaluate_chat, evaluate_text
 
     trained = _load(verb.run)
-    if trained.run.data["kind"] == "chat":
+    if trained.run.data.is_chat:
         if verb.stride is not None:
             raise UserError("stride: conversations are scored whole; leave it out")
         lines = evaluate_chat(trained, verb.split)

@@ -51,7 +51,7 @@ def figures(trained: Trained) -> Iterator[tuple[str, str]]:
         )
     untrained = init_state(config, make_optimizer(config.optimizer, 1)).params
     stages = (("before training", untrained), ("after training", trained.params))
-    ids = [tokenizer.eos_id, *tokenizer.encode(SENTENCE)]
+    ids = [tokenizer.special.eos, *tokenizer.encode(SENTENCE)]
     yield "words", beside([_map(f"Words {when}", tokenizer, params) for when, params in stages], 2)
     yield (
         "positions",
@@ -75,7 +75,7 @@ def _map(title: str, tokenizer: Tokenizer, params: Params) -> str:
 
 
 def _heads(trained: Trained, ids: Sequence[int]) -> Iterator[str]:
-    names = [trained.run.tokenizer.words[id] for id in ids]
+    names = [trained.run.tokenizer.token_text(int(id)) for id in ids]
     for layer, maps in enumerate(activations(trained.params, trained.config.model, ids).weights_LNTS, start=1):
         for head, weights_TS in enumerate(maps, start=1):
             yield heat_map(f"block {layer}, head {head}", weights_TS, names, names)
@@ -97,7 +97,7 @@ def _mask(tokenizer: Tokenizer) -> str:
     for segment, (question, answer) in enumerate(TALKS):
         talk = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         ids, mask = render(talk, tokenizer)
-        words += [tokenizer.words[id] for id in ids[:-1]]
+        words += [tokenizer.token_text(int(id)) for id in ids[:-1]]
         segments += [segment] * (len(ids) - 1)
         counts += mask[1:]
     sees_TS = 0.35 * np.asarray(attention_mask(jnp.asarray([segments])))[0]

@@ -1,66 +1,177 @@
-"""What a run was trained on, as its data.json says: checked when it is read, and named beside every number."""
+"""What a run was trained on, as its data.json says: counted when it was read, and named beside every number."""
 
+import dataclasses
 import math
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from jaxgpt.config import DataConfig
 from jaxgpt.errors import clipped, shown
 
-COUNTS = {
-    "text": ("lines", "tokens", "unk", "unknown", "unknown_bytes", "bytes", "floor_nats"),
-    "chat": ("conversations", "kept", "tokens", "supervised", "unk_prompts", "unk_replies"),
-}
-"""What is known of each split, by the kind of data; manifests of older versions may know less."""
-
-_FIELDS: dict[str, tuple[type, ...]] = {
-    "name": (str,),
-    "corpus": (str,),
-    "fingerprint": (str,),
-    "splits": (dict,),
-    "fallback_for": (str, type(None)),
-    "source": (str,),
-    "notes": (list,),
-}
+VERSION = 2  # of the fingerprint and of what is counted; manifests of version 1 may know less
 
 
-def check_manifest(content: Any) -> dict[str, Any]:
-    """Returns a manifest as it was read, completed where a key may be missing; ValueError says what is wrong in it."""
+@dataclass(frozen=True)
+class TextCounts:
+    """A split of text."""
+
+    documents: int = 0
+    lines: int = 0
+    tokens: int = 0
+    unk: int = 0
+    """Tokens that stand for unknown text."""
+    unknown: int = 0
+    """Words outside the vocabulary; those that the text itself has as <unk> are not counted."""
+    unknown_bytes: int = 0
+    bytes: int = 0
+    """In UTF-8, with one for the end of each document and line."""
+    floor_nats: float | None = None
+    """Nats below which no model gets on all of it, where its true distribution is known."""
+
+    @property
+    def unknown_share(self) -> float:
+        """The share of the words that the tokenizer does not know."""
+        return self.unknown / max(1, self.tokens - self.lines)
+
+    @property
+    def floor(self) -> float | None:
+        """The floor in nats per token."""
+        return None if self.floor_nats is None else self.floor_nats / self.tokens
+
+
+@dataclass(frozen=True)
+class ChatCounts:
+    """A split of conversations."""
+
+    conversations: int = 0
+    kept: int = 0
+    cut: int = 0
+    """Conversations that are kept in part."""
+    dropped: int = 0
+    messages_cut: int = 0
+    tokens: int = 0
+    supervised: int = 0
+    """Tokens that count in the loss."""
+    unk_prompts: float = 0.0
+    unk_replies: float = 0.0
+    """Shares of the words of prompts and replies that are unknown."""
+
+    @property
+    def floor(self) -> None:
+        """Not known of any conversations."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What was read, and from where."""
+
+    kind: Literal["text", "chat"]
+    name: str
+    corpus: str
+    """The name or path that finds the corpus again, from any folder."""
+    source: str
+    """Where it was found, for people to read."""
+    fingerprint: str
+    """The digest of what it holds."""
+    tokenizer: str
+    """The fingerprint of the tokenizer."""
+    splits: dict[str, Any] = field(default_factory=dict)
+    """Split -> TextCounts or ChatCounts."""
+    notes: list[str] = field(default_factory=list)
+    fallback_for: str | None = None
+    """The corpus that was asked for, when this one stands in for it."""
+    tokenized: bool | None = None
+    """Text: whether it was split at blanks only."""
+    lines_are_documents: bool | None = None
+    """Text: whether each line is a text of its own."""
+    version: int = VERSION
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether it is conversations, so that a model of it can talk."""
+        return self.kind == "chat"
+
+    @property
+    def full_name(self) -> str:
+        """How the data is named beside every number measured on it; a stand-in is called one."""
+        return f"{self.name}, standing in for {self.fallback_for}" if self.fallback_for else self.name
+
+    @property
+    def unit(self) -> str:
+        """What a loss is counted over."""
+        return "assistant token" if self.is_chat else "token"
+
+    def floor(self, split: str) -> float | None:
+        """Returns nats per token below which no model gets on a split, where that is known."""
+        return self.splits[split].floor if split in self.splits else None
+
+    def is_of_same_data(self, other: "Manifest") -> bool:
+        """Returns whether both were made from the same contents; between versions, whether all counts agree."""
+        if self.version == other.version:
+            return self.fingerprint == other.fingerprint
+        counted = ("lines", "conversations", "tokens", "supervised")
+        mine, theirs = (
+            {split: [getattr(counts, name, None) for name in counted] for split, counts in manifest.splits.items()}
+            for manifest in (self, other)
+        )
+        return mine == theirs
+
+    def ends_with_line(self, config: DataConfig) -> bool:
+        """Returns whether a text of this data ends with its line; for version 1 as far as can be known."""
+        if self.lines_are_documents is None:
+            return config.pack_lines or self.name == "tinyworld"
+        return self.lines_are_documents
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the manifest in the types of JSON."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+
+def manifest_from_dict(content: Any) -> Manifest:
+    """Returns the manifest that was read; ValueError says what is wrong in it. Keys that it does not know are left."""
     if not isinstance(content, dict):
         raise ValueError(f"it is {type(content).__name__}, not an object")
-    manifest = {"fallback_for": None, "source": "not named", "notes": []} | content
-    if manifest.get("kind") not in tuple(COUNTS):
-        raise ValueError(f"kind is {shown(manifest.get('kind'))}; it must be text or chat")
-    for name, types in _FIELDS.items():
-        if name not in manifest:
-            raise ValueError(f"it has no {name}")
-        if not isinstance(manifest[name], types):
-            raise ValueError(f"{name} is {shown(manifest[name])}; it must be {types[0].__name__}")
-    for name in ("tokenized", "lines_are_documents"):
-        if not isinstance(manifest.get(name, True), bool):
-            raise ValueError(f"{name} is {shown(manifest[name])}; it must be true or false")
-    for split, counts in manifest["splits"].items():
-        if not isinstance(counts, dict):
-            raise ValueError(f"splits.{clipped(split)} is {shown(counts)}; it must be an object")
-        for name, count in counts.items():
-            if not (_is_number(count) or (name == "floor_nats" and count is None)):
-                raise ValueError(f"splits.{clipped(split)}.{clipped(name)} is {shown(count)}; it must be a number")
-        if counts.get("floor_nats") is not None and counts.get("tokens", 0) < 1:
-            raise ValueError(f"splits.{clipped(split)} has floor_nats and no tokens")
-    manifest["notes"] = [note if isinstance(note, str) else shown(note) for note in manifest["notes"]]
-    return manifest
+    content = {"source": "not named", "tokenizer": "", "notes": [], "version": 1} | content
+    if content.get("kind") not in ("text", "chat"):
+        raise ValueError(f"kind is {shown(content.get('kind'))}; it must be text or chat")
+    for name in ("name", "corpus", "fingerprint", "source", "tokenizer"):
+        _require(content, name, str)
+    _require(content, "splits", dict)
+    _require(content, "notes", list)
+    _require(content, "version", int)
+    for name, kind in (("fallback_for", str), ("tokenized", bool), ("lines_are_documents", bool)):
+        if content.get(name) is not None:
+            _require(content, name, kind)
+    counts_type = ChatCounts if content["kind"] == "chat" else TextCounts
+    fields = {field.name for field in dataclasses.fields(Manifest)}
+    return Manifest(
+        **{name: value for name, value in content.items() if name in fields - {"splits", "notes"}},
+        splits={split: _counts(split, found, counts_type) for split, found in content["splits"].items()},
+        notes=[note if isinstance(note, str) else shown(note) for note in content["notes"]],
+    )
+
+
+def _require(content: dict[str, Any], name: str, kind: type) -> None:
+    if name not in content:
+        raise ValueError(f"it has no {name}")
+    if type(content[name]) is not kind:
+        raise ValueError(f"{name} is {shown(content[name])}; it must be {kind.__name__}")
+
+
+def _counts(split: str, found: Any, kind: type) -> Any:
+    where = f"splits.{clipped(split)}"
+    if not isinstance(found, dict):
+        raise ValueError(f"{where} is {shown(found)}; it must be an object")
+    known = {}
+    for field_ in dataclasses.fields(kind):
+        value = found.get(field_.name, field_.default)
+        if not (_is_number(value) or (field_.name == "floor_nats" and value is None)):
+            raise ValueError(f"{where}.{field_.name} is {shown(value)}; it must be a number")
+        known[field_.name] = value
+    if known.get("floor_nats") is not None and known["tokens"] < 1:
+        raise ValueError(f"{where} has floor_nats and no tokens")
+    return kind(**known)
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e18 and math.isfinite(value)
-
-
-def data_name(manifest: dict[str, Any]) -> str:
-    """Returns how the data is named beside every number measured on it; a stand-in is called one."""
-    if manifest["fallback_for"]:
-        return f"{manifest['name']}, standing in for {manifest['fallback_for']}"
-    return manifest["name"]
-
-
-def lines_are_documents(manifest: dict[str, Any], config: DataConfig) -> bool:
-    """Returns whether a text of this data ends with its line; for runs of older versions as far as can be known."""
-    return manifest.get("lines_are_documents", config.pack_lines or manifest["name"] == "tinyworld")

@@ -1,196 +1,300 @@
-"""A corpus and a tokenizer become sources of batches, and a manifest that says what was read."""
+"""A corpus and a tokenizer become sources of batches: read and encoded once, kept in data.cache_dir, opened from there.
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import chain
+Training, evaluation and reports all come here. What is kept is found in two ways: by the corpus as it was found (for
+files their places, sizes and times), so that a second start reads no text; and by the content that a run's manifest
+names, so that a run can be evaluated when its corpus has gone.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxgpt.config import DataConfig
-from jaxgpt.data.cache import cache_key, cached_array, cached_with_facts, kept_array
-from jaxgpt.data.manifest import COUNTS
+from jaxgpt.data.kept import Kept, kept_for, key_of, make_kept, open_kept
+from jaxgpt.data.manifest import ChatCounts, Manifest, TextCounts, manifest_from_dict
 from jaxgpt.data.packing import packed_lines, packed_rows
+from jaxgpt.data.require import require_replies, require_text
+from jaxgpt.data.shards import Tokens, read_shards, token_dtype, write_shards
 from jaxgpt.data.sources import Packed, Source, Windows
 from jaxgpt.errors import RunError, UserError
-from jaxgpt.text.conversation import Message, fit_answered, render
-from jaxgpt.text.corpora import ChatCorpus, TextCorpus, fingerprint, load_chat, load_text
+from jaxgpt.text.conversation import Message, Rendered, fit_answered, joined, render_each
+from jaxgpt.text.corpora import ChatCorpus, Conversation, Piece, Splits, TextCorpus, open_chat, open_text
+from jaxgpt.text.corpora.documents import Reader, digest_after, fingerprint
 from jaxgpt.text.moses import is_tokenized
-from jaxgpt.text.tokenizer import Tokenizer
+from jaxgpt.text.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
+from jaxgpt.text.word_tokenizer import train_word_tokenizer
 
-WARN_UNK_SHARE = 0.05  # of held-out words: from here on a loss says little about the text
-MAX_UNK_SHARE = 0.30  # beyond it the tokenizer does not fit the text or the conversations
+BATCH = 2**20  # characters that are encoded in one call
+LONG_TEXT = 20_000_000  # tokens that were counted before it is said that encoding takes a while
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run trains on: sources by split, and the manifest kept in the run folder."""
+    """What a run trains on: sources by split, the manifest kept in the run folder, the tokenizer."""
 
     sources: dict[str, Source]
-    manifest: dict[str, Any]
+    manifest: Manifest
+    tokenizer: Tokenizer
+    vocabulary: str = ""
+    """How the tokenizer came about, in words, where it was made for this text."""
     example: list[Message] = field(default_factory=list)
     """Conversations: the first one, as it is trained on."""
 
 
-def decide_tokenized(corpus: TextCorpus, config: DataConfig) -> bool:
-    """Returns whether a corpus is split into words already: as data.tokenized says, or judged by all its lines."""
-    if config.tokenized != "auto":
-        return config.tokenized == "true"
-    return is_tokenized(chain.from_iterable(corpus.splits.values()))
-
-
 def prepare_text(
-    corpus: TextCorpus, tokenizer: Tokenizer, config: DataConfig, tokenized: bool | None = None
+    corpus: TextCorpus, config: DataConfig, tokenizer: Tokenizer | None = None, vocab_size: int = 30_000
 ) -> Prepared:
-    """Returns every split as windows of one stream of tokens, or of whole lines; encoded once, kept in data.cache_dir.
+    """Returns every split as windows of one stream of tokens, or of whole lines.
 
-    `tokenized` is what `decide_tokenized` said, where it was asked already. Raises UserError where lines are to be kept
-    whole and one is longer than the window.
+    Without a tokenizer one of at most `vocab_size` words is made from the training split. Raises UserError where there
+    is nothing to validate on or less than a batch, as far as that is known before the text is encoded, and where lines
+    are to be kept whole and one is longer than the window.
     """
-    content = fingerprint(corpus)
-    tokenized = decide_tokenized(corpus, config) if tokenized is None else tokenized
-    sources: dict[str, Source] = {}
-    splits: dict[str, Any] = {}
-    for split, lines in corpus.splits.items():
+    recipe = f"word {vocab_size}" if tokenizer is None else tokenizer.fingerprint
+    origin = key_of("text", corpus.identity, recipe, config.tokenized)
 
-        def encode(lines: list[str] = lines) -> tuple[np.ndarray, dict[str, int]]:
-            encoded = tokenizer.encode_corpus(lines, tokenized)
-            return encoded.ids, {"unknown": encoded.unknown, "unknown_bytes": encoded.unknown_bytes}
+    def make(folder: Path) -> tuple[str, dict[str, Any]]:
+        return _encode_text(folder, corpus, config, tokenizer, vocab_size)
 
-        key = stream_key(content, split, tokenizer, tokenized)
-        stream, facts = cached_with_facts(config.cache_dir, key, encode)
-        _check_ids(stream, tokenizer, f"{corpus.name}, {split}")
-        if config.pack_lines:
-            build = partial(packed_lines, stream, tokenizer.eos_id, config.seq_len)
-            sources[split] = Packed(cached_array(config.cache_dir, _lines_key(key, config.seq_len), build))
-        else:
-            sources[split] = Windows(stream, config.seq_len, start=tokenizer.eos_id)
-        splits[split] = {
-            "lines": len(lines),
-            "tokens": len(stream),
-            "unk": int(np.sum(stream == tokenizer.unk_id)),
-            **facts,
-            "bytes": sum(len(line.encode()) + 1 for line in lines),
-            "floor_nats": corpus.floor[split] if corpus.floor else None,
-        }
-    about_lines = {
+    kept = kept_for(config.cache_dir, origin) or make_kept(config.cache_dir, origin, make)
+    tokenizer = load_tokenizer(kept.folder / "tokenizer.json") if tokenizer is None else tokenizer
+    manifest = _manifest(corpus, kept.facts, config)
+    sources = {split: _text_source(kept, split, tokenizer, config) for split in manifest.splits}
+    return Prepared(sources, manifest, tokenizer, kept.facts["vocabulary"])
+
+
+def _encode_text(
+    folder: Path, corpus: TextCorpus, config: DataConfig, tokenizer: Tokenizer | None, vocab_size: int
+) -> tuple[str, dict[str, Any]]:
+    """Writes the tokens of every split, and their tokenizer; returns (the name by their content, the facts)."""
+    splits = corpus.read()
+    require_text(corpus.name, splits, config)
+    tokenized = config.tokenized == "true"
+    if config.tokenized == "auto":
+        tokenized = is_tokenized(line for split in splits.documents for line in _lines(splits.documents[split]))
+    vocabulary = ""
+    if tokenizer is None:
+        texts = (piece.text for piece in splits.documents["train"]())
+        tokenizer, vocabulary = train_word_tokenizer(texts, vocab_size, tokenized)
+    save_tokenizer(tokenizer, folder / "tokenizer.json")
+    counts, digests = {}, {}
+    for split, read in splits.documents.items():
+        counts[split], digests[split] = _encode_split(folder, split, read, tokenizer, tokenized)
+        if splits.floor:
+            counts[split]["floor_nats"] = splits.floor[split]
+    content = fingerprint(digests)
+    facts = {
+        "kind": "text",
+        "fingerprint": content,
+        "tokenizer": tokenizer.fingerprint,
+        "splits": counts,
+        "notes": splits.notes,
         "tokenized": tokenized,
-        "lines_are_documents": corpus.lines_are_documents or config.pack_lines,
+        "lines_are_documents": splits.lines_are_documents,
+        "vocabulary": vocabulary,
     }
-    return Prepared(sources, _manifest(corpus, content, config, tokenizer, splits) | about_lines)
+    return _text_name(content, tokenizer, tokenized), facts
 
 
-def open_split(
-    manifest: dict[str, Any], tokenizer: Tokenizer, config: DataConfig, split: str
-) -> tuple[dict[str, Any], Source]:
+def _encode_split(
+    folder: Path, split: str, read: Reader[Piece], tokenizer: Tokenizer, tokenized: bool
+) -> tuple[dict[str, Any], str]:
+    """Writes the tokens of a split; returns (its counts, the digest of its text)."""
+    special, digest = tokenizer.special, ""
+    documents = lines = unk = unknown = unknown_bytes = size = 0
+
+    def arrays() -> Iterator[np.ndarray]:
+        nonlocal digest, documents, lines, unk, unknown, unknown_bytes, size
+        for batch in _batches(read()):
+            # Where no token is a line break and nothing else, one that is inside a document belongs to its text.
+            texts = [piece.text if piece.ends or special.newline else piece.text + "\n" for piece in batch]
+            encoded = tokenizer.encode_batch(texts, tokenized)
+            unknown, unknown_bytes = unknown + encoded.unknown, unknown_bytes + encoded.unknown_bytes
+            for piece, ids in zip(batch, encoded.ids, strict=True):
+                digest = digest_after(digest, piece)
+                documents += piece.ends
+                lines += piece.text.count("\n") + 1
+                size += len(piece.text.encode("utf-8", "surrogatepass")) + 1
+                unk += 0 if special.unk is None else int(np.sum(ids == special.unk))
+                yield ids
+                if (after := special.eos if piece.ends else special.newline) is not None:
+                    yield np.array([after], np.int32)
+
+    tokens = write_shards(folder, split, arrays(), token_dtype(tokenizer.vocab_size))
+    counts = TextCounts(documents, lines, tokens, unk, unknown, unknown_bytes, size)
+    return asdict(counts), digest
+
+
+def _batches(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
+    """Yields pieces in lists of about BATCH characters."""
+    batch: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        batch.append(piece)
+        size += len(piece.text)
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _lines(read: Reader[Piece]) -> Iterator[str]:
+    return itertools.chain.from_iterable(piece.text.split("\n") for piece in read())
+
+
+def _text_name(content: str, tokenizer: Tokenizer, tokenized: bool) -> str:
+    return key_of("text", content, tokenizer.fingerprint, tokenized)
+
+
+def _text_source(kept: Kept, split: str, tokenizer: Tokenizer, config: DataConfig) -> Source:
+    """Returns a split as the config wants it; whole lines are packed once, and kept beside."""
+    tokens = read_shards(kept.folder, split, token_dtype(tokenizer.vocab_size))
+    _check_ids(tokens.all() if len(tokens) < LONG_TEXT else np.zeros(0, int), tokenizer, f"{kept.folder}, {split}")
+    if not config.pack_lines:
+        return Windows(tokens, config.seq_len, start=tokenizer.special.bos)
+    origin = key_of("lines", kept.folder.name, split, config.seq_len)
+
+    def pack(folder: Path) -> tuple[str, dict[str, Any]]:
+        np.save(folder / "rows.npy", packed_lines(tokens.all(), tokenizer.special.eos, config.seq_len))
+        return origin, {}
+
+    return _rows(make_kept(config.cache_dir, origin, pack), "rows")
+
+
+def prepare_chat(corpus: ChatCorpus, config: DataConfig, tokenizer: Tokenizer) -> Prepared:
+    """Returns every split as packed conversations, cut to the window at turn boundaries.
+
+    Raises UserError when too many words of the training split are unknown to the tokenizer, and when no conversation
+    fits.
+    """
+    origin = key_of("talks", corpus.identity, tokenizer.fingerprint, config.seq_len)
+
+    def make(folder: Path) -> tuple[str, dict[str, Any]]:
+        return _encode_chat(folder, corpus.name, corpus.read(), config, tokenizer)
+
+    kept = kept_for(config.cache_dir, origin) or make_kept(config.cache_dir, origin, make)
+    manifest = _manifest(corpus, kept.facts, config)
+    sources: dict[str, Source] = {split: _talks(kept, split, tokenizer) for split in manifest.splits}
+    return Prepared(sources, manifest, tokenizer, example=kept.facts["example"])
+
+
+def _encode_chat(
+    folder: Path, name: str, splits: Splits[Conversation], config: DataConfig, tokenizer: Tokenizer
+) -> tuple[str, dict[str, Any]]:
+    """Writes the rows of every split; returns (the name by their content, the facts)."""
+    example: list[Message] = []
+    counts, digests = {}, {}
+    for split, read in splits.documents.items():
+        kept, digest = [], ""
+        cut = dropped = messages_cut = conversations = 0
+        unknown = {"prompts": np.zeros(2, int), "replies": np.zeros(2, int)}  # (unknown words, words)
+        for conversation in read():
+            digest = digest_after(digest, conversation)
+            rendered = render_each(conversation, tokenizer)
+            fitted = fit_answered(rendered, config.seq_len + 1)
+            conversations += 1
+            cut += bool(fitted) and len(fitted) < len(rendered)
+            dropped += not fitted
+            messages_cut += len(rendered) - len(fitted)
+            for message in rendered:
+                unknown["replies" if message.role == "assistant" else "prompts"] += _words(message, tokenizer)
+            if fitted:
+                kept.append(joined(fitted))
+                example = example or [message.message for message in fitted]
+        np.save(folder / f"{split}.npy", packed_rows(kept, config.seq_len))
+        tokens, supervised = sum(len(ids) for ids, _ in kept), sum(sum(mask[1:]) for _, mask in kept)
+        shares = {role: float(found / max(1, words)) for role, (found, words) in unknown.items()}
+        counts[split] = ChatCounts(
+            conversations,
+            len(kept),
+            cut,
+            dropped,
+            messages_cut,
+            tokens,
+            supervised,
+            unk_prompts=shares["prompts"],
+            unk_replies=shares["replies"],
+        )
+        digests[split] = digest
+    require_replies(name, counts["train"], config.seq_len)
+    content = fingerprint(digests)
+    facts = {
+        "kind": "chat",
+        "fingerprint": content,
+        "tokenizer": tokenizer.fingerprint,
+        "splits": {split: asdict(found) for split, found in counts.items()},
+        "notes": splits.notes,
+        "example": example,
+    }
+    return _talks_name(content, tokenizer, config.seq_len), facts
+
+
+def _words(message: Rendered, tokenizer: Tokenizer) -> tuple[int, int]:
+    """Returns (unknown words, words) of what is said."""
+    special = tokenizer.special
+    unknown = 0 if special.unk is None else message.content_ids.count(special.unk)
+    breaks = 0 if special.newline is None else message.content_ids.count(special.newline)
+    return unknown, len(message.content_ids) - breaks
+
+
+def _talks_name(content: str, tokenizer: Tokenizer, seq_len: int) -> str:
+    return key_of("talks", content, tokenizer.fingerprint, seq_len)
+
+
+def _talks(kept: Kept, split: str, tokenizer: Tokenizer) -> Packed:
+    rows = _rows(kept, split)
+    _check_ids(rows.rows[:, :2], tokenizer, f"{kept.folder}, {split}")  # tokens and targets
+    return rows
+
+
+def _rows(kept: Kept, name: str) -> Packed:
+    return Packed(np.load(kept.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+
+
+def open_split(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig, split: str) -> tuple[Manifest, Source]:
     """Returns (manifest, source) of a split, as it was encoded for the run with this manifest: no text is read.
 
     Where that is no longer in data.cache_dir the corpus is read and encoded anew, and the manifest is of what it holds
     now. Raises UserError where there is no such split, or no corpus.
     """
-    _require_split(split, manifest["name"], manifest["splits"])
-    source = _kept_source(manifest, tokenizer, config, split)
-    if source is not None:
-        return manifest, source
-    if manifest["kind"] == "chat":
-        data = prepare_chat(load_chat(manifest["corpus"], None, config.oasst_all_paths), tokenizer, config)
+    _require_split(split, manifest.name, manifest.splits)
+    if manifest.is_chat:
+        kept = open_kept(config.cache_dir, _talks_name(manifest.fingerprint, tokenizer, config.seq_len))
+        if kept is not None:
+            return manifest, _talks(kept, split, tokenizer)
+        data = prepare_chat(open_chat(manifest.corpus, None, config.oasst_all_paths), config, tokenizer)
     else:
-        data = prepare_text(load_text(manifest["corpus"], None), tokenizer, config, manifest.get("tokenized"))
-    _require_split(split, data.manifest["name"], data.sources)
+        name = _text_name(manifest.fingerprint, tokenizer, bool(manifest.tokenized))
+        if (kept := open_kept(config.cache_dir, name)) is not None:
+            return manifest, _text_source(kept, split, tokenizer, config)
+        data = prepare_text(open_text(manifest.corpus, None), config, tokenizer)
+    _require_split(split, data.manifest.name, data.sources)
     return data.manifest, data.sources[split]
 
 
-def _require_split(split: str, name: str, there: Iterable[str]) -> None:
+def kept_streams(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig) -> dict[str, Tokens]:
+    """Returns the tokens of each split of a text, as they are kept; none where it is not text, or no longer kept."""
+    if manifest.is_chat:
+        return {}
+    kept = open_kept(config.cache_dir, _text_name(manifest.fingerprint, tokenizer, bool(manifest.tokenized)))
+    if kept is None:
+        return {}
+    dtype = token_dtype(tokenizer.vocab_size)
+    return {split: read_shards(kept.folder, split, dtype) for split in manifest.splits}
+
+
+def _require_split(split: str, name: str, there: dict[str, Any]) -> None:
     if split not in there:
         raise UserError(f"split: {split} was asked for, but {name} has {', '.join(there)}")
 
 
-def _kept_source(manifest: dict[str, Any], tokenizer: Tokenizer, config: DataConfig, split: str) -> Source | None:
-    """Returns a split from data.cache_dir; None where it is not there, and for a manifest of an older version."""
-    kind, counts = manifest["kind"], manifest["splits"][split]
-    if not set(COUNTS[kind]) <= counts.keys() or (kind == "text" and "tokenized" not in manifest):
-        return None
-    if kind == "chat":
-        rows = kept_array(config.cache_dir, _talks_key(manifest["fingerprint"], split, tokenizer, config.seq_len))
-        return None if rows is None else Packed(rows)
-    key = stream_key(manifest["fingerprint"], split, tokenizer, manifest["tokenized"])
-    if config.pack_lines:
-        rows = kept_array(config.cache_dir, _lines_key(key, config.seq_len))
-        return None if rows is None else Packed(rows)
-    stream = kept_array(config.cache_dir, key)
-    return None if stream is None else Windows(stream, config.seq_len, start=tokenizer.eos_id)
-
-
-def stream_key(content: str, split: str, tokenizer: Tokenizer, tokenized: bool) -> str:
-    """Returns the name under which the stream of a split is kept; `content` is the corpus's fingerprint."""
-    return cache_key("text", content, split, tokenizer.fingerprint, tokenized)
-
-
-def _lines_key(stream: str, seq_len: int) -> str:
-    return cache_key("lines", stream, seq_len)
-
-
-def _talks_key(content: str, split: str, tokenizer: Tokenizer, seq_len: int) -> str:
-    return cache_key("talks", content, split, tokenizer.fingerprint, seq_len)
-
-
-def prepare_chat(corpus: ChatCorpus, tokenizer: Tokenizer, config: DataConfig) -> Prepared:
-    """Returns every split as packed conversations, cut to the window at turn boundaries.
-
-    Raises UserError when too many words of the training split are unknown to the tokenizer.
-    """
-    content = fingerprint(corpus)
-    sources: dict[str, Source] = {}
-    splits: dict[str, Any] = {}
-    example: list[Message] = []
-    for split, conversations in corpus.splits.items():
-        rendered = []
-        cut = dropped = messages_cut = 0
-        for conversation in conversations:
-            fitted = fit_answered(conversation, tokenizer, config.seq_len + 1)
-            cut += bool(fitted) and len(fitted) < len(conversation)
-            dropped += not fitted
-            messages_cut += len(conversation) - len(fitted)
-            if fitted:
-                rendered.append(render(fitted, tokenizer))
-                example = example or fitted
-        key = _talks_key(content, split, tokenizer, config.seq_len)
-        rows = cached_array(config.cache_dir, key, partial(packed_rows, rendered, config.seq_len))
-        _check_ids(rows[:, :2], tokenizer, f"{corpus.name}, {split}")  # tokens and targets
-        sources[split] = Packed(rows)
-        splits[split] = {
-            "conversations": len(conversations),
-            "kept": len(rendered),
-            "cut": cut,
-            "dropped": dropped,
-            "messages_cut": messages_cut,
-            "tokens": sum(len(ids) for ids, _ in rendered),
-            "supervised": sum(sum(mask[1:]) for _, mask in rendered),
-            "unk_prompts": _unk_share(conversations, ("system", "user"), tokenizer),
-            "unk_replies": _unk_share(conversations, ("assistant",), tokenizer),
-        }
-    train = splits["train"]
-    for name in ("unk_prompts", "unk_replies"):
-        if train[name] > MAX_UNK_SHARE:
-            raise UserError(
-                f"data.corpus: {train[name]:.0%} of the words in the {name.removeprefix('unk_')} of {corpus.name} are "
-                f"unknown to this tokenizer (at most {MAX_UNK_SHARE:.0%} make sense). Pretrain on text like these "
-                "conversations, or with a larger --model.vocab-size, and finetune from that run; or choose "
-                "conversations in the words of the pretraining text"
-            )
-    if not train["kept"]:
-        raise UserError(
-            f"data.seq_len: no conversation of {corpus.name} has an exchange that fits in {config.seq_len} tokens; "
-            "use a longer window"
-        )
-    return Prepared(sources, _manifest(corpus, content, config, tokenizer, splits), example)
-
-
 def _check_ids(ids: np.ndarray, tokenizer: Tokenizer, what: str) -> None:
-    """Raises RunError for an id without a word: the model would read another word's vector and say nothing."""
+    """Raises RunError for an id without a token: the model would read another one's vector and say nothing."""
     if ids.size and not (ids.min() >= 0 and ids.max() < tokenizer.vocab_size):
         raise RunError(
             f"{what}: ids from {ids.min()} to {ids.max()} for a vocabulary of {tokenizer.vocab_size}; delete "
@@ -198,92 +302,19 @@ def _check_ids(ids: np.ndarray, tokenizer: Tokenizer, what: str) -> None:
         )
 
 
-def require_text(corpus: TextCorpus, config: DataConfig) -> None:
-    """Raises what `require_enough` would, as far as it can be known before any word is counted."""
-    if not corpus.splits.get("valid"):
-        raise _nothing_to_validate_on(corpus.name)
-    most_tokens = sum(len(line.encode()) + 1 for line in corpus.splits["train"])  # a token is a byte at least
-    if (most_windows := math.ceil(most_tokens / config.seq_len)) < config.batch_size and not config.pack_lines:
-        raise _too_few_windows(corpus.name, most_windows, config.batch_size, at_most=" at most")
-
-
-def require_enough(data: Prepared, batch_size: int) -> None:
-    """Raises UserError when there is less than a batch to train on, or nothing to validate on."""
-    name, windows = data.manifest["name"], len(data.sources["train"])
-    if windows < batch_size:
-        raise _too_few_windows(name, windows, batch_size)
-    if "valid" not in data.sources or not len(data.sources["valid"]):
-        raise _nothing_to_validate_on(name)
-
-
-def _too_few_windows(name: str, windows: int, batch_size: int, at_most: str = "") -> UserError:
-    return UserError(
-        f"data.batch_size: {batch_size} was given, but {name} makes only {windows} training windows{at_most}; "
-        f"give at most {windows}, a shorter --data.seq-len, or more text"
-    )
-
-
-def _nothing_to_validate_on(name: str) -> UserError:
-    return UserError(f"data.corpus: {name} leaves nothing to validate on; give more text, or a valid file beside train")
-
-
-def unknown_share(counts: dict[str, Any]) -> float:
-    """Returns the share of a text split's words that the tokenizer does not know; <unk> in the text is no such word."""
-    return counts["unknown"] / max(1, counts["tokens"] - counts["lines"])
-
-
-def require_known(data: Prepared) -> str | None:
-    """Returns a warning where the tokenizer does not know much of the held-out text, else None.
-
-    Raises UserError where it knows so little that training makes no sense.
-    """
-    name, share = data.manifest["name"], unknown_share(data.manifest["splits"]["valid"])
-    if share <= WARN_UNK_SHARE:
-        return None
-    known = f"{share:.1%} of the words of the validation split of {name} are unknown to the tokenizer"
-    if share > MAX_UNK_SHARE:
-        raise UserError(
-            f"data.corpus: {known} (at most {MAX_UNK_SHARE:.0%} make sense). A vocabulary of words fits languages that "
-            "put blanks between words, and text that repeats them: give more text, or a larger --model.vocab-size"
-        )
-    return f"{known}. To the model they are all <unk>: its perplexity leaves out what it would take to spell them"
-
-
-def _unk_share(conversations: Iterable[Sequence[Message]], roles: tuple[str, ...], tokenizer: Tokenizer) -> float:
-    unknown = total = 0
-    for conversation in conversations:
-        for message in conversation:
-            if message["role"] in roles:
-                ids = np.asarray(tokenizer.encode(message["content"].strip()))
-                unknown += int(np.sum(ids == tokenizer.unk_id))
-                total += int(np.sum(ids != tokenizer.eos_id))
-    return unknown / max(1, total)
-
-
-def _manifest(
-    corpus: TextCorpus | ChatCorpus,
-    content: str,
-    config: DataConfig,
-    tokenizer: Tokenizer,
-    splits: dict[str, Any],
-) -> dict[str, Any]:
-    return {
-        "kind": "text" if isinstance(corpus, TextCorpus) else "chat",
-        "name": corpus.name,
-        "corpus": _address(corpus, config),
-        "fallback_for": corpus.fallback_for,
-        "source": corpus.source,
-        "fingerprint": content,
-        "tokenizer": tokenizer.fingerprint,
-        "splits": splits,
-        "notes": corpus.notes,
-    }
-
-
-def _address(corpus: TextCorpus | ChatCorpus, config: DataConfig) -> str:
-    """Returns the name or path that loads the corpus again, from any folder."""
+def _manifest(corpus: TextCorpus | ChatCorpus, facts: dict[str, Any], config: DataConfig) -> Manifest:
     address = corpus.name
     if corpus.source == "files":
         asked = config.fallback if corpus.fallback_for and config.fallback else config.corpus
         address = str(Path(asked).expanduser().resolve())
-    return address
+    manifest = {
+        "name": corpus.name,
+        "corpus": address,
+        "source": corpus.source,
+        "fallback_for": corpus.fallback_for,
+        "notes": [*corpus.notes, *facts["notes"]],
+        "version": Manifest.version,
+    }
+    if facts["kind"] == "text":
+        manifest["lines_are_documents"] = facts["lines_are_documents"] or config.pack_lines
+    return manifest_from_dict(facts | manifest)

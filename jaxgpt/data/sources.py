@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from jaxgpt.data.batch import Batch
+from jaxgpt.data.shards import Tokens
 
 EMPTY = -1  # index of a sample that is not there; its row has weight 0
 
@@ -31,7 +32,7 @@ class Windows:
     first window, which counts whole): a sliding-window evaluation.
     """
 
-    stream: np.ndarray
+    stream: np.ndarray | Tokens
     seq_len: int
     start: int
     stride: int | None = None

@@ -6,7 +6,7 @@ import jax
 from flax import linen as nn
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxgpt.config import Config
+from jaxgpt.config import Config, MeshConfig
 from jaxgpt.errors import UserError
 from jaxgpt.model.gpt import padded_vocab_size
 
@@ -53,6 +53,26 @@ def make_mesh(config: Config) -> Mesh:
             raise UserError(f"{name}: {size} does not divide over mesh.{axis} ({getattr(mesh, axis)} devices)")
     axis_types = (AxisType.Auto,) * 3
     return jax.make_mesh((data, mesh.fsdp, mesh.tensor), ("data", "fsdp", "tensor"), axis_types=axis_types)
+
+
+def inference_mesh(trained_on: MeshConfig) -> Mesh:
+    """Returns a mesh of this process's devices for one copy of a model: its shards of training, if they are so many.
+
+    On fewer devices it has that many shards or a divisor of the number; a model that was not sharded is on the first.
+    """
+    devices = jax.local_devices()
+    fsdp = next(n for n in range(trained_on.fsdp, 0, -1) if trained_on.fsdp % n == 0 and n <= len(devices))
+    most = len(devices) // fsdp
+    tensor = next(n for n in range(trained_on.tensor, 0, -1) if trained_on.tensor % n == 0 and n <= most)
+    axis_types = (AxisType.Auto,) * 3
+    used = devices[: fsdp * tensor]
+    return jax.make_mesh((1, fsdp, tensor), ("data", "fsdp", "tensor"), axis_types=axis_types, devices=used)
+
+
+def whole_beside(params: Any) -> Any:
+    """Returns the sharding of an array that every device with parameters holds whole."""
+    sharding = jax.tree.leaves(params)[0].sharding
+    return NamedSharding(sharding.mesh, PartitionSpec()) if isinstance(sharding, NamedSharding) else sharding
 
 
 def shardings_of(boxed: Any, mesh: Mesh) -> Any:

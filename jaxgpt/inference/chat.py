@@ -8,32 +8,31 @@ from jaxgpt.config import ModelConfig, Sampling
 from jaxgpt.errors import UserError
 from jaxgpt.inference.generate import banned_tokens, stream
 from jaxgpt.model.gpt import Params
-from jaxgpt.text.conversation import Message, exchanges, fit, render, render_message, render_prompt
+from jaxgpt.text.conversation import Rendered, exchanges, fit, prompt_of, size
 from jaxgpt.text.tokenizer import Tokenizer
 
 REPLY_SHARE = 4  # a quarter of the context is kept free for the reply
 
 
-def fit_history(messages: Sequence[Message], tokenizer: Tokenizer, context_len: int) -> list[Message]:
+def fit_history(messages: Sequence[Rendered], context_len: int) -> list[Rendered]:
     """Returns the latest whole exchanges that leave room for a reply; older ones are dropped.
 
     Raises UserError when the last message is empty, or too long, alone or with the system messages before it.
     """
     last = messages[-1]
-    if not last["content"].strip():
+    if not last.content_ids:
         raise UserError("prompt: it is empty; write something")
     limit = context_len - context_len // REPLY_SHARE - 1
-    fitted = fit(messages, tokenizer, limit)
+    fitted = fit(messages, limit)
     if not fitted or fitted[-1] is not last:
-        raise UserError(_what_does_not_fit(messages, tokenizer, context_len, limit))
+        raise UserError(_what_does_not_fit(messages, context_len, limit))
     return fitted
 
 
-def _what_does_not_fit(messages: Sequence[Message], tokenizer: Tokenizer, context_len: int, limit: int) -> str:
+def _what_does_not_fit(messages: Sequence[Rendered], context_len: int, limit: int) -> str:
     """Returns which message is too long, how long, and what room there is for it."""
     system, _ = exchanges(messages)
-    instructions = len(render(system, tokenizer)[0])
-    prompt = len(render_message(messages[-1], tokenizer)[0])
+    instructions, prompt = size(system), size(messages[-1:])
     keeps = f"and keeps {context_len // REPLY_SHARE} for its reply"
     if system and prompt <= limit:
         return (
@@ -52,13 +51,12 @@ def reply(
     params: Params,
     model: ModelConfig,
     tokenizer: Tokenizer,
-    messages: Sequence[Message],
+    messages: Sequence[Rendered],
     key: jax.Array,
     sampling: Sampling,
     max_tokens: int,
 ) -> Iterator[str]:
     """Yields the assistant's reply to fitted messages, piece by piece as it is made."""
-    banned_V = banned_tokens(tokenizer, tokenizer.end_id)
-    prompt = render_prompt(messages, tokenizer)
-    tokens = stream(params, model, [prompt], key, sampling, banned_V, tokenizer.end_id, max_tokens)
+    end_id, prompt = tokenizer.special.end, prompt_of(messages, tokenizer)
+    tokens = stream(params, model, [prompt], key, sampling, banned_tokens(tokenizer, end_id), end_id, max_tokens)
     return tokenizer.decode_stream(token for (token,) in tokens if token is not None)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgpt.config import ModelConfig
+from jaxgpt.devices.mesh import whole_beside
 from jaxgpt.model.gpt import GPT, Params, logits, padded_vocab_size, unembedding
 from jaxgpt.model.kv_cache import KVCache, init_cache
 from jaxgpt.ops.matmul import precision
@@ -91,7 +92,7 @@ class Slots:
 
     def clear(self) -> None:
         """Empties the cache. It is on a device for good, as it comes back from every call: nothing recompiles."""
-        self.layers: Layers = jax.device_put(_empty_layers(self.config, len(self.sequences)), jax.local_devices()[0])
+        self.layers: Layers = jax.device_put(_empty_layers(self.config, len(self.sequences)), whole_beside(self.params))
 
     def outgrown(self) -> list[int]:
         """Returns the slots whose sequence fills the context: they must be read again, from their newer half."""

@@ -84,7 +84,7 @@ class Engine:
         widths = [slots]  # how many rows may grow: compiled for a few numbers, so that few sequences are quick
         while widths[0] > 1:
             widths.insert(0, widths[0] // 4 or 1)
-        banned_V = banned_tokens(tokenizer, tokenizer.eos_id)  # a sequence's own stop token may come beside
+        banned_V = banned_tokens(tokenizer, tokenizer.special.eos)  # a sequence's own stop token may come beside
         self._decoder = Slots(params, in_full_precision(config), banned_V, widths)
         self._running: list[Generation | None] = [None] * slots
         self._waiting: deque[Generation] = deque()

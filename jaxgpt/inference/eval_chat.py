@@ -1,6 +1,6 @@
 """What a chat model answers to held-out conversations: does it end by itself, is it exactly right."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +12,7 @@ from jaxgpt.errors import UserError
 from jaxgpt.inference.chat import fit_history
 from jaxgpt.inference.generate import banned_tokens, generate
 from jaxgpt.run.load import Trained
-from jaxgpt.text.conversation import Message, answered, render_prompt
+from jaxgpt.text.conversation import Message, answered, prompt_of, render_each
 
 BATCH = 50
 
@@ -29,7 +29,7 @@ class Answer:
 
 def answer_all(
     trained: Trained,
-    conversations: Sequence[Sequence[Message]],
+    conversations: Iterable[Sequence[Message]],
     sampling: Sampling,
     key: jax.Array,
     limit: int | None = None,
@@ -39,28 +39,32 @@ def answer_all(
     What comes after the last answer is left out. Each answer's draws have a key of its own, from its place and `key`.
     """
     tokenizer, model = trained.run.tokenizer, trained.config.model
+    end_id = tokenizer.special.end
     asked = []
     for conversation in map(answered, conversations):
         if [message["role"] for message in conversation[-2:]] != ["user", "assistant"]:
             continue
         try:
-            asked.append((fit_history(conversation[:-1], tokenizer, model.context_len), conversation[-1]["content"]))
+            prompt = fit_history(render_each(conversation[:-1], tokenizer), model.context_len)
         except UserError:
             continue
-    asked = asked[:limit]
+        asked.append((prompt, conversation[-1]["content"]))
+        if len(asked) == limit:
+            break
     answers = []
     for first in range(0, len(asked), BATCH):
         part = asked[first : first + BATCH]
         replies = generate(
             trained.params,
             model,
-            [render_prompt(prompt, tokenizer) for prompt, _ in part],
+            [prompt_of(prompt, tokenizer) for prompt, _ in part],
             jax.vmap(partial(jax.random.fold_in, key))(np.arange(first, first + len(part))),
             sampling,
-            banned_tokens(tokenizer, tokenizer.end_id),
-            tokenizer.end_id,
+            banned_tokens(tokenizer, end_id),
+            end_id,
             model.context_len,
         )
         for (prompt, expected), ids in zip(part, replies, strict=True):
-            answers.append(Answer(prompt, expected, tokenizer.decode(ids), len(ids) < model.context_len))
+            asked_for = [message.message for message in prompt]
+            answers.append(Answer(asked_for, expected, tokenizer.decode(ids), len(ids) < model.context_len))
     return answers

@@ -3,12 +3,11 @@
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 
 from jaxgpt.config import Config, MeshConfig, Sampling
-from jaxgpt.data.manifest import data_name
+from jaxgpt.data.manifest import Manifest, TextCounts
 from jaxgpt.data.prepare import open_split
 from jaxgpt.data.sources import Source, Windows
 from jaxgpt.devices.mesh import make_mesh
@@ -16,7 +15,7 @@ from jaxgpt.errors import RunError, UserError, shown
 from jaxgpt.inference.eval_chat import answer_all
 from jaxgpt.ops.sampling import GREEDY
 from jaxgpt.run.load import Trained
-from jaxgpt.text.corpora import load_chat
+from jaxgpt.text.corpora import open_chat
 from jaxgpt.training.evaluate import Score, evaluate, num_batches
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.progress import evaluation_bar
@@ -43,7 +42,7 @@ def evaluate_text(trained: Trained, split: str, stride: int | None) -> Iterator[
         source = dataclasses.replace(source, stride=stride)
     yield from _heading(trained, manifest, split)
     score = _score(trained, source)
-    counts = manifest["splits"][split]
+    counts = manifest.splits[split]
     seq_len = config.data.seq_len
     window = f"windows of {seq_len} tokens"
     if config.data.pack_lines:
@@ -55,10 +54,9 @@ def evaluate_text(trained: Trained, split: str, stride: int | None) -> Iterator[
     yield f"  loss           {score.loss:.4f} nats per token"
     yield f"  perplexity     {score.perplexity_in_words} per word-level token, <eos> and <unk> counted"
     yield f"  bits per byte  {bits_per_byte(score, counts)}"
-    yield f"  tokens         {score.tokens:,}, each scored once; {counts['unk'] / counts['tokens']:.2%} of them <unk>"
+    yield f"  tokens         {score.tokens:,}, each scored once; {counts.unk / counts.tokens:.2%} of them <unk>"
     yield f"  context        {window}"
-    if counts["floor_nats"] is not None:
-        floor = counts["floor_nats"] / counts["tokens"]
+    if (floor := counts.floor) is not None:
         gap = score.loss - floor
         yield f"  entropy floor  {floor:.4f} nats per token; the model is {gap:+.4f} from it{below_floor(gap)}"
 
@@ -66,16 +64,16 @@ def evaluate_text(trained: Trained, split: str, stride: int | None) -> Iterator[
 SPELLED_BITS = math.log2(257)  # a symbol of a spelled word: one of 256 bytes, or the word's end
 
 
-def bits_per_byte(score: Score, counts: dict[str, Any]) -> str:
+def bits_per_byte(score: Score, counts: TextCounts) -> str:
     """Returns what a text costs per byte of it, with all that is needed to write it again from what was predicted.
 
     An <unk> does not tell its word. So each is followed by the word's bytes and an end, 257 symbols alike; an <unk>
     that the text itself has by the end alone.
     """
-    symbols = counts["unknown_bytes"] + counts["unk"]
+    symbols = counts.unknown_bytes + counts.unk
     bits = score.nats / math.log(2) + symbols * SPELLED_BITS
-    told = f"{bits / counts['bytes']:.4f} over {counts['bytes']:,} bytes"
-    if not counts["unk"]:
+    told = f"{bits / counts.bytes:.4f} over {counts.bytes:,} bytes"
+    if not counts.unk:
         return told
     share = symbols * SPELLED_BITS / bits
     return f"{told}; {share:.1%} of it spells what is <unk>, at {SPELLED_BITS:.3f} bits a byte and for each word's end"
@@ -90,43 +88,44 @@ def evaluate_chat(trained: Trained, split: str) -> Iterator[str]:
     manifest, source = open_split(run.data, run.tokenizer, config.data, split)
     yield from _heading(trained, manifest, split)
     score = _score(trained, source)
-    counts = manifest["splits"][split]
+    counts = manifest.splits[split]
     yield f"  loss           {score.loss:.4f} nats per assistant token (its words and the end token)"
     yield f"  perplexity     {score.perplexity_in_words} per assistant token"
-    yield f"  tokens         {score.tokens:,} in {counts['kept']:,} conversations, window {config.data.seq_len}"
-    yield f"  <unk>          {counts['unk_prompts']:.2%} of prompts, {counts['unk_replies']:.2%} in replies"
+    yield f"  tokens         {score.tokens:,} in {counts.kept:,} conversations, window {config.data.seq_len}"
+    yield f"  <unk>          {counts.unk_prompts:.2%} of prompts, {counts.unk_replies:.2%} in replies"
     key = jax.random.key(config.run.seed)
-    corpus = load_chat(
-        run.data["corpus"], None, config.data.oasst_all_paths
-    )  # the answers expected, as they were written
-    conversations = corpus.splits[split]
+    corpus = open_chat(run.data.corpus, None, config.data.oasst_all_paths).read()  # answers expected, as written
+    conversations = corpus.documents[split]
     if corpus.exact is not None:
-        checkable = [talk for talk, exact in zip(conversations, corpus.exact[split], strict=True) if exact]
+        checkable = [talk for talk, exact in zip(conversations(), corpus.exact[split], strict=True) if exact]
         answers = answer_all(trained, checkable, GREEDY, key)
         right = sum(answer.given == answer.expected for answer in answers)
         yield f"  exact answers  {right} of {len(answers)} ({right / len(answers):.1%}), greedy, whole answer equal"
-    answers = answer_all(trained, conversations, Sampling(), key, limit=PROMPTS)
+    answers = answer_all(trained, conversations(), Sampling(), key, limit=PROMPTS)
     ended = sum(answer.ended for answer in answers)
     yield f"  replies end    {ended} of {len(answers)} by themselves within {config.model.context_len} tokens, sampled"
 
 
-def _heading(trained: Trained, manifest: dict[str, Any], split: str) -> Iterator[str]:
+def _heading(trained: Trained, manifest: Manifest, split: str) -> Iterator[str]:
     run = trained.run
-    yield f"{run.path}, step {trained.step}, on the {split} split of {data_name(run.data)}"
-    if manifest["fingerprint"] != run.data["fingerprint"]:
-        yield f"  NOTE: {run.data['corpus']} has changed since this run was trained on it"
+    yield f"{run.path}, step {trained.step}, on the {split} split of {run.data.full_name}"
+    if not manifest.is_of_same_data(run.data):
+        yield f"  NOTE: {run.data.corpus} has changed since this run was trained on it"
 
 
 def _score(trained: Trained, source: Source) -> Score:
-    """Returns the score on all local devices, whatever mesh the run was trained on.
+    """Returns the score on all local devices, sharded as the run was trained if they divide into its shards.
 
     Shows a bar on a terminal. Raises RunError where the loss is not finite.
     """
-    devices = jax.device_count()
+    devices, trained_on = jax.device_count(), trained.config.mesh
+    mesh = MeshConfig()
+    if devices % (trained_on.fsdp * trained_on.tensor) == 0:
+        mesh = dataclasses.replace(trained_on, data=-1)
     batch_size = math.ceil(trained.config.data.batch_size / devices) * devices
     data = dataclasses.replace(trained.config.data, batch_size=batch_size)
     optimizer = dataclasses.replace(trained.config.optimizer, grad_accumulation_steps=1)
-    config: Config = dataclasses.replace(trained.config, data=data, optimizer=optimizer, mesh=MeshConfig())
+    config: Config = dataclasses.replace(trained.config, data=data, optimizer=optimizer, mesh=mesh)
     compiled = compile_steps(config, make_optimizer(config.optimizer, 1), make_mesh(config))
     params = jax.device_put(trained.params, compiled.state_shardings.params)
     with evaluation_bar("scoring", num_batches(source, batch_size)) as advance:

@@ -12,17 +12,23 @@ from jaxgpt.config import ModelConfig, Sampling
 from jaxgpt.errors import UserError
 from jaxgpt.inference.decode import TOGETHER, SequenceState, Slots
 from jaxgpt.model.gpt import Params
-from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
+from jaxgpt.text.tokenizer import Tokenizer
 
 CHUNK = 16  # tokens made by one call of the scan, and so the grain of streaming
 
 
 def banned_tokens(tokenizer: Tokenizer, stop_id: int) -> np.ndarray:
-    """Returns banned_V, true for <unk> and the special tokens other than the stop token and the line end."""
+    """Returns banned_V, true for <unk> and the special tokens other than the stop token and the line break."""
     banned_V = np.zeros(tokenizer.vocab_size, bool)
-    banned_V[: len(SPECIAL)] = True
-    banned_V[[stop_id, tokenizer.eos_id]] = False
+    banned_V[tokenizer.special.ids] = True
+    banned_V[[id for id in (stop_id, tokenizer.special.newline) if id is not None]] = False
     return banned_V
+
+
+def text_stop(tokenizer: Tokenizer, lines_are_documents: bool) -> int | None:
+    """Returns the token that ends a text; None where it is that of every line, and texts have more than one."""
+    special = tokenizer.special
+    return special.eos if lines_are_documents or special.newline != special.eos else None
 
 
 def encode_prompt(prompt: str, tokenizer: Tokenizer, config: ModelConfig) -> list[int]:
@@ -57,14 +63,14 @@ def continue_text(
     max_tokens: int,
     stop_at_line_end: bool = True,
 ) -> Iterator[str]:
-    """Yields the prompt and what the model writes after it, piece by piece.
+    """Yields the prompt and what the model writes after it, piece by piece, to the end of its document.
 
-    It ends with the line, or goes on with the next ones where lines are no documents of their own.
+    Where the end of a document is that of a line, it goes on with the next line unless `stop_at_line_end`.
     """
-    eos_id = tokenizer.eos_id
-    banned_V = banned_tokens(tokenizer, eos_id)
-    stop_id = eos_id if stop_at_line_end else None
-    tokens = stream(params, config, [[eos_id, *prompt]], key, sampling, banned_V, stop_id, max_tokens)
+    special = tokenizer.special
+    banned_V = banned_tokens(tokenizer, special.eos)
+    stop_id = text_stop(tokenizer, stop_at_line_end)
+    tokens = stream(params, config, [[special.bos, *prompt]], key, sampling, banned_V, stop_id, max_tokens)
     return tokenizer.decode_stream(chain(prompt, (token for (token,) in tokens if token is not None)))
 
 

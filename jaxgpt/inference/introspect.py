@@ -13,8 +13,15 @@ from jaxgpt.data.batch import Batch
 from jaxgpt.model.gpt import GPT, Params, logits, unembedding
 from jaxgpt.model.layers import apply_rope
 from jaxgpt.model.parameters import final_norm, position_embedding
+from jaxgpt.text.tokenizer import Tokenizer
 
 AMONG = 5_000  # neighbours are looked for among the most frequent words: rarer ones were hardly seen
+
+
+def ordinary_tokens(tokenizer: Tokenizer, most: int = AMONG) -> np.ndarray:
+    """Returns the first ids that are not special; vocabularies begin with what is most frequent."""
+    ids = np.arange(min(tokenizer.vocab_size, most))
+    return ids[~np.isin(ids, tokenizer.special.ids)]
 
 
 class Activations(NamedTuple):

@@ -16,10 +16,15 @@ PARTS = ("token_embedding", "position_embedding", "attention", "mlp", "norm", "f
 
 
 @lru_cache(maxsize=8)
-def abstract_params(config: ModelConfig) -> Params:
-    """Returns shapes and types of a model's parameters, without computing any; traced once for each model."""
+def abstract_params(config: ModelConfig, boxed: bool = False) -> Params:
+    """Returns shapes and types of a model's parameters, without computing any; traced once for each model.
+
+    `boxed` keeps the names of their logical axes on them.
+    """
+    if not boxed:
+        return nn.unbox(abstract_params(config, boxed=True))
     tokens_BT = jax.ShapeDtypeStruct((1, 2), jnp.int32)
-    return nn.unbox(jax.eval_shape(GPT(config).init, jax.random.key(0), tokens_BT))["params"]
+    return jax.eval_shape(GPT(config).init, jax.random.key(0), tokens_BT)["params"]
 
 
 def parameter_kind(path: tuple[Any, ...]) -> Literal["embedding", "matrix", "vector"]:

@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from jaxgpt.data.manifest import data_name
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import write_text
 from jaxgpt.report import model_sections, training_sections
@@ -27,8 +26,8 @@ def write_report(path: str | Path) -> Path:
         missing = "This run has no checkpoint yet. Make the report again when it has one."
         sections.append(Section("inside", "Inside the model", missing, ""))
     sections += [training_sections.parameters(record), training_sections.settings(record)]
-    kind = "a model that talks" if record.run.data["kind"] == "chat" else "a language model"
-    kicker = f"jaxgpt: {kind}, trained on {data_name(record.run.data)}"
+    kind = "a model that talks" if record.run.data.is_chat else "a language model"
+    kicker = f"jaxgpt: {kind}, trained on {record.run.data.full_name}"
     html = page(
         record.name, kicker, training_sections.result_sentence(record), training_sections.facts(record), sections
     )

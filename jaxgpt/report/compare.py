@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxgpt.data.manifest import data_name
 from jaxgpt.errors import UserError
 from jaxgpt.files import write_text
 from jaxgpt.report.charts import Level, Line, line_chart, smooth
@@ -34,7 +33,7 @@ def side_by_side(records: dict[str, Record]) -> list[list[str]]:
 def caution(records: dict[str, Record]) -> str:
     """Returns why the losses of these runs may not be compared, or nothing where they may."""
     runs = [record.run for record in records.values()]
-    if len({run.data["kind"] for run in runs}) > 1 or len({run.data["fingerprint"] for run in runs}) > 1:
+    if not all(run.data.is_of_same_data(runs[0].data) for run in runs):
         return "These runs are measured on different text: a lower loss does not mean a better model."
     if len({run.tokenizer.fingerprint for run in runs}) > 1:
         return "These runs have different vocabularies: a loss per token does not compare, only one per byte would."
@@ -53,7 +52,7 @@ def write_comparison(paths: Sequence[str]) -> tuple[Path, list[str]]:
     html = page(
         " and ".join(records) if len(records) == 2 else f"{len(records)} runs",
         "jaxgpt: runs side by side",
-        warning or f"All measured on {data_name(first.run.data)}, with one vocabulary: their losses compare.",
+        warning or f"All measured on {first.run.data.full_name}, with one vocabulary: their losses compare.",
         [],
         [_measures(rows), _curves(records), _settings(records), _samples(records)],
     )

@@ -10,7 +10,7 @@ from jaxgpt.inference.generate import encode_prompt
 from jaxgpt.inference.introspect import Activations, activations, likeliest, turned
 from jaxgpt.model.parameters import embedding, position_embedding
 from jaxgpt.run.load import Trained
-from jaxgpt.text.conversation import render_prompt
+from jaxgpt.text.conversation import prompt_of, render_message
 from jaxgpt.text.tokenizer import Tokenizer
 
 NUMBERS = 3  # of a vector that are shown
@@ -25,9 +25,10 @@ def tokens_of(trained: Trained, text: str) -> list[int]:
     Raises UserError where the text is empty or too long.
     """
     tokenizer, model = trained.run.tokenizer, trained.config.model
-    if trained.run.data["kind"] == "chat":
-        return render_prompt(fit_history([{"role": "user", "content": text}], tokenizer, model.context_len), tokenizer)
-    return [tokenizer.eos_id, *encode_prompt(text, tokenizer, model)]
+    if trained.run.data.is_chat:
+        said = render_message({"role": "user", "content": text}, tokenizer)
+        return prompt_of(fit_history([said], model.context_len), tokenizer)
+    return [tokenizer.special.bos, *encode_prompt(text, tokenizer, model)]
 
 
 def explain(trained: Trained, text: str) -> Iterator[str]:
@@ -35,7 +36,7 @@ def explain(trained: Trained, text: str) -> Iterator[str]:
     tokenizer, model = trained.run.tokenizer, trained.config.model
     tokens = tokens_of(trained, text)
     seen = activations(trained.params, model, tokens)
-    names = [tokenizer.words[token] for token in tokens]
+    names = [tokenizer.token_text(token) for token in tokens]
     yield f"{trained.run.path}, step {trained.step}: {text!r} on its way through the model"
     yield from _vectors(trained, tokens, names, seen)
     for layer in range(model.num_layers):
@@ -100,9 +101,10 @@ def _change(tokenizer: Tokenizer, names: Sequence[str], seen: Activations, layer
         f"   attention and mlp were added to the vector of {names[-1]!r}: its length was {sizes[0]:.3g}, is "
         f"{sizes[1]:.3g}, and it turned by {turned(before_D, after_D):.0f} degrees"
     )
+    word, word_after = tokenizer.token_text(guess), tokenizer.token_text(guess_after)
     yield (
-        f"   did the model end here, its likeliest next word would be {tokenizer.words[guess_after]!r}, {p_after:.0%} "
-        f"(before this block {tokenizer.words[guess]!r}, {p:.0%})"
+        f"   did the model end here, its likeliest next word would be {word_after!r}, {p_after:.0%} "
+        f"(before this block {word!r}, {p:.0%})"
     )
 
 
@@ -112,10 +114,10 @@ def _next_word(model: ModelConfig, tokenizer: Tokenizer, names: Sequence[str], s
     yield ""
     yield f"{model.num_layers + 2}. The next word: the normed last vector [{D}] times the head [{V:,}, {D}], {which}"
     found = likeliest(seen.log_p_KTV[-1, -1], LIKELIEST)
-    width = max(len(tokenizer.words[word]) for word, _ in found)
-    for word, p in found:
+    width = max(len(tokenizer.token_text(token)) for token, _ in found)
+    for token, p in found:
         bar = "█" * round(40 * p)
-        yield f"   {tokenizer.words[word]:{width}}  {p:6.1%}  {bar}".rstrip()
+        yield f"   {tokenizer.token_text(token):{width}}  {p:6.1%}  {bar}".rstrip()
     others = 1 - sum(p for _, p in found)
     yield f"   and {V - len(found):,} others share {max(0.0, others):.1%}"
 

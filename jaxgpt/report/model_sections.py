@@ -13,7 +13,7 @@ from jaxgpt.report.markup import escape
 from jaxgpt.report.page import Section, figure, note, table
 from jaxgpt.report.run_data import HeldOut, Record, held_out, text_batch
 from jaxgpt.run.load import Trained
-from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
+from jaxgpt.text.tokenizer import Tokenizer
 
 MAPPED, LABELLED = 1_200, 400  # most frequent words on the map, and those named if there is room
 CHOSEN = ("he", "two", "was", "city", "red", "king", "water", "good", "March", "Lucy", "cow", "yesterday", "music")
@@ -28,11 +28,9 @@ NATS = (1.0, 2.5, 4.5, 7.0)  # between the shades of the coloured text
 def words(trained: Trained) -> Section:
     """Returns the map of the most frequent words' vectors, and the neighbours of some."""
     tokenizer = trained.run.tokenizer
-    table_VD = introspect.directions(
-        np.asarray(embedding(trained.params))[: min(tokenizer.vocab_size, introspect.AMONG)]
-    )
-    table_VD = table_VD[len(SPECIAL) :]  # ids from here on count from the first real word
-    names = tokenizer.words[len(SPECIAL) :]
+    ids = introspect.ordinary_tokens(tokenizer)
+    table_VD = introspect.directions(np.asarray(embedding(trained.params))[ids])
+    names = [tokenizer.token_text(id) for id in ids.tolist()]
     if min(table_VD.shape) < 3:
         return Section(
             "words", "The map of its words", "This vocabulary has too few words, or dimensions, for a map.", ""
@@ -48,7 +46,7 @@ def words(trained: Trained) -> Section:
             names[i],
             " · ".join(f"{names[j]} {cosine:.2f}" for j, cosine in introspect.neighbours(table_VD, i, NEIGHBOURS)),
         )
-        for i in _chosen(names[: len(table_VD)])
+        for i in _chosen(names)
     ]
     return Section(
         "words",
@@ -70,7 +68,7 @@ def attention(trained: Trained, record: Record, text: HeldOut | None) -> Section
     model, tokenizer = trained.config.model, trained.run.tokenizer
     tokens = _sentence(tokenizer, record, text)[: model.context_len]
     seen = introspect.activations(trained.params, model, tokens)
-    names = [tokenizer.words[token] for token in tokens]
+    names = [tokenizer.token_text(token) for token in tokens]
     layers = range(model.num_layers)
     if model.num_layers * model.num_heads > MOST_MAPS:
         count = max(2, MOST_MAPS // model.num_heads)
@@ -149,7 +147,10 @@ def difficulty(trained: Trained, record: Record, text: HeldOut | None, why_not: 
     shown = "".join(_coloured(tokenizer, batch, lost, row) for row in rows)
     counted_BT = np.asarray(batch.weights) > 0
     nats, targets = lost.nats_BT[counted_BT], np.asarray(batch.targets)[counted_BT]
-    plots = {"loss-by-frequency": _by_frequency(nats, targets), "loss-by-context": _by_context(batch, lost)}
+    plots = {
+        "loss-by-frequency": _by_frequency(trained.run.tokenizer, nats, targets),
+        "loss-by-context": _by_context(batch, lost),
+    }
     captions = (
         "The mean loss of words by their rank in the training text, and what part of all loss falls on them.",
         "The mean loss by how many tokens stood before: where it falls, the model makes use of what it has read.",
@@ -194,34 +195,34 @@ def _chosen(names: Sequence[str]) -> list[int]:
 def _sentence(tokenizer: Tokenizer, record: Record, text: HeldOut | None) -> list[int]:
     """Returns a short text with its start token: of held-out text the first that fits, or from the last sample."""
     least, most = SENTENCE
-    chat = record.run.data["kind"] == "chat"
+    chat, special = record.run.data.is_chat, tokenizer.special
     for row in np.asarray(text.batch.tokens) if text else []:
         for part in _exchanges(row, tokenizer) if chat else _sentences(row, tokenizer):
-            if least <= len(part) <= most and tokenizer.unk_id not in part:
+            if least <= len(part) <= most and special.unk not in part:
                 return part
-    return [tokenizer.eos_id, *_said(tokenizer, record)][:most]
+    return [special.bos, *_said(tokenizer, record)][:most]
 
 
 def _sentences(tokens_T: np.ndarray, tokenizer: Tokenizer) -> Iterator[list[int]]:
     """Yields the whole sentences of a window, each after an end of line."""
-    part: list[int] | None = None  # a window may begin in the middle of a sentence
+    bos, part = tokenizer.special.bos, None  # a window may begin in the middle of a sentence
     for token in map(int, tokens_T):
-        word = tokenizer.words[token]
-        if part is not None and token != tokenizer.eos_id:
+        ends = tokenizer.token_text(token) == "."
+        if part is not None and token != bos:
             part.append(token)
-            if word == ".":
+            if ends:
                 yield part
-        if token == tokenizer.eos_id or word == ".":
-            part = [tokenizer.eos_id]
+        if token == bos or ends:
+            part = [bos]
 
 
 def _exchanges(tokens_T: np.ndarray, tokenizer: Tokenizer) -> Iterator[list[int]]:
     """Yields what was said in a row from each user message up to the end of the first reply."""
-    part: list[int] = []
+    special, part = tokenizer.special, []
     for token in map(int, tokens_T):
-        part = [token] if token == tokenizer.user_id else [*part, token]
-        replied = tokenizer.assistant_id in part
-        if replied and token == tokenizer.end_id and part[0] == tokenizer.user_id:
+        part = [token] if token == special.user else [*part, token]
+        replied = special.assistant in part
+        if replied and token == special.end and part[0] == special.user:
             yield part
             part = []
 
@@ -238,13 +239,13 @@ def _coloured(tokenizer: Tokenizer, batch, lost: introspect.Losses, row: int) ->
     weights_T = np.asarray(batch.weights)[row]
     segments_T = weights_T if batch.segments is None else np.asarray(batch.segments)[row]
     for t, target in enumerate(np.asarray(batch.targets)[row]):
-        word = escape(tokenizer.words[target])
+        word = escape(tokenizer.token_text(int(target)))
         if segments_T[t] == 0:
             continue
         if weights_T[t] == 0:
             spans.append(f'<span class="plain">{word}</span>')
             continue
-        nats, guess = float(lost.nats_BT[row, t]), tokenizer.words[lost.guess_BT[row, t]]
+        nats, guess = float(lost.nats_BT[row, t]), tokenizer.token_text(int(lost.guess_BT[row, t]))
         expected = "as expected" if lost.guess_BT[row, t] == target else f"expected {guess}"
         told = escape(f"{nats:.2f} nats, p = {np.exp(-nats):.2g}; {expected}")
         spans.append(f'<span class="{_shade(nats)}" title="{told}">{word}</span>')
@@ -261,10 +262,11 @@ def _scale() -> str:
     return f'<p class="note scale">nats: {"".join(steps)} Point at a word for its loss and what was expected.</p>'
 
 
-def _by_frequency(nats: np.ndarray, targets: np.ndarray) -> str:
+def _by_frequency(tokenizer: Tokenizer, nats: np.ndarray, targets: np.ndarray) -> str:
     bounds = [0, 10, 100, 1_000, 5_000, 10_000, 10**9]
-    rank = targets - len(SPECIAL)
-    groups = [("special (line end, <unk>)", rank < 0)]
+    special = np.isin(targets, tokenizer.special.ids)
+    rank = np.where(special, -1, targets - np.searchsorted(tokenizer.special.ids, targets))
+    groups = [("special (line end, <unk>)", special)]
     for low, high in pairwise(bounds):
         name = f"{low + 1:,} to {high:,}" if high < 10**9 else f"beyond {low:,}"
         groups.append((f"word {name}", (rank >= low) & (rank < high)))

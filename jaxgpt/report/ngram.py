@@ -6,8 +6,7 @@ give to the next are mixed, with weights that depend on how often the two were s
 
 import numpy as np
 
-from jaxgpt.data.cache import kept_array
-from jaxgpt.data.prepare import stream_key
+from jaxgpt.data.prepare import kept_streams
 from jaxgpt.run.folder import Run
 
 GROUPS = 16  # of contexts, by the logarithm of how often they were seen
@@ -21,16 +20,13 @@ def yardstick(run: Run) -> float | None:
 
     None where the run's encoded text is not in its cache, or there is so much of it that counting takes long.
     """
-    if run.data["kind"] != "text" or "tokenized" not in run.data:
+    streams = kept_streams(run.data, run.tokenizer, run.config.data)
+    if "train" not in streams or "valid" not in streams:
         return None
-    content, tokenized = run.data["fingerprint"], run.data["tokenized"]
-    train_N, valid_N = (
-        kept_array(run.config.data.cache_dir, stream_key(content, split, run.tokenizer, tokenized))
-        for split in ("train", "valid")
-    )
-    if train_N is None or valid_N is None or not HELD_OUT <= len(train_N) <= MOST_TOKENS or not len(valid_N):
+    train, valid = streams["train"], streams["valid"]
+    if not HELD_OUT <= len(train) <= MOST_TOKENS or not len(valid):
         return None
-    return ngram_loss(train_N, valid_N, run.tokenizer.vocab_size, run.tokenizer.eos_id)
+    return ngram_loss(train.all(), valid.all(), run.tokenizer.vocab_size, run.tokenizer.special.bos)
 
 
 def ngram_loss(train_N: np.ndarray, valid_N: np.ndarray, vocab_size: int, start: int) -> float:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from jaxgpt.data.batch import Batch
-from jaxgpt.data.manifest import data_name
 from jaxgpt.data.prepare import open_split
 from jaxgpt.errors import UserError, shown
 from jaxgpt.files import parse_json
@@ -57,8 +56,7 @@ class Record:
     @property
     def floor(self) -> float | None:
         """Nats per token below which no model gets on the validation split, where that is known."""
-        counts = self.run.data["splits"].get("valid", {})
-        return counts["floor_nats"] / counts["tokens"] if counts.get("floor_nats") is not None else None
+        return self.run.data.floor("valid")
 
     def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns (steps, values) of a measurement; both empty where there is none yet."""
@@ -113,9 +111,9 @@ def held_out(run: Run, rows: int = ROWS) -> HeldOut:
     """Returns text of the run's corpus that it was not trained on; raises UserError where there is none."""
     manifest, source = open_split(run.data, run.tokenizer, run.config.data, "valid")
     if not len(source):
-        raise UserError(f"{run.data['name']}: it has no validation text")
-    note = f"The validation split of {data_name(run.data)}, which the model was not trained on."
-    if manifest["fingerprint"] != run.data["fingerprint"]:
+        raise UserError(f"{run.data.name}: it has no validation text")
+    note = f"The validation split of {run.data.full_name}, which the model was not trained on."
+    if not manifest.is_of_same_data(run.data):
         note += " The corpus has changed since, so the model may have seen some of this."
     return HeldOut(source.gather(_spread(len(source), rows)), note)
 

@@ -8,14 +8,12 @@ import jax
 import numpy as np
 
 from jaxgpt.config import Config, differences
-from jaxgpt.data.manifest import data_name
 from jaxgpt.model.parameters import abstract_params, parameter_part
 from jaxgpt.report.charts import Level, Line, bar_chart, line_chart, smooth
 from jaxgpt.report.markup import escape
 from jaxgpt.report.ngram import yardstick
 from jaxgpt.report.page import Section, figure, note, table
 from jaxgpt.report.run_data import Record
-from jaxgpt.run.folder import sized
 from jaxgpt.training.evaluate import Score
 from jaxgpt.training.progress import clock
 
@@ -38,23 +36,23 @@ PARTS = {
 def result_sentence(record: Record) -> str:
     """Returns what came of a run in one sentence, as far as it is known."""
     if record.best is None:
-        return f"A run on {data_name(record.run.data)} that has no validation yet, {record.steps:,} steps in."
+        return f"A run on {record.run.data.full_name} that has no validation yet, {record.steps:,} steps in."
     step, loss = record.best
     when = f" after step {step:,}" if step != record.steps else ""
     gap = f"; {loss - record.floor:+.4f} from the entropy floor" if record.floor is not None else ""
     score = Score(loss, 1)
     perplexity = f"{score.perplexity:,.0f}" if 20 <= score.perplexity < 1e9 else score.perplexity_in_words
     return (
-        f"On text of {data_name(record.run.data)} that it never trained on, this model loses {loss:.4f} nats per "
-        f"{_unit(record)}{when}{gap}: it is as unsure of the next word as a fair choice among "
+        f"On text of {record.run.data.full_name} that it never trained on, this model loses {loss:.4f} nats per "
+        f"{record.run.data.unit}{when}{gap}: it is as unsure of the next word as a fair choice among "
         f"{perplexity} words."
     )
 
 
 def facts(record: Record) -> list[tuple[str, str]]:
     """Returns the run's main figures as (name, value)."""
-    config = sized(record.run.config, record.run.tokenizer)
-    found = [("Data", data_name(record.run.data)), ("Steps", f"{record.steps:,}")]
+    config = record.run.sized
+    found = [("Data", record.run.data.full_name), ("Steps", f"{record.steps:,}")]
     if record.best is not None:
         loss = record.best[1]
         found += [("Best valid loss", f"{loss:.4f}"), ("Perplexity", Score(loss, 1).perplexity_in_words)]
@@ -77,7 +75,7 @@ def curves(record: Record) -> Section:
     levels = [] if record.floor is None else [Level(f"entropy floor {record.floor:.4f}", record.floor)]
     counting = yardstick(record.run)
     levels += [] if counting is None else [Level(f"counting (3-gram) {counting:.4f}", counting)]
-    unit = _unit(record)
+    unit = record.run.data.unit
     plots = {"loss": line_chart(f"Loss, nats per {unit}", lines, "step", "", levels, size=LARGE)}
     late = [_after(line, record.steps * EARLY) for line in lines]
     plots["loss-late"] = line_chart("After the first quarter, closer", late, "step", "", levels, size=LARGE)
@@ -145,7 +143,7 @@ def samples(record: Record) -> Section:
 
 def parameters(record: Record) -> Section:
     """Returns where the model's numbers are."""
-    config = sized(record.run.config, record.run.tokenizer)
+    config = record.run.sized
     counts = parameters_by_part(config)
     total = sum(counts.values())
     rows = [(part, float(count), f"{count / total:.1%}") for part, count in counts.items()]
@@ -175,11 +173,11 @@ def settings(record: Record) -> Section:
     ]
     data = record.run.data
     sizes = [
-        (name, f"{counts.get('lines', counts.get('kept', 0)):,}", f"{counts.get('tokens', 0):,}")
-        for name, counts in data["splits"].items()
+        (name, f"{counts.kept if data.is_chat else counts.lines:,}", f"{counts.tokens:,}")
+        for name, counts in data.splits.items()
     ]
-    items = "conversations" if data["kind"] == "chat" else "lines"
-    notes = "".join(note(str(words)) for words in data.get("notes", []))
+    items = "conversations" if data.is_chat else "lines"
+    notes = "".join(map(note, data.notes))
     machine = record.machine
     where = [
         ("devices", ", ".join(map(str, machine.get("devices", [])))),
@@ -188,7 +186,7 @@ def settings(record: Record) -> Section:
         *((name, str(version)) for name, version in machine.get("packages", {}).items()),
     ]
     ran = table(("", ""), where) if machine else note("The run has no record of its machine.")
-    source = f"{data_name(data)}. Source: {data.get('source', 'not named')}. Fingerprint: {data['fingerprint'][:16]}."
+    source = f"{data.full_name}. Source: {data.source}. Fingerprint: {data.fingerprint[:16]}."
     return Section(
         "settings",
         "What the run was",
@@ -211,10 +209,6 @@ def parameters_by_part(config: Config) -> dict[str, int]:
 
 def _after(line: Line, step: float) -> Line:
     return line._replace(x=line.x[line.x >= step], y=line.y[line.x >= step])
-
-
-def _unit(record: Record) -> str:
-    return "assistant token" if record.run.data["kind"] == "chat" else "token"
 
 
 def spell(value: Any) -> str:

@@ -66,8 +66,8 @@ class _KeepBest(checkpoint_managers.PreservationPolicy):
         return [best is not None and checkpoint.step == best.step for checkpoint in checkpoints]
 
 
-def open_checkpoints(folder: Path, alone: bool = False) -> ocp.CheckpointManager:
-    """Returns the manager of a folder of checkpoints. Use it in a `with` statement.
+def open_checkpoints(folder: Path, alone: bool = False, create: bool = True) -> ocp.CheckpointManager:
+    """Returns the manager of a folder of checkpoints, which `create` makes. Use it in a `with` statement.
 
     Where there are several processes all must call it, and save and restore together; with `alone` one reads by itself.
     """
@@ -78,7 +78,7 @@ def open_checkpoints(folder: Path, alone: bool = False) -> ocp.CheckpointManager
         me = jax.process_index()
         together = ocp.options.MultiprocessingOptions(me, active_processes={me}, barrier_sync_key_prefix=f"{me}")
     options = ocp.CheckpointManagerOptions(
-        create=not alone,
+        create=create,
         preservation_policy=policy,
         enable_async_checkpointing=False,
         multiprocessing_options=together,
@@ -188,9 +188,3 @@ def _quiet() -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-
-
-def abstract_on(device: Any, tree: Any) -> Any:
-    """Returns shapes and types of a tree with every array placed whole on one device."""
-    sharding = jax.sharding.SingleDeviceSharding(device)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)

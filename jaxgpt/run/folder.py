@@ -19,6 +19,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,11 @@ from typing import Any
 import filelock
 
 from jaxgpt.config import Config, differences, from_json, to_json
-from jaxgpt.data.manifest import check_manifest
+from jaxgpt.data.manifest import Manifest, manifest_from_dict
 from jaxgpt.errors import UserError
 from jaxgpt.files import parse_json, read_text, write_text
 from jaxgpt.run.integrity import committed_steps
-from jaxgpt.text.tokenizer import Tokenizer
+from jaxgpt.text.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
 
 # Settings that may differ when a run goes on: they say how long and how often to look, not what is computed.
 MAY_CHANGE = [
@@ -61,7 +62,13 @@ class Run:
     path: Path
     config: Config
     tokenizer: Tokenizer
-    data: dict[str, Any]
+    data: Manifest
+
+    @cached_property
+    def sized(self) -> Config:
+        """The config with the vocabulary that the tokenizer really has: what the model is built from."""
+        model = dataclasses.replace(self.config.model, vocab_size=self.tokenizer.vocab_size)
+        return dataclasses.replace(self.config, model=model)
 
     @property
     def checkpoints(self) -> Path:
@@ -73,14 +80,8 @@ class Run:
         return {
             "config": json.loads(to_json(self.config)),
             "tokenizer": self.tokenizer.to_dict(),
-            "data": self.data,
+            "data": self.data.to_dict(),
         }
-
-
-def sized(config: Config, tokenizer: Tokenizer) -> Config:
-    """Returns the config with the vocabulary the tokenizer really has: the config the model is built from."""
-    model = dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size)
-    return dataclasses.replace(config, model=model)
 
 
 @contextlib.contextmanager
@@ -139,8 +140,8 @@ def open_run(run: Run, num_steps: int) -> str | None:
     run.path.mkdir(parents=True, exist_ok=True)
     write_text(run.path / "config.json", to_json(run.config))  # first: it makes the folder a run
     run.checkpoints.mkdir(exist_ok=True)
-    run.tokenizer.save(run.path / "tokenizer.json")
-    write_text(run.path / "data.json", json.dumps(run.data, indent=2, ensure_ascii=False) + "\n")
+    save_tokenizer(run.tokenizer, run.path / "tokenizer.json")
+    write_text(run.path / "data.json", json.dumps(run.data.to_dict(), indent=2, ensure_ascii=False) + "\n")
     return moved
 
 
@@ -162,9 +163,9 @@ def _check_same(there: Run, asked: Run) -> None:
         if name not in may_change
     ]
     if not changed and there.tokenizer.fingerprint != asked.tokenizer.fingerprint:
-        changed = [f"the tokenizer built from {asked.data['corpus']} has other words"]
-    if not changed and there.data["fingerprint"] != asked.data["fingerprint"]:
-        changed = [f"the corpus {asked.data['name']} has other contents than {there.data['name']} had"]
+        changed = [f"the tokenizer built from {asked.data.corpus} has other tokens"]
+    if not changed and not there.data.is_of_same_data(asked.data):
+        changed = [f"the corpus {asked.data.name} has other contents than {there.data.name} had"]
     if changed:
         raise UserError(
             f"{asked.path}: a run is there, and it differs: {'; '.join(changed)}. "
@@ -191,10 +192,10 @@ def read_run(path: str | Path) -> Run:
             raise UserError(f"{path}: not a run folder: it has no {name}")
     config = from_json(read_text(path / "config.json"), str(path / "config.json"))
     try:
-        data = check_manifest(parse_json(read_text(path / "data.json")))
+        data = manifest_from_dict(parse_json(read_text(path / "data.json")))
     except ValueError as error:
         raise UserError(f"{path / 'data.json'}: not a data manifest ({error})") from None
-    return Run(path, config, Tokenizer.load(path / "tokenizer.json"), data)
+    return Run(path, config, load_tokenizer(path / "tokenizer.json"), data)
 
 
 def machine() -> dict[str, Any]:

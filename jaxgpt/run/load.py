@@ -1,18 +1,28 @@
-"""A run's parameters, ready to use: what finetuning starts from and what sampling, chat and evaluation load."""
+"""A run's parameters, from disk straight onto the devices: for finetuning, sampling, chat and evaluation."""
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
+from jax.sharding import Mesh
 
 from jaxgpt.config import Config
+from jaxgpt.devices.mesh import inference_mesh, shardings_of
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.model.gpt import Params
 from jaxgpt.model.parameters import abstract_params
-from jaxgpt.run.checkpoint import abstract_on, open_checkpoints, read_best, restore_params
-from jaxgpt.run.folder import Run, load_run, sized
+from jaxgpt.run.checkpoint import open_checkpoints, read_best, restore_params
+from jaxgpt.run.folder import Run, load_run
 from jaxgpt.run.integrity import damage, newest_whole
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A run whose parameters at a step are to be used, and are not read yet."""
+
+    run: Run
+    step: int
 
 
 @dataclass(frozen=True)
@@ -25,19 +35,43 @@ class Trained:
     step: int
 
 
-def load_trained(path: str | Path) -> Trained:
-    """Returns a run's parameters on the first device; raises UserError where there is no run, or not of this model.
+def find_origin(path: str | Path) -> Origin:
+    """Returns a run's best checkpoint; raises UserError where there is no run, or not of this model.
 
     A damaged checkpoint is named on stderr, and another one taken; RunError where none is whole.
     """
     run = load_run(path)
-    config = sized(run.config, run.tokenizer)
-    step = _step_to_use(run)
-    with open_checkpoints(run.checkpoints, alone=True) as checkpoints:
-        expected = abstract_params(config.model)
-        _check_shapes(expected, checkpoints.item_metadata(step)["params"], run.checkpoints / str(step))
-        params = restore_params(checkpoints, step, abstract_on(jax.local_devices()[0], expected))
-    return Trained(run, config, params, step)
+    return Origin(run, _step_to_use(run))
+
+
+def restore_origin(origin: Origin, abstract: Params, alone: bool = False) -> Params:
+    """Returns the parameters, laid out as `abstract` says; several processes restore together, but for `alone`."""
+    run, step = origin.run, origin.step
+    with open_checkpoints(run.checkpoints, alone=alone, create=False) as checkpoints:
+        saved = checkpoints.item_metadata(step)["params"]
+        _check_shapes(abstract, saved, run.checkpoints / str(step))
+        return restore_params(checkpoints, step, abstract)
+
+
+def load_trained(path: str | Path) -> Trained:
+    """Returns a run with its parameters, sharded as its training had them, as far as there are devices here.
+
+    Raises as `find_origin` does.
+    """
+    origin = find_origin(path)
+    config = origin.run.sized
+    params = restore_origin(origin, abstract_on(inference_mesh(config.mesh), config), alone=True)
+    return Trained(origin.run, config, params, origin.step)
+
+
+def abstract_on(mesh: Mesh, config: Config) -> Params:
+    """Returns shapes, types and shardings of a model's parameters on a mesh."""
+    abstract = abstract_params(config.model)
+    shardings = shardings_of(abstract_params(config.model, boxed=True), mesh)
+    if mesh.size == 1:
+        alone = jax.sharding.SingleDeviceSharding(mesh.devices.flat[0])
+        shardings = jax.tree.map(lambda _: alone, shardings)
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
 
 
 def _step_to_use(run: Run) -> int:

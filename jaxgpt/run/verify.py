@@ -7,14 +7,15 @@ import jax
 import numpy as np
 
 from jaxgpt.config import from_json
-from jaxgpt.data.manifest import check_manifest
+from jaxgpt.data.manifest import manifest_from_dict
+from jaxgpt.devices.mesh import inference_mesh
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import parse_json, read_text
-from jaxgpt.model.parameters import abstract_params
-from jaxgpt.run.checkpoint import abstract_on, open_checkpoints, read_best, restore_params
-from jaxgpt.run.folder import load_run, sized
+from jaxgpt.run.checkpoint import read_best
+from jaxgpt.run.folder import load_run
 from jaxgpt.run.integrity import committed_steps, damage, step_of
-from jaxgpt.text.tokenizer import Tokenizer
+from jaxgpt.run.load import Origin, abstract_on, restore_origin
+from jaxgpt.text.tokenizer import load_tokenizer
 
 
 def verify_run(path: Path) -> Iterator[tuple[str, str | None]]:
@@ -25,8 +26,8 @@ def verify_run(path: Path) -> Iterator[tuple[str, str | None]]:
     if not path.is_dir():
         raise UserError(f"{path}: no such run folder")
     yield "config.json", _complaint(lambda: from_json((path / "config.json").read_text(encoding="utf-8"), "it"))
-    yield "tokenizer.json", _complaint(lambda: Tokenizer.load(path / "tokenizer.json"))
-    yield "data.json", _complaint(lambda: check_manifest(parse_json(read_text(path / "data.json"))))
+    yield "tokenizer.json", _complaint(lambda: load_tokenizer(path / "tokenizer.json"))
+    yield "data.json", _complaint(lambda: manifest_from_dict(parse_json(read_text(path / "data.json"))))
     for name in ("metrics.jsonl", "samples.jsonl"):
         yield name, _complaint(lambda name=name: _check_records(path / name))
     checkpoints = path / "checkpoints"
@@ -64,9 +65,8 @@ def _check_records(path: Path) -> None:
 
 def _check_arrays(path: Path, step: int) -> None:
     run = load_run(path)
-    expected = abstract_params(sized(run.config, run.tokenizer).model)
-    with open_checkpoints(run.checkpoints, alone=True) as checkpoints:
-        params = restore_params(checkpoints, step, abstract_on(jax.local_devices()[0], expected))
+    mesh = inference_mesh(run.config.mesh)
+    params = restore_origin(Origin(run, step), abstract_on(mesh, run.sized), alone=True)
     if not all(np.isfinite(x).all() for x in jax.tree.leaves(params)):
         raise ValueError("it holds parameters that are not finite")
 

@@ -27,7 +27,7 @@ from jaxgpt.serve.middleware import Middleware
 from jaxgpt.serve.responses import ChatReply, CompletionReply, Json, Reply, envelope, usage
 from jaxgpt.serve.schemas import MAX_TOKENS, Asked, ChatMessage, ChatRequest, CompletionRequest, InspectRequest
 from jaxgpt.serve.streaming import Piece, Writer, Writing
-from jaxgpt.text.conversation import render_prompt
+from jaxgpt.text.conversation import prompt_of, render_each
 from jaxgpt.text.tokenizer import Tokenizer
 
 PAGE = Path(__file__).parent / "page"
@@ -45,7 +45,8 @@ class Served(NamedTuple):
     config: ModelConfig
     tokenizer: Tokenizer
     is_chat: bool
-    lines_are_documents: bool
+    stop_id: int | None
+    """What ends a completion by itself."""
     created: int
     about: dict[str, Any]
 
@@ -101,9 +102,9 @@ def make_app(
         prompts = [await _aside(len(text), _text_prompt, text, served) for text in asked.prompts]
         max_tokens = asked.max_tokens or COMPLETION_TOKENS
         reply = CompletionReply(asked.candidates is not None, len(prompts) * (asked.n or 1))
-        about = {"unknown_words": served.tokenizer.unknown_words("\n".join(asked.prompts))}
+        about = {"unknown_words": served.tokenizer.unknown("\n".join(asked.prompts))}
         # Where lines go on from one to the next, "stop": "\n" ends with the first of them.
-        stop_id = served.tokenizer.eos_id if served.lines_are_documents else engines.NEVER
+        stop_id = engines.NEVER if served.stop_id is None else served.stop_id
         return await _answer(engine, served, asked, reply, prompts, stop_id, max_tokens, about, request.receive)
 
     @app.post("/v1/chat/completions", responses=STREAM)
@@ -114,7 +115,7 @@ def make_app(
         max_tokens = asked.max_completion_tokens or asked.max_tokens or min(served.config.context_len, MAX_TOKENS)
         reply = ChatReply(asked.candidates is not None)
         return await _answer(
-            engine, served, asked, reply, [prompt], served.tokenizer.end_id, max_tokens, about, request.receive
+            engine, served, asked, reply, [prompt], served.tokenizer.special.end, max_tokens, about, request.receive
         )
 
     @app.post("/v1/inspect")
@@ -123,7 +124,7 @@ def make_app(
         size = len(asked.written) + len(asked.prompt or "")
         size += sum(len(message.plain()["content"]) for message in asked.messages or [])
         prompt, written = await _aside(size, _text_to_inspect, asked, served)
-        stop_id = served.tokenizer.eos_id if asked.messages is None else served.tokenizer.end_id
+        stop_id = served.tokenizer.special.eos if asked.messages is None else served.tokenizer.special.end
         seen = await turns.take(inspect, inspector, [*prompt, *written], len(prompt), stop_id)
         return JsonResponse({"object": "jaxgpt.inspection", "model": served.name} | seen)
 
@@ -150,7 +151,7 @@ def _text_prompt(text: str, served: Served) -> Prompt:
         ids = encode_prompt(text, served.tokenizer, served.config)
     except UserError as error:
         raise _prompt_error(error, "prompt", is_empty=not text.strip()) from None
-    return Prompt([served.tokenizer.eos_id, *ids], ids)
+    return Prompt([served.tokenizer.special.bos, *ids], ids)
 
 
 def _text_to_inspect(asked: InspectRequest, served: Served) -> tuple[list[int], list[int]]:
@@ -179,14 +180,14 @@ def _chat_prompt(messages_asked: Sequence[ChatMessage], served: Served) -> tuple
     if messages[-1]["role"] != "user":
         raise ApiError(400, "messages: the last one must be the user's, for the model to answer", "messages")
     try:
-        fitted = fit_history(messages, served.tokenizer, served.config.context_len)
+        fitted = fit_history(render_each(messages, served.tokenizer), served.config.context_len)
     except UserError as error:
         raise _prompt_error(error, "messages", is_empty=not messages[-1]["content"].strip()) from None
     about = {
         "forgotten": len(messages) - len(fitted),
-        "unknown_words": served.tokenizer.unknown_words(messages[-1]["content"]),
+        "unknown_words": served.tokenizer.unknown(messages[-1]["content"]),
     }
-    return Prompt(render_prompt(fitted, served.tokenizer), []), about
+    return Prompt(prompt_of(fitted, served.tokenizer), []), about
 
 
 def _prompt_error(error: UserError, param: str, is_empty: bool) -> ApiError:

@@ -10,12 +10,19 @@ from starlette.concurrency import run_in_threadpool
 
 from jaxgpt.config import ModelConfig
 from jaxgpt.inference.generate import banned_tokens
-from jaxgpt.inference.introspect import AMONG, directions, last_activations, likeliest, neighbours, turned
+from jaxgpt.inference.introspect import (
+    directions,
+    last_activations,
+    likeliest,
+    neighbours,
+    ordinary_tokens,
+    turned,
+)
 from jaxgpt.model.gpt import Params
 from jaxgpt.model.parameters import embedding, position_embedding
 from jaxgpt.serve.errors import ApiError
 from jaxgpt.serve.responses import Json
-from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
+from jaxgpt.text.tokenizer import Tokenizer
 
 NEIGHBOURS, LIKELIEST = 8, 5
 NUMBERS = 256  # of a vector that are told
@@ -25,7 +32,7 @@ NUMBERS = 256  # of a vector that are told
 class Inspector:
     """A model to look into, with what of it is looked up on the host: every word has its row, every place too.
 
-    `frequent_ND` are the directions of the most frequent words, special ones left out.
+    `frequent_ND` are the directions of `frequent_N`, the most frequent words, special ones left out.
     """
 
     params: Params
@@ -33,6 +40,7 @@ class Inspector:
     tokenizer: Tokenizer
     words_VD: np.ndarray
     places_TD: np.ndarray | None
+    frequent_N: np.ndarray
     frequent_ND: np.ndarray
 
 
@@ -41,9 +49,9 @@ def make_inspector(params: Params, config: ModelConfig, tokenizer: Tokenizer) ->
     words_VD = np.asarray(embedding(params), np.float32)[: tokenizer.vocab_size]
     places = position_embedding(params)
     places_TD = None if places is None else np.asarray(places, np.float32)
-    frequent_ND = directions(words_VD[len(SPECIAL) : AMONG])
-    inspector = Inspector(params, config, tokenizer, words_VD, places_TD, frequent_ND)
-    inspect(inspector, [tokenizer.eos_id], 1, tokenizer.eos_id)
+    frequent_N = ordinary_tokens(tokenizer)
+    inspector = Inspector(params, config, tokenizer, words_VD, places_TD, frequent_N, directions(words_VD[frequent_N]))
+    inspect(inspector, [tokenizer.special.bos], 1, tokenizer.special.eos)
     return inspector
 
 
@@ -89,7 +97,7 @@ def _neighbours(inspector: Inspector, id: int) -> list[Json]:
     """Returns the frequent words whose vectors point most nearly where this token's points."""
     own_1D = directions(inspector.words_VD[id : id + 1])
     nearest = neighbours(np.concatenate([own_1D, inspector.frequent_ND]), 0, NEIGHBOURS + 1)
-    others = [(row - 1 + len(SPECIAL), cosine) for row, cosine in nearest]
+    others = [(int(inspector.frequent_N[row - 1]), cosine) for row, cosine in nearest]
     found = [(other, cosine) for other, cosine in others if other != id][:NEIGHBOURS]
     return [{"token": inspector.tokenizer.decode([other]), "cosine": _short(cosine)} for other, cosine in found]
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import uvicorn
 
-from jaxgpt.data.manifest import data_name, lines_are_documents
 from jaxgpt.errors import UserError, is_text, shown
 from jaxgpt.inference.engine import Engine
-from jaxgpt.inference.generate import in_full_precision
+from jaxgpt.inference.generate import in_full_precision, text_stop
 from jaxgpt.run.load import Trained
 from jaxgpt.serve.api import Served, make_app
 from jaxgpt.serve.inspecting import make_inspector
@@ -40,10 +39,10 @@ def describe(trained: Trained) -> Served:
         name=run.path.resolve().name,
         config=trained.config.model,
         tokenizer=run.tokenizer,
-        is_chat=run.data["kind"] == "chat",
-        lines_are_documents=lines_are_documents(run.data, run.config.data),
+        is_chat=run.data.is_chat,
+        stop_id=text_stop(run.tokenizer, run.data.ends_with_line(run.config.data)),
         created=int((run.path / "config.json").stat().st_mtime),
-        about={"step": trained.step, "data": data_name(run.data), "sample_prompt": run.config.run.sample_prompt},
+        about={"step": trained.step, "data": run.data.full_name, "sample_prompt": run.config.run.sample_prompt},
     )
 
 

@@ -43,7 +43,7 @@ class Writer:
         return next(self._texts)
 
     def _go_on(self, token: int) -> None:
-        if token == self._tokenizer.eos_id:
+        if token == self._tokenizer.special.newline:
             self._line.clear()
         else:
             self._line.append(token)

@@ -1,101 +1,126 @@
 """Conversations to ids and a loss mask: the only renderer, for training and for talking.
 
-Every message is `<role> words <end>`:
+Every message is `<role> tokens <end>`:
 
     messages   user: Hello!             assistant: Hi there.
-    words      <user> Hello ! <end>     <assistant> Hi there . <end>
+    tokens     <user> Hello ! <end>     <assistant> Hi there . <end>
     mask       0      0     0 0         0           1  1     1 1
 
-The mask marks what the model must learn to say: the assistant's words and the end token that closes them.
+The mask marks what the model must learn to say: the assistant's tokens and the end token that closes them.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from jaxgpt.text.tokenizer import Tokenizer
 
 Message = dict[str, str]
+"""{"role": one of ROLES, "content": text}"""
 
 ROLES = ("system", "user", "assistant")
 
 
-def render_message(message: Message, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Returns (ids, mask) of one message. Control tokens typed in its content are text."""
-    role_id = {
-        "system": tokenizer.system_id,
-        "user": tokenizer.user_id,
-        "assistant": tokenizer.assistant_id,
-    }[message["role"]]
-    words = list(tokenizer.encode(message["content"].strip()))
+class Rendered(NamedTuple):
+    """A message, and its ids and mask."""
+
+    message: Message
+    ids: list[int]
+    mask: list[int]
+
+    @property
+    def role(self) -> str:
+        return self.message["role"]
+
+    @property
+    def content_ids(self) -> list[int]:
+        """The ids of what is said, without role and end."""
+        return self.ids[1:-1]
+
+
+def render_message(message: Message, tokenizer: Tokenizer) -> Rendered:
+    """Returns one message rendered. Control tokens typed in its content are text."""
+    special = tokenizer.special
+    role_id = {"system": special.system, "user": special.user, "assistant": special.assistant}[message["role"]]
+    said = tokenizer.encode(message["content"].strip())
     supervised = int(message["role"] == "assistant")
-    return [role_id, *words, tokenizer.end_id], [0] + [supervised] * (len(words) + 1)
+    return Rendered(message, [role_id, *said, special.end], [0] + [supervised] * (len(said) + 1))
+
+
+def render_each(messages: Sequence[Message], tokenizer: Tokenizer) -> list[Rendered]:
+    """Returns each message of a conversation rendered."""
+    return [render_message(message, tokenizer) for message in messages]
+
+
+def joined(messages: Sequence[Rendered]) -> tuple[list[int], list[int]]:
+    """Returns (ids, mask) of a conversation."""
+    return [id for message in messages for id in message.ids], [m for message in messages for m in message.mask]
 
 
 def render(messages: Sequence[Message], tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Returns (ids, mask) of a conversation."""
-    ids: list[int] = []
-    mask: list[int] = []
-    for message in messages:
-        message_ids, message_mask = render_message(message, tokenizer)
-        ids += message_ids
-        mask += message_mask
-    return ids, mask
+    """Returns (ids, mask) of a conversation that is not rendered yet."""
+    return joined(render_each(messages, tokenizer))
 
 
-def render_prompt(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
+def prompt_of(messages: Sequence[Rendered], tokenizer: Tokenizer) -> list[int]:
     """Returns the ids after which the assistant speaks."""
-    ids, _ = render(messages, tokenizer)
-    return [*ids, tokenizer.assistant_id]
+    return [*joined(messages)[0], tokenizer.special.assistant]
 
 
-def exchanges(messages: Sequence[Message]) -> tuple[list[Message], list[list[Message]]]:
+def size(messages: Sequence[Rendered]) -> int:
+    """Returns how many ids messages have together."""
+    return sum(len(message.ids) for message in messages)
+
+
+def exchanges(messages: Sequence[Rendered]) -> tuple[list[Rendered], list[list[Rendered]]]:
     """Returns (leading system messages, exchanges): an exchange is a user message and all up to the next one."""
-    system: list[Message] = []
-    found: list[list[Message]] = []
+    system: list[Rendered] = []
+    found: list[list[Rendered]] = []
     for message in messages:
-        if message["role"] == "system" and not found:
+        if message.role == "system" and not found:
             system.append(message)
-        elif message["role"] == "user" or not found:
+        elif message.role == "user" or not found:
             found.append([message])
         else:
             found[-1].append(message)
     return system, found
 
 
-def fit(messages: Sequence[Message], tokenizer: Tokenizer, limit: int) -> list[Message]:
-    """Returns the latest whole exchanges that render to at most `limit` ids, system messages kept; maybe none.
+def fit(messages: Sequence[Rendered], limit: int) -> list[Rendered]:
+    """Returns the latest whole exchanges that have at most `limit` ids, system messages kept; maybe none.
 
     When the last exchange alone is too long, the one before it may be the latest that fits.
     """
     system, turns = exchanges(messages)
-    ends = (_latest(system, turns[:end], tokenizer, limit) for end in range(len(turns), 0, -1))
+    ends = (_latest(system, turns[:end], limit) for end in range(len(turns), 0, -1))
     return next(filter(None, ends), [])
 
 
-def fit_answered(messages: Sequence[Message], tokenizer: Tokenizer, limit: int) -> list[Message]:
+def fit_answered(messages: Sequence[Rendered], limit: int) -> list[Rendered]:
     """Returns what `fit` does, for training: the last exchange has an answer and ends with it; maybe none.
 
     What comes after the last answer teaches nothing and goes first; an exchange without an answer may stand before.
     """
     system, turns = exchanges(messages)
     for end in range(len(turns), 0, -1):
-        last = list(answered(turns[end - 1]))
-        if last and (kept := _latest(system, [*turns[: end - 1], last], tokenizer, limit)):
+        answers = [place for place, message in enumerate(turns[end - 1], start=1) if message.role == "assistant"]
+        last = turns[end - 1][: answers[-1] if answers else 0]
+        if last and (kept := _latest(system, [*turns[: end - 1], last], limit)):
             return kept
     return []
 
 
 def answered(messages: Sequence[Message]) -> Sequence[Message]:
     """Returns the messages up to the assistant's last one; none where it says nothing."""
-    ends = [i for i, message in enumerate(messages, start=1) if message["role"] == "assistant"]
+    ends = [place for place, message in enumerate(messages, start=1) if message["role"] == "assistant"]
     return messages[: ends[-1] if ends else 0]
 
 
-def _latest(system: list[Message], turns: list[list[Message]], tokenizer: Tokenizer, limit: int) -> list[Message]:
+def _latest(system: list[Rendered], turns: list[list[Rendered]], limit: int) -> list[Rendered]:
     """Returns the system messages and the last of the turns, as many as fit; nothing where the last one does not."""
-    room = limit - len(render(system, tokenizer)[0])
-    kept: list[Message] = []
+    room = limit - size(system)
+    kept: list[Rendered] = []
     for turn in reversed(turns):
-        room -= len(render(turn, tokenizer)[0])
+        room -= size(turn)
         if room < 0:
             break
         kept = turn + kept
@@ -103,12 +128,11 @@ def _latest(system: list[Message], turns: list[list[Message]], tokenizer: Tokeni
 
 
 def show_mask(messages: Sequence[Message], tokenizer: Tokenizer) -> str:
-    """Returns the rendered words of a conversation, a line a message, what is supervised in [brackets]."""
+    """Returns the tokens of a conversation, a line a message, what is supervised in [brackets]."""
     lines = []
-    for message in messages:
-        ids, mask = render_message(message, tokenizer)
-        words = [tokenizer.words[id] for id in ids]
-        first = mask.index(1) if any(mask) else len(words)
-        plain, learned = " ".join(words[:first]), " ".join(words[first:])
+    for message in render_each(messages, tokenizer):
+        tokens = [tokenizer.token_text(id) for id in message.ids]
+        first = message.mask.index(1) if any(message.mask) else len(tokens)
+        plain, learned = " ".join(tokens[:first]), " ".join(tokens[first:])
         lines.append(f"    {plain} [{learned}]" if learned else f"    {plain}")
     return "\n".join(lines)

@@ -38,6 +38,7 @@ _TOUCHING = re.compile(
 )
 _LAST_TOUCHING = re.compile(r".*[a-z][a-z]\.", re.DOTALL)  # at the end of a line
 MOST_TOUCHING = 0.05  # of the marks in tokenized text
+MOST_TYPES = 1_000_000  # that are counted before they are judged: a large text has more than fit in memory
 LEAST_ALONE = 0.01  # marks alone, for each word of tokenized text
 
 _SAME_MARK = str.maketrans(
@@ -103,16 +104,27 @@ def is_tokenized(lines: Iterable[str]) -> bool:
     So it is when its punctuation and clitics (`'s`, `n't`, `<unk>`) are there, and stand alone throughout. In raw text
     nearly all of them touch a word; text without any is raw, too, which makes no difference.
     """
+    alone = touching = total = 0
     words: Counter[str] = Counter()
     last: Counter[str] = Counter()
+
+    def judge() -> None:
+        nonlocal alone, touching, total
+        alone += sum(count for word, count in words.items() if _ALONE.fullmatch(word))
+        touching += sum(count for word, count in words.items() if _TOUCHING.fullmatch(word))
+        touching += sum(count for word, count in last.items() if _LAST_TOUCHING.fullmatch(word))
+        total += words.total()
+        words.clear()
+        last.clear()
+
     for line in lines:
         found = line.split()
         words.update(found)
         last.update(found[-1:])
-    alone = sum(count for word, count in words.items() if _ALONE.fullmatch(word))
-    touching = sum(count for word, count in words.items() if _TOUCHING.fullmatch(word))
-    touching += sum(count for word, count in last.items() if _LAST_TOUCHING.fullmatch(word))
-    return alone > LEAST_ALONE * words.total() and touching <= MOST_TOUCHING * (alone + touching)
+        if len(words) >= MOST_TYPES:
+            judge()
+    judge()
+    return alone > LEAST_ALONE * total and touching <= MOST_TOUCHING * (alone + touching)
 
 
 def split(line: str, tokenized: bool = False) -> list[str]:

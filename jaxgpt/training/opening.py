@@ -4,14 +4,13 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import jax
 import orbax.checkpoint as ocp
 
 from jaxgpt.config import to_json
 from jaxgpt.devices.distributed import failing_together, is_primary, on_primary, require_same
-from jaxgpt.model.gpt import Params
 from jaxgpt.run.checkpoint import Best, open_checkpoints, restore_state
 from jaxgpt.run.folder import Run, locked, open_run
+from jaxgpt.run.load import Origin, restore_origin
 from jaxgpt.run.metrics import MetricsFile, evaluated_steps, open_metrics
 from jaxgpt.run.resume import best_so_far, find_start, skipped_at_the_end
 from jaxgpt.run.state import TrainState
@@ -33,8 +32,8 @@ class Opened:
 
 
 @contextlib.contextmanager
-def opened(run: Run, compiled: Compiled, num_steps: int, init_params: Params | None) -> Iterator[Opened]:
-    """Opens a run for training to `num_steps`: from its latest whole checkpoint, or from init_params, or drawn anew.
+def opened(run: Run, compiled: Compiled, num_steps: int, origin: Origin | None) -> Iterator[Opened]:
+    """Opens a run for training to `num_steps`: from its latest whole checkpoint, or from its origin, or drawn anew.
 
     Nothing is written before all that could be wrong was looked at. Several processes restore and save together; the
     primary one looks after the folder, and the others take its word for what is there. Raises UserError where the run
@@ -42,7 +41,7 @@ def opened(run: Run, compiled: Compiled, num_steps: int, init_params: Params | N
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(failing_together())
-        require_same(f"{to_json(run.config)} {run.tokenizer.fingerprint} {run.data['fingerprint']}")
+        require_same(f"{to_json(run.config)} {run.tokenizer.fingerprint} {run.data.fingerprint}")
         on_primary(lambda: stack.enter_context(locked(run.path)))
         if moved := on_primary(lambda: open_run(run, num_steps)):
             print(f"the run that was there is now {moved}")
@@ -51,11 +50,10 @@ def opened(run: Run, compiled: Compiled, num_steps: int, init_params: Params | N
         if start:
             state = restore_state(checkpoints, start, compiled.abstract_state)
             print(f"going on from step {start} of {num_steps}")
+        elif origin is not None:
+            state = compiled.start_from(restore_origin(origin, compiled.abstract_state.params))
         else:
             state = compiled.init()
-            if init_params is not None:
-                given = jax.device_get(init_params)  # each process has all of them
-                state = state._replace(params=jax.device_put(given, compiled.state_shardings.params))
         metrics = stack.enter_context(open_metrics(run.path, start)) if is_primary() else None
         best = on_primary(lambda: best_so_far(run.path, checkpoints.all_steps()))
         yield Opened(

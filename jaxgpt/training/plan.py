@@ -3,28 +3,23 @@
 import dataclasses
 import json
 import math
-from typing import Any
 
 import jax
 
 from jaxgpt.config import HOW_TO_TRAIN, Config, ModelConfig, differences, run_dir
-from jaxgpt.data.manifest import data_name
+from jaxgpt.data.manifest import ChatCounts, TextCounts
 from jaxgpt.data.prepare import Prepared
 from jaxgpt.data.sources import batch_at
 from jaxgpt.devices.distributed import on_primary
 from jaxgpt.devices.mesh import make_mesh
 from jaxgpt.devices.setup import fast_dtype
 from jaxgpt.model.parameters import abstract_params, parameter_part
-from jaxgpt.run.folder import latest_step, read_run
-from jaxgpt.run.load import Trained, load_trained
-from jaxgpt.text.corpora import TextCorpus
-from jaxgpt.text.tokenizer import SPECIAL, Tokenizer, count_words, leave_unknown, tokenizer_from_counts
+from jaxgpt.run.folder import Run, latest_step, read_run
+from jaxgpt.run.load import Origin
 from jaxgpt.training.flops import cost
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import compile_steps
 from jaxgpt.training.trainer import total_steps
-
-LONG_TEXT = 20_000_000  # characters: their words are counted in some seconds
 
 
 def settle_dtype(config: Config) -> Config:
@@ -47,70 +42,49 @@ def _dtype_for(config: Config) -> tuple[str, str]:
     return fast_dtype()
 
 
-def go_on_from(config: Config) -> tuple[Trained, ModelConfig]:
-    """Returns (the run that run.init_from names, its model with this config's dropout, remat and dtype); says so."""
-    assert config.run.init_from is not None
-    trained = load_trained(config.run.init_from)
+def model_of(origin: Origin, config: Config) -> ModelConfig:
+    """Returns the model of the run that training goes on from, with this config's dropout, remat and dtype.
+
+    Says which settings of the config it takes the place of.
+    """
     own = {name: getattr(config.model, name.removeprefix("model.")) for name in HOW_TO_TRAIN}
     model = dataclasses.replace(
-        trained.run.config.model, **{name.removeprefix("model."): value for name, value in own.items()}
+        origin.run.config.model, **{name.removeprefix("model."): value for name, value in own.items()}
     )
-    print(f"from: {trained.run.path}, step {trained.step}, trained on {data_name(trained.run.data)}")
     before, after = (dataclasses.replace(config, model=m) for m in (config.model, model))
     if changed := [f"{name} {new!r}" for name, _, new in differences(before, after)]:
         print(f"  its model, in place of the config's: {', '.join(changed)}")
-    return trained, model
-
-
-def tell_size(corpus: TextCorpus) -> None:
-    """Says how large a text is where counting its words takes a while."""
-    size = sum(len(line) + 1 for lines in corpus.splits.values() for line in lines)
-    if size >= LONG_TEXT:
-        print(f"{corpus.name}: {size / 1e6:,.0f} million characters; counting and encoding their words", flush=True)
-
-
-def build_vocabulary(corpus: TextCorpus, vocab_size: int, tokenized: bool) -> tuple[Tokenizer, str]:
-    """Returns (a tokenizer of the training split's words, how it came about in words)."""
-    counts = count_words(corpus.splits["train"], tokenized)
-    kept = leave_unknown(counts, vocab_size)
-    tokenizer = tokenizer_from_counts(kept, vocab_size)
-    told = (
-        f"{len(counts):,} types of words in train, <eos> counted; "
-        f"vocabulary of {tokenizer.vocab_size:,}, {len(SPECIAL)} of them special tokens"
-    )
-    if left_out := len(counts) - len(kept):
-        told += f"\n  {left_out:,} words that are seen once are encoded as <unk>, so that the model learns what that is"
-    return tokenizer, told
+    return model
 
 
 def announce(data: Prepared) -> None:
     """Prints what was read, and unmissably when it is not what was asked for."""
     manifest = data.manifest
-    if manifest["fallback_for"]:
+    if manifest.fallback_for:
         rule = "!" * 78
         print(rule)
-        print(f"!! {manifest['fallback_for']} could not be had. Going on with {manifest['name']} in its place.")
-        print(f"!! {manifest['notes'][0]}")
+        print(f"!! {manifest.fallback_for} could not be had. Going on with {manifest.name} in its place.")
+        print(f"!! {manifest.notes[0]}")
         print("!! Every number of this run is about the stand-in.")
         print(rule)
-    print(f"data: {data_name(manifest)} ({manifest['source']})")
-    if "tokenized" in manifest:
-        print(f"  {'split into words already: only at blanks' if manifest['tokenized'] else 'raw text'}")
-    for note in manifest["notes"][bool(manifest["fallback_for"]) :]:
+    print(f"data: {manifest.full_name} ({manifest.source})")
+    if manifest.tokenized is not None:
+        print(f"  {'split into words already: only at blanks' if manifest.tokenized else 'raw text'}")
+    for note in manifest.notes[bool(manifest.fallback_for) :]:
         print(f"  {note}")
-    for split, counts in manifest["splits"].items():
+    for split, counts in manifest.splits.items():
         print(f"  {split}: {_counts(counts)}")
 
 
-def _counts(counts: dict[str, Any]) -> str:
-    if "lines" in counts:
-        share = counts["unk"] / max(1, counts["tokens"])
-        return f"{counts['lines']:,} lines, {counts['tokens']:,} tokens, {share:.2%} of them <unk>"
+def _counts(counts: TextCounts | ChatCounts) -> str:
+    if isinstance(counts, TextCounts):
+        share = counts.unk / max(1, counts.tokens)
+        return f"{counts.lines:,} lines, {counts.tokens:,} tokens, {share:.2%} of them <unk>"
     return (
-        f"{counts['conversations']:,} conversations: {counts['kept']:,} kept, {counts['cut']:,} of them cut at a turn "
-        f"({counts['messages_cut']:,} messages gone in all), {counts['dropped']:,} dropped: no exchange fits\n"
-        f"    {counts['tokens']:,} tokens, {counts['supervised']:,} of them to learn; "
-        f"<unk>: {counts['unk_prompts']:.1%} of the words of prompts, {counts['unk_replies']:.1%} of replies"
+        f"{counts.conversations:,} conversations: {counts.kept:,} kept, {counts.cut:,} of them cut at a turn "
+        f"({counts.messages_cut:,} messages gone in all), {counts.dropped:,} dropped: no exchange fits\n"
+        f"    {counts.tokens:,} tokens, {counts.supervised:,} of them to learn; "
+        f"<unk>: {counts.unk_prompts:.1%} of the words of prompts, {counts.unk_replies:.1%} of replies"
     )
 
 
@@ -125,19 +99,20 @@ def parameter_counts(config: Config) -> dict[str, int]:
     return {part: parts[part] for part in order if part in parts}
 
 
-def plan(config: Config, tokenizer: Tokenizer, data: Prepared) -> str:
+def plan(run: Run, data: Prepared) -> str:
     """Returns what --dry-run prints: the resolved config, parameters by part, steps, tokens, memory and time."""
+    config = run.sized
     counts = parameter_counts(config)
     mesh = make_mesh(config)  # refuses here what a run would refuse
     train = data.sources["train"]
     planned, steps = total_steps(config, train)
     compiled = compile_steps(config, make_optimizer(config.optimizer, planned), mesh)
     batch = compiled.put(batch_at(train, config.run.seed, 0, config.data.batch_size, config.run.epochs))
-    tokens = data.manifest["splits"]["train"]["tokens"]
+    tokens, tokenizer = data.manifest.splits["train"].tokens, data.tokenizer
     per_step = config.data.batch_size * config.data.seq_len
     lines = [
         json.dumps(dataclasses.asdict(config), indent=2),
-        f"vocabulary: {tokenizer.vocab_size:,} words, fingerprint {tokenizer.fingerprint[:16]}",
+        f"vocabulary: {tokenizer.vocab_size:,} tokens, fingerprint {tokenizer.fingerprint[:16]}",
         f"parameters: {sum(counts.values()):,}",
         *(f"  {part:20} {count:>12,}" for part, count in counts.items()),
         f"steps: {steps:,} of {per_step:,} tokens ({config.data.batch_size} windows of {config.data.seq_len})",

@@ -13,10 +13,9 @@ from jaxgpt.config import Config
 from jaxgpt.data.batch import Batch
 from jaxgpt.devices.allocator import give_back_freed_memory
 from jaxgpt.devices.mesh import RULES, batch_sharding, replicated, shardings_of
-from jaxgpt.model.gpt import GPT, Params, unembedding
-from jaxgpt.ops.cross_entropy import cross_entropy
-from jaxgpt.ops.matmul import precision
+from jaxgpt.model.gpt import GPT, Params
 from jaxgpt.run.state import TrainState
+from jaxgpt.training.objectives import Objective, next_token
 from jaxgpt.training.optimizer import at_step
 
 Metrics = dict[str, jax.Array]
@@ -30,28 +29,11 @@ def init_state(config: Config, optimizer: optax.GradientTransformation, *, boxed
     return state if boxed else nn.unbox(state)
 
 
-def loss_sums(params: Params, batch: Batch, config: Config, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-    """Returns (summed loss in nats, summed weights) of a batch; dropout is on when a key is given."""
-    hidden_BTD, _ = GPT(config.model).apply(
-        {"params": params},
-        batch.tokens,
-        batch.segments,
-        batch.positions,
-        rngs=None if key is None else {"dropout": key},
-    )
-    return cross_entropy(
-        hidden_BTD,
-        unembedding(params),
-        batch.targets,
-        batch.weights,
-        config.model.vocab_size,
-        precision(config.model.dtype).compute_dtype,
-    )
-
-
-def _summed_gradients(params: Params, batch: Batch, config: Config, key: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
+def _summed_gradients(
+    objective: Objective, params: Params, batch: Batch, config: Config, key: jax.Array
+) -> tuple[jax.Array, jax.Array, Any]:
     """Returns (loss sum, weight sum, gradient of the loss sum), adding up the micro-batches one after the other."""
-    with_gradient = jax.value_and_grad(loss_sums, has_aux=True)
+    with_gradient = jax.value_and_grad(objective, has_aux=True)
     count = config.optimizer.grad_accumulation_steps
     if count == 1:
         (loss, weight), grads = with_gradient(params, batch, config, key)
@@ -71,7 +53,10 @@ def _summed_gradients(params: Params, batch: Batch, config: Config, key: jax.Arr
 
 
 def make_train_step(
-    config: Config, optimizer: optax.GradientTransformation, axis_name: str | None = None
+    config: Config,
+    optimizer: optax.GradientTransformation,
+    axis_name: str | None = None,
+    objective: Objective = next_token,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Returns the pure train_step(state, batch) -> (state, metrics).
 
@@ -84,7 +69,7 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(config.run.seed + 1), state.step)
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-        loss, weight, grads = _summed_gradients(state.params, batch, config, key)
+        loss, weight, grads = _summed_gradients(objective, state.params, batch, config, key)
         if axis_name is not None:
             loss, weight, grads = jax.lax.psum((loss, weight, grads), axis_name)
         count = jnp.maximum(weight, 1.0)
@@ -109,6 +94,7 @@ class Compiled(NamedTuple):
     state_shardings: TrainState
     abstract_state: TrainState
     init: Callable[[], TrainState]
+    start_from: Callable[[Params], TrainState]  # given parameters, which become its own, at step 0
     train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
     eval_step: Callable[[Params, Batch], tuple[jax.Array, jax.Array]]
     memory: Callable[[TrainState, Batch], Any]  # the compiler's own account of train_step
@@ -123,7 +109,9 @@ class Compiled(NamedTuple):
         return jax.tree.map(place, batch)
 
 
-def compile_steps(config: Config, optimizer: optax.GradientTransformation, mesh: Mesh) -> Compiled:
+def compile_steps(
+    config: Config, optimizer: optax.GradientTransformation, mesh: Mesh, objective: Objective = next_token
+) -> Compiled:
     """Returns init, train_step and eval_step jitted over the mesh; the state is donated to train_step."""
     boxed = jax.eval_shape(lambda: init_state(config, optimizer, boxed=True))
     shardings = shardings_of(boxed, mesh)
@@ -138,15 +126,21 @@ def compile_steps(config: Config, optimizer: optax.GradientTransformation, mesh:
         return call
 
     def eval_step(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        return loss_sums(params, batch, config, None)
+        return objective(params, batch, config, None)
 
     train_step = jax.jit(
-        make_train_step(config, optimizer),
+        make_train_step(config, optimizer, objective=objective),
         donate_argnums=0,
         in_shardings=(shardings, rows),
         out_shardings=(shardings, whole),
     )
     draw = jax.jit(lambda: init_state(config, optimizer), out_shardings=shardings)
+    take = jax.jit(
+        lambda params: TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)),
+        donate_argnums=0,
+        in_shardings=(shardings.params,),
+        out_shardings=shardings,
+    )
     programs: list[jax.stages.Compiled] = []
 
     def init() -> TrainState:
@@ -165,6 +159,7 @@ def compile_steps(config: Config, optimizer: optax.GradientTransformation, mesh:
         state_shardings=shardings,
         abstract_state=abstract,
         init=on_mesh(init),
+        start_from=on_mesh(take),
         train_step=on_mesh(lambda state, batch: program(state, batch)(state, batch)),
         eval_step=on_mesh(jax.jit(eval_step, in_shardings=(shardings.params, rows), out_shardings=(whole, whole))),
         memory=on_mesh(lambda state, batch: program(state, batch).memory_analysis()),

@@ -2,12 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from jaxgpt.config import Config
-from jaxgpt.data.manifest import data_name
+from jaxgpt.data.manifest import Manifest
 from jaxgpt.run.checkpoint import Best
 from jaxgpt.run.folder import Run
 from jaxgpt.training.evaluate import Score
@@ -29,21 +28,20 @@ def summarize(windows: np.ndarray) -> str:
     return first if len(windows) <= 8 else f"{first} and {len(windows) - 8} more"
 
 
-def describe(score: Score, manifest: dict[str, Any], split: str, part: str) -> str:
+def describe(score: Score, manifest: Manifest, split: str, part: str) -> str:
     """Returns a score in words, with the data it was measured on and, where it is known, the floor.
 
     `part` says how much of the split that is; the floor is known of all of it only.
     """
-    tokens = "assistant tokens" if manifest["kind"] == "chat" else "tokens"
-    over = f"over {score.tokens:,} {tokens} of {data_name(manifest)}"
+    over = f"over {score.tokens:,} {manifest.unit}s of {manifest.full_name}"
     if not math.isfinite(score.loss):
         return f"{part} loss {score.loss} {over}: not finite, so this checkpoint is not the best"
     text = f"{part} loss {score.loss:.4f} nats per token, perplexity {score.perplexity_in_words} {over}"
-    floor = manifest["splits"][split].get("floor_nats")
+    floor = manifest.floor(split)
     if floor is None or part.startswith("part"):
         return text
-    gap = score.loss - floor / score.tokens
-    return f"{text}; {gap:+.4f} from the entropy floor of {floor / score.tokens:.4f}{below_floor(gap)}"
+    gap = score.loss - floor
+    return f"{text}; {gap:+.4f} from the entropy floor of {floor:.4f}{below_floor(gap)}"
 
 
 FLOOR_NOISE = 0.01  # nats per token by which a finite text may be easier than its source
@@ -70,7 +68,7 @@ def summary(run: Run, result: Result, made: str, report: str, next_commands: lis
     lines = [
         f"{run.path}: {made}, {result.step:,} steps in {clock(result.seconds)}",
         f"  best checkpoint: step {result.best.step}, valid loss {best.loss:.4f} nats per token, "
-        f"perplexity {best.perplexity_in_words} on {data_name(run.data)}",
+        f"perplexity {best.perplexity_in_words} on {run.data.full_name}",
         f"  report: {report}",
         "next:",
         *(f"  {command}" for command in next_commands),

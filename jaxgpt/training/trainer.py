@@ -20,10 +20,12 @@ from jaxgpt.devices.mesh import make_mesh
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.model.gpt import Params
 from jaxgpt.run.checkpoint import Best, save, write_best
-from jaxgpt.run.folder import Run, sized
+from jaxgpt.run.folder import Run
+from jaxgpt.run.load import Origin
 from jaxgpt.run.metrics import append_sample
 from jaxgpt.training.evaluate import Score, evaluate, num_batches, some_of
 from jaxgpt.training.flops import flops_per_token, out_of_memory, peak_flops
+from jaxgpt.training.objectives import Objective, next_token
 from jaxgpt.training.opening import Opened, opened
 from jaxgpt.training.optimizer import learning_rate_schedule, make_optimizer
 from jaxgpt.training.progress import TrainingProgress
@@ -50,26 +52,27 @@ def fit(
     train: Source,
     valid: Source,
     sample: Callable[[Params], str],
-    init_params: Params | None = None,
+    origin: Origin | None = None,
+    objective: Objective = next_token,
 ) -> Result:
     """Trains a run to its end, from its latest checkpoint if it has one, and returns how it ended.
 
-    `init_params` are where a new run starts that does not start from nothing; their validation loss is measured first.
+    A new run starts from the parameters of its origin, whose validation loss is measured first, or from random ones.
     Ctrl-C and SIGTERM save, say how to continue and exit. Raises UserError and RunError as `opened` does, and RunError
     where steps or evaluations give no finite number.
     """
-    config = sized(run.config, run.tokenizer)
+    config = run.sized
     planned, steps = total_steps(config, train)
     mesh = make_mesh(config)
     schedule = learning_rate_schedule(config.optimizer, planned, config.optimizer.learning_rate)
     learning_rates = np.broadcast_to(np.asarray(schedule(jnp.arange(steps))), steps)
-    compiled = compile_steps(config, make_optimizer(config.optimizer, planned), mesh)
+    compiled = compile_steps(config, make_optimizer(config.optimizer, planned), mesh, objective)
     began = time.perf_counter()
     peak = peak_flops(config.model) / flops_per_token(config.model, config.data.seq_len)
     step_tokens = config.data.batch_size * config.data.seq_len
 
     with contextlib.ExitStack() as stack:
-        open_run = stack.enter_context(opened(run, compiled, steps, init_params))
+        open_run = stack.enter_context(opened(run, compiled, steps, origin))
         stopping = highest_of_all(stack.enter_context(stop_on_signal()))
         progress = TrainingProgress(steps, open_run.start, step_tokens, config.run.log_every, peak)
         stack.enter_context(progress)
@@ -86,7 +89,7 @@ def fit(
             progress,
             stopping,
         )
-        trainer.evaluate_start(is_new=init_params is not None)
+        trainer.evaluate_start(is_new=origin is not None)
         trainer.loop()
     if trainer.opened.best is None:
         raise RunError(

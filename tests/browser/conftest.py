@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jaxgpt.inference.engine import Engine
-from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
+from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 from tests.serve.conftest import CONFIG, SLOTS, Running, random_params, running
 
 if TYPE_CHECKING:  # playwright comes with the extra `browser`, and is imported where a browser is asked for
@@ -23,7 +23,7 @@ HARM = (
     "<b>loud</b>",
 )
 WORDS = HARM * 3 + tuple(f"w{i}" for i in range(CONFIG.vocab_size - len(SPECIAL) - 3 * len(HARM)))
-TOKENIZER = Tokenizer(SPECIAL + tuple(word if word[0] == "w" else f"{word}{i}" for i, word in enumerate(WORDS)))
+TOKENIZER = WordTokenizer(SPECIAL + tuple(word if word[0] == "w" else f"{word}{i}" for i, word in enumerate(WORDS)))
 ARGUMENTS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),

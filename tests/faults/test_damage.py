@@ -13,7 +13,7 @@ from jaxgpt.config import MeshConfig
 from jaxgpt.devices.mesh import make_mesh
 from jaxgpt.errors import RunError
 from jaxgpt.run.checkpoint import open_checkpoints, restore_state
-from jaxgpt.run.folder import load_run, sized
+from jaxgpt.run.folder import load_run
 from jaxgpt.run.integrity import DIGESTS, damage, newest_whole
 from jaxgpt.run.load import load_trained
 from jaxgpt.run.resume import find_start
@@ -88,7 +88,7 @@ def test_the_model_is_still_read_whatever_is_damaged(run, capsys):
 def restored(run: Path, step: int) -> TrainState:
     """Returns the state that training goes on with from a step."""
     known = load_run(run)
-    config = dataclasses.replace(sized(known.config, known.tokenizer), mesh=MeshConfig(4, 1, 2))
+    config = dataclasses.replace(known.sized, mesh=MeshConfig(4, 1, 2))
     compiled = compile_steps(config, make_optimizer(config.optimizer, 100), make_mesh(config))
     with open_checkpoints(known.checkpoints) as checkpoints:
         return restore_state(checkpoints, step, compiled.abstract_state)

@@ -15,10 +15,11 @@ NAME, COMMIT = "Salesforce/wikitext", "a" * 40
 CONFIG, SPLITS = "wikitext-2-v1", ("train", "validation", "test")
 LOAD = """
 from jaxgpt.command_line import errors_in_words
-from jaxgpt.text.corpora import load_text
+from jaxgpt.text.corpora import open_text
 with errors_in_words():
-    corpus = load_text("wikitext-2", None)
-    print(corpus.source, *(len(lines) for lines in corpus.splits.values()))
+    corpus = open_text("wikitext-2", None)
+    documents = corpus.read().documents.values()
+    print(corpus.source, *(sum(piece.text.count("\n") + 1 for piece in read()) for read in documents))
 """
 
 

@@ -24,9 +24,10 @@ from jaxgpt.run.integrity import DIGESTS, commit, damage
 from jaxgpt.run.metrics import drop_after, read_records
 from jaxgpt.run.resume import best_so_far, skipped_at_the_end
 from jaxgpt.run.verify import verify_run
-from jaxgpt.text.corpora import load_chat, load_text
+from jaxgpt.text.corpora import Corpus, open_chat, open_text
 from jaxgpt.text.corpora.oasst import conversations, read_messages
-from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
+from jaxgpt.text.tokenizer import load_tokenizer, save_tokenizer
+from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 
 pytestmark = pytest.mark.long
 
@@ -83,7 +84,7 @@ def malformed(valid: str) -> st.SearchStrategy[bytes]:
     return st.one_of(parts, parts, unusual, json_values.map(lambda v: json.dumps(v).encode()), *kinds)
 
 
-WORDS = Tokenizer((*SPECIAL, "a", "b"))
+WORDS = WordTokenizer((*SPECIAL, "a", "b"))
 MANIFEST = {"kind": "text", "name": "mine", "corpus": "mine", "fingerprint": "f", "splits": {}}
 TALK = json.dumps({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}) + "\n"
 
@@ -103,7 +104,7 @@ def make_run(folder: Path) -> Path:
     (run / "checkpoints/1/arrays").write_text("x")
     commit(run / "checkpoints/1")
     (run / "config.json").write_text(to_json(Config(run=RunConfig(name="run"))))
-    WORDS.save(run / "tokenizer.json")
+    save_tokenizer(WORDS, run / "tokenizer.json")
     (run / "data.json").write_text(json.dumps(MANIFEST))
     (run / "metrics.jsonl").write_text('{"step": 1, "loss": 2.5}\n{"step": 1, "valid_loss": 2.5}\n')
     (run / "samples.jsonl").write_text('{"step": 1, "text": "a b"}\n')
@@ -126,6 +127,12 @@ def report_facts(run: Path) -> None:
     skipped_at_the_end(run)
 
 
+def read_corpus(corpus: Corpus) -> None:
+    for documents in corpus.read().documents.values():
+        for _ in documents():
+            pass
+
+
 def read_all(path: Path) -> None:
     read_records(path)
     drop_after(path, 1)
@@ -133,16 +140,16 @@ def read_all(path: Path) -> None:
 
 KINDS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "config.json": ("config.json", lambda run: from_json((run / "config.json").read_text(errors="replace"), "it")),
-    "tokenizer.json": ("tokenizer.json", lambda run: Tokenizer.load(run / "tokenizer.json")),
+    "tokenizer.json": ("tokenizer.json", lambda run: load_tokenizer(run / "tokenizer.json")),
     "data.json": ("data.json", load_run),
     "best.json": ("checkpoints/best.json", lambda run: read_best(run / "checkpoints")),
     "digests.json": (f"checkpoints/1/{DIGESTS}", lambda run: damage(run / "checkpoints/1")),
     "metrics.jsonl": ("metrics.jsonl", lambda run: read_all(run / "metrics.jsonl")),
     "checked": ("metrics.jsonl", lambda run: list(verify_run(run))),
     "config.py": ("config.py", lambda run: load_config_file(str(run / "config.py"))),
-    "text": ("text.txt", lambda run: load_text(str(run / "text.txt"), None)),
-    "conversations": ("talk.jsonl", lambda run: load_chat(str(run / "talk.jsonl"), None, False)),
-    "messages": ("messages.jsonl", lambda run: conversations(read_messages(run / "messages.jsonl"), True)),
+    "text": ("text.txt", lambda run: read_corpus(open_text(str(run / "text.txt"), None))),
+    "conversations": ("talk.jsonl", lambda run: read_corpus(open_chat(str(run / "talk.jsonl"), None))),
+    "messages": ("messages.jsonl", lambda run: conversations(list(read_messages(run / "messages.jsonl")), True)),
     "reported": ("data.json", report_facts),
     "recorded": ("metrics.jsonl", report_facts),
     "run.json": ("run.json", lambda run: (report_facts(run), record_start(run, 1, []))),

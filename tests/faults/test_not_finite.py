@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxgpt.config import Config, DataConfig, ModelConfig, OptimizerConfig, RunConfig
+from jaxgpt.data.manifest import Manifest, TextCounts
 from jaxgpt.data.sources import Windows
 from jaxgpt.errors import RunError
 from jaxgpt.run.checkpoint import Best, read_best, write_best
@@ -18,19 +19,16 @@ from jaxgpt.run.load import load_trained
 from jaxgpt.run.metrics import read_records
 from jaxgpt.run.resume import best_so_far
 from jaxgpt.run.verify import verify_run
-from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
-from jaxgpt.training import step, trainer
+from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
+from jaxgpt.training import objectives, step, trainer
 from jaxgpt.training.evaluate import Score
 from jaxgpt.training.optimizer import learning_rate_schedule, make_optimizer
 from jaxgpt.training.summary import Result
 
-WORDS = Tokenizer((*SPECIAL, *(f"w{i}" for i in range(40))))
+WORDS = WordTokenizer((*SPECIAL, *(f"w{i}" for i in range(40))))
 STREAM = (np.arange(8 * 10 * 16) * 7 % WORDS.vocab_size).astype(np.int32)
 TRAIN, VALID = Windows(STREAM, 16, 0), Windows(STREAM[: 8 * 16], 16, 0)
-MANIFEST = {
-    **{"kind": "text", "name": "mine", "corpus": "mine", "fingerprint": "f", "splits": {"valid": {}}},
-    **{"fallback_for": None, "notes": [], "source": "here"},
-}
+MANIFEST = Manifest("text", "mine", "mine", "here", fingerprint="f", tokenizer="", splits={"valid": TextCounts()})
 
 
 @pytest.fixture
@@ -45,7 +43,7 @@ def run(tmp_path) -> Run:
 
 
 def fit(run: Run) -> Result:
-    return trainer.fit(run, TRAIN, VALID, lambda params: "said")
+    return trainer.fit(run, TRAIN, VALID, lambda params: "said", objective=objectives.next_token)
 
 
 def poison(monkeypatch, where: str, value: float, steps: set[int]) -> None:
@@ -53,7 +51,7 @@ def poison(monkeypatch, where: str, value: float, steps: set[int]) -> None:
 
     A marked weight tells the compiled step which batches are meant.
     """
-    original_batch, original_loss = trainer.batch_at, step.loss_sums
+    original_batch, original_loss = trainer.batch_at, objectives.next_token
 
     def batch_at(source, seed, index, *rest):
         batch = original_batch(source, seed, index, *rest)
@@ -63,7 +61,7 @@ def poison(monkeypatch, where: str, value: float, steps: set[int]) -> None:
             batch = batch._replace(weights=weights)
         return batch
 
-    def loss_sums(params, batch, config, key):
+    def poisoned(params, batch, config, key):
         loss, weight = original_loss(params, batch, config, key)
         marked = batch.weights[0, 0] == 2.0
         if where == "loss":
@@ -74,7 +72,7 @@ def poison(monkeypatch, where: str, value: float, steps: set[int]) -> None:
         return loss, weight
 
     monkeypatch.setattr(trainer, "batch_at", batch_at)
-    monkeypatch.setattr(step, "loss_sums", loss_sums)
+    monkeypatch.setattr(objectives, "next_token", poisoned)
 
 
 @jax.custom_jvp

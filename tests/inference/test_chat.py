@@ -3,10 +3,16 @@
 import pytest
 
 from jaxgpt.errors import UserError
-from jaxgpt.inference.chat import fit_history
-from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
+from jaxgpt.inference import chat
+from jaxgpt.text.conversation import render_each
+from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 
-TOKENIZER = Tokenizer((*SPECIAL, "a", "b"))
+TOKENIZER = WordTokenizer((*SPECIAL, "a", "b"))
+
+
+def fit_history(talk, context_len):
+    fitted = chat.fit_history(render_each(talk, TOKENIZER), context_len)
+    return [message.message for message in fitted]
 
 
 def user(size):
@@ -19,34 +25,34 @@ def model(size):
 
 def test_history_that_fits_is_kept_whole():
     history = [user(3), model(3), user(3)]
-    assert fit_history(history, TOKENIZER, 64) == history
+    assert fit_history(history, 64) == history
 
 
 def test_whole_oldest_exchanges_go():
     history = [user(8), model(8), user(8), model(8), user(8)]  # 20 + 20 + 10 ids; 47 are allowed
-    assert fit_history(history, TOKENIZER, 64) == history[2:]
-    assert fit_history(history, TOKENIZER, 32) == history[4:]
+    assert fit_history(history, 64) == history[2:]
+    assert fit_history(history, 32) == history[4:]
 
 
 def test_a_system_message_stays():
     history = [{"role": "system", "content": "a"}, user(8), model(8), user(8), model(8), user(8)]
-    assert fit_history(history, TOKENIZER, 64) == [history[0], *history[3:]]
+    assert fit_history(history, 64) == [history[0], *history[3:]]
 
 
 def test_a_last_message_that_is_too_long_or_empty():
-    assert fit_history([user(45)], TOKENIZER, 64)
+    assert fit_history([user(45)], 64)
     with pytest.raises(UserError, match=r"prompt: it is 46 tokens long; .* at most 45"):
-        fit_history([user(2), model(2), user(46)], TOKENIZER, 64)
+        fit_history([user(2), model(2), user(46)], 64)
     with pytest.raises(UserError, match="prompt: it is empty"):
-        fit_history([user(0)], TOKENIZER, 64)
+        fit_history([user(0)], 64)
 
 
 def test_the_message_that_does_not_fit_is_named_with_its_length():
     system = {"role": "system", "content": "a " * 60}
     with pytest.raises(UserError, match=r"^system message: it is 60 tokens long; .* at most 42 beside the 1 of"):
-        fit_history([system, user(1)], TOKENIZER, 64)
+        fit_history([system, user(1)], 64)
     with pytest.raises(UserError, match=r"^prompt: it is 60 tokens long; .* at most 45 and keeps 16"):
-        fit_history([user(60)], TOKENIZER, 64)
+        fit_history([user(60)], 64)
     short = {"role": "system", "content": "a"}
     with pytest.raises(UserError, match=r"^prompt: it is 60 tokens long; .* at most 42 beside the 3 of the system"):
-        fit_history([short, user(60)], TOKENIZER, 64)
+        fit_history([short, user(60)], 64)

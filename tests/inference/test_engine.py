@@ -15,11 +15,11 @@ from jaxgpt.inference.engine import ClosedError, Engine, QueueFullError, Request
 from jaxgpt.inference.generate import banned_tokens, generate
 from jaxgpt.model.gpt import GPT, logits, unembedding
 from jaxgpt.ops.sampling import GREEDY
-from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
+from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 
-TOKENIZER = Tokenizer(SPECIAL + tuple(f"w{i}" for i in range(60 - len(SPECIAL))))
+TOKENIZER = WordTokenizer(SPECIAL + tuple(f"w{i}" for i in range(60 - len(SPECIAL))))
 CONFIG = ModelConfig(vocab_size=60, context_len=64, embed_dim=32, num_heads=4, num_layers=2)
-STOP = TOKENIZER.end_id
+STOP = TOKENIZER.special.end
 BANNED = banned_tokens(TOKENIZER, STOP)
 
 
@@ -90,14 +90,17 @@ def test_each_row_draws_by_its_own_settings(params, engine):
 
 def test_the_stop_token_ends_a_text_and_only_its_own(params, engine):
     """The end of a message ends a reply; a line's end does not, but it ends a line."""
-    loud = {**params, "token_embedding": params["token_embedding"].at[jnp.array([STOP, TOKENIZER.eos_id])].mul(50.0)}
+    loud = {
+        **params,
+        "token_embedding": params["token_embedding"].at[jnp.array([STOP, TOKENIZER.special.eos])].mul(50.0),
+    }
     other = Engine(loud, CONFIG, TOKENIZER, slots=6)
-    requests = [Request([10 + i], stop, 40, 1.0, 1.0, i) for i in range(4) for stop in (STOP, TOKENIZER.eos_id)]
+    requests = [Request([10 + i], stop, 40, 1.0, 1.0, i) for i in range(4) for stop in (STOP, TOKENIZER.special.eos)]
     inboxes, _ = send(other, *requests)
     out = [set(inbox.tokens()) for inbox in inboxes]
     other.close()
     special = set(range(len(SPECIAL)))
-    assert all(words & special <= {TOKENIZER.eos_id} for words in out[::2])
+    assert all(words & special <= {TOKENIZER.special.eos} for words in out[::2])
     assert all(not words & special for words in out[1::2])
     assert "stop" in {inbox.finish for inbox in inboxes}
 
@@ -179,7 +182,7 @@ def test_a_failing_device_loses_its_texts_and_no_others(engine, monkeypatch, cap
 
 def test_everything_is_compiled_beforehand(params):
     """Also for a model that likes to end at once."""
-    loud = {**params, "token_embedding": params["token_embedding"].at[TOKENIZER.eos_id].mul(50.0)}
+    loud = {**params, "token_embedding": params["token_embedding"].at[TOKENIZER.special.eos].mul(50.0)}
     engine = Engine(loud, CONFIG, TOKENIZER, slots=7)
     engine.compile()
     compiled = decode_module.prefill._cache_size(), decode_module.decode._cache_size()

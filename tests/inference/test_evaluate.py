@@ -4,12 +4,13 @@ import math
 
 import pytest
 
+from jaxgpt.data.manifest import TextCounts
 from jaxgpt.inference.evaluate import SPELLED_BITS, bits_per_byte
 from jaxgpt.training.evaluate import Score
 
 
-def counts(**given: int) -> dict[str, int]:
-    return {"bytes": 100, "unk": 0, "unknown": 0, "unknown_bytes": 0} | given
+def counts(**given: int) -> TextCounts:
+    return TextCounts(**{"bytes": 100} | given)
 
 
 def test_bits_per_byte_of_text_without_unk():

@@ -13,12 +13,12 @@ from jaxgpt.errors import UserError
 from jaxgpt.inference.generate import banned_tokens, continue_text, encode_prompt, generate, stream
 from jaxgpt.model.gpt import GPT, logits, unembedding
 from jaxgpt.ops.sampling import GREEDY
-from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
+from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 
 WORDS = tuple(f"w{i}" for i in range(60 - len(SPECIAL)))
-TOKENIZER = Tokenizer(SPECIAL + WORDS)
+TOKENIZER = WordTokenizer(SPECIAL + WORDS)
 CONFIG = ModelConfig(vocab_size=60, context_len=64, embed_dim=32, num_heads=4, num_layers=2)
-STOP = TOKENIZER.end_id
+STOP = TOKENIZER.special.end
 BANNED = banned_tokens(TOKENIZER, STOP)
 KEY = jax.random.key(0)
 
@@ -71,7 +71,7 @@ def test_unknown_and_control_tokens_never_come_out(params):
     replies = generate(loud, CONFIG, [[10]] * 8, KEY, sampling, BANNED, STOP, 40)
     out = {token for reply in replies for token in reply}
     assert out
-    assert out.isdisjoint(set(range(len(SPECIAL))) - {TOKENIZER.eos_id})
+    assert out.isdisjoint(set(range(len(SPECIAL))) - {TOKENIZER.special.eos})
 
 
 def test_past_the_context_the_oldest_go(params):
@@ -107,7 +107,10 @@ def test_mixed_products_do_not_make_a_row_depend_on_others(params):
 
 def test_a_line_end_ends_a_text_only_where_it_is_asked(params):
     """The likeliest token is always the line's end."""
-    ending = {**params, "final_norm": {"scale": jnp.zeros(32), "bias": params["token_embedding"][TOKENIZER.eos_id]}}
+    ending = {
+        **params,
+        "final_norm": {"scale": jnp.zeros(32), "bias": params["token_embedding"][TOKENIZER.special.eos]},
+    }
 
     def text(**options):
         return "".join(continue_text(ending, CONFIG, TOKENIZER, [10], KEY, GREEDY, 5, **options))

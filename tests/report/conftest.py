@@ -9,8 +9,7 @@ import pytest
 from jaxgpt.config import Config, DataConfig, ModelConfig, OptimizerConfig, RunConfig
 from jaxgpt.data.prepare import prepare_text
 from jaxgpt.run.folder import Run
-from jaxgpt.text.corpora import load_text
-from jaxgpt.text.tokenizer import build_tokenizer
+from jaxgpt.text.corpora import open_text
 from jaxgpt.training.trainer import fit
 
 NAMES, THINGS, COLOURS = ("Ann", "Bob", "Cy"), ("ball", "box", "cup", "hat"), ("red", "green", "blue")
@@ -28,10 +27,8 @@ def mini(tmp_path_factory, cache_dir) -> Path:
         optimizer=OptimizerConfig(learning_rate=1e-2),
         run=RunConfig(name="mini", folder=str(folder), eval_every=6, max_steps=12),
     )
-    corpus = load_text(config.data.corpus, None)
-    tokenizer = build_tokenizer(corpus.splits["train"], config.model.vocab_size)
-    data = prepare_text(corpus, tokenizer, config.data)
-    run = Run(folder / "mini", config, tokenizer, data.manifest)
+    data = prepare_text(open_text(config.data.corpus, None), config.data, vocab_size=config.model.vocab_size)
+    run = Run(folder / "mini", config, data.tokenizer, data.manifest)
     said = iter(("The The The", "The ball <script>alert(1)</script>"))
     fit(run, data.sources["train"], data.sources["valid"], lambda params: next(said))
     return run.path

@@ -10,7 +10,8 @@ import pytest
 
 from jaxgpt.errors import UserError
 from jaxgpt.report.build import report_after, write_report, written
-from jaxgpt.text.tokenizer import Tokenizer
+from jaxgpt.text.tokenizer import save_tokenizer
+from jaxgpt.text.word_tokenizer import WordTokenizer
 
 SECTIONS = ["curves", "samples", "difficulty", "words", "attention", "positions", "parameters", "settings"]
 EMPTY_TAGS = {"meta", "br", "path", "rect", "circle"}
@@ -158,7 +159,7 @@ def test_pages_of_text_with_control_characters_parse(copy):
     """Its words, its samples and its notes hold what XML has not."""
     tokenizer = json.loads((copy / "tokenizer.json").read_text())
     words = [*tokenizer["words"][:-2], "bell\x07", "\x00\x1b[31m"]
-    Tokenizer(tuple(words)).save(copy / "tokenizer.json")
+    save_tokenizer(WordTokenizer(tuple(words)), copy / "tokenizer.json")
     with (copy / "samples.jsonl").open("a") as file:
         file.write(json.dumps({"step": 12, "text": "\x0c\x00 \ud800"}) + "\n")
     html = write_report(copy).read_text(encoding="utf-8")

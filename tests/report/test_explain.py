@@ -19,7 +19,7 @@ def trained(mini):
 def test_the_walk_is_the_models_own(trained):
     told = "\n".join(explain(trained, "The ball"))
     tokens = tokens_of(trained, "The ball")
-    assert tokens[0] == trained.run.tokenizer.eos_id
+    assert tokens[0] == trained.run.tokenizer.special.bos
     seen = activations(trained.params, trained.config.model, tokens)
     assert "ids [3] -> x [3, 16]" in told
     for vector in (trained.params["token_embedding"][tokens[1]], seen.residual_KTD[0, 1]):

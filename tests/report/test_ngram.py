@@ -67,5 +67,5 @@ def test_the_curves_show_it_where_the_text_is_at_hand(mini, tmp_path):
     without = dataclasses.replace(record, run=dataclasses.replace(record.run, config=config))
     assert yardstick(without.run) is None
     assert "counting" not in json.dumps(curves(without).plots)
-    talks = dataclasses.replace(record.run, data=record.run.data | {"kind": "chat"})
+    talks = dataclasses.replace(record.run, data=dataclasses.replace(record.run.data, kind="chat"))
     assert yardstick(talks) is None

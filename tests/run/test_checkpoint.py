@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from jaxgpt.config import Config, DataConfig, MeshConfig, ModelConfig
-from jaxgpt.devices.mesh import make_mesh
+from jaxgpt.devices.mesh import inference_mesh, make_mesh
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.run.checkpoint import (
     Best,
-    abstract_on,
     open_checkpoints,
     read_best,
     restore_params,
@@ -20,6 +19,7 @@ from jaxgpt.run.checkpoint import (
     save,
     write_best,
 )
+from jaxgpt.run.load import abstract_on
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import compile_steps
 
@@ -61,7 +61,7 @@ def test_state_comes_back_on_another_mesh(tmp_path):
     after = compiled_on(2, 2, 2)
     with open_checkpoints(tmp_path) as manager:
         restored = restore_state(manager, 7, after.abstract_state)
-        alone = restore_params(manager, 7, abstract_on(jax.devices()[0], before.abstract_state.params))
+        alone = restore_params(manager, 7, abstract_on(inference_mesh(MeshConfig()), Config(model=MODEL)))
     kernel = restored.params["block_0"]["mlp"]["up"]["kernel"]
     assert kernel.sharding.spec == jax.sharding.PartitionSpec("fsdp", "tensor")
     for tree in (restored, restored._replace(params=alone)):

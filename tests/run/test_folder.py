@@ -6,20 +6,22 @@ import json
 import pytest
 
 from jaxgpt.config import Config, DataConfig, MeshConfig, OptimizerConfig, RunConfig
+from jaxgpt.data.manifest import Manifest, TextCounts
 from jaxgpt.errors import UserError
 from jaxgpt.run.folder import Run, load_run, machine, open_run, read_run
 from jaxgpt.run.integrity import commit
 from jaxgpt.run.metrics import drop_after, open_metrics, read_records
-from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
+from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 
-MANIFEST = {"kind": "text", "name": "mine", "corpus": "mine", "fingerprint": "f", "splits": {}}
-MANIFEST |= {"fallback_for": None, "source": "files", "notes": []}
+MANIFEST = Manifest(
+    "text", "mine", "mine", "files", fingerprint="f", tokenizer="", splits={"valid": TextCounts(tokens=3)}
+)
 
 
 @pytest.fixture
 def run(tmp_path) -> Run:
     config = Config(run=RunConfig(name="mine", folder=str(tmp_path)))
-    return Run(tmp_path / "mine", config, Tokenizer((*SPECIAL, "a")), MANIFEST)
+    return Run(tmp_path / "mine", config, WordTokenizer((*SPECIAL, "a")), MANIFEST)
 
 
 def train_a_step(run: Run) -> None:
@@ -49,10 +51,17 @@ def test_the_same_run_goes_on_and_another_is_refused(run):
     faster = dataclasses.replace(run.config, optimizer=OptimizerConfig(learning_rate=1.0))
     with pytest.raises(UserError, match=r"optimizer\.learning_rate is 1\.0, was 0\.0003.*--run\.restart"):
         open_run(dataclasses.replace(run, config=faster), 10)
-    with pytest.raises(UserError, match=r"tokenizer .* has other words"):
-        open_run(dataclasses.replace(run, tokenizer=Tokenizer((*SPECIAL, "b"))), 10)
+    with pytest.raises(UserError, match=r"tokenizer .* has other tokens"):
+        open_run(dataclasses.replace(run, tokenizer=WordTokenizer((*SPECIAL, "b"))), 10)
     with pytest.raises(UserError, match="the corpus mine has other contents"):
-        open_run(dataclasses.replace(run, data=MANIFEST | {"fingerprint": "g"}), 10)
+        open_run(dataclasses.replace(run, data=dataclasses.replace(MANIFEST, fingerprint="g")), 10)
+    older = json.loads((run.path / "data.json").read_text())
+    older["version"] = 1  # its fingerprint was found in another way
+    (run.path / "data.json").write_text(json.dumps(older | {"fingerprint": "of version 1"}))
+    open_run(run, 10)
+    (run.path / "data.json").write_text(json.dumps(older | {"splits": {"valid": {"tokens": 4}}}))
+    with pytest.raises(UserError, match="the corpus mine has other contents"):
+        open_run(run, 10)
     assert json.loads((run.path / "config.json").read_text())["optimizer"]["learning_rate"] == 3e-4
 
 

@@ -18,9 +18,9 @@ from jaxgpt.inference.engine import Engine
 from jaxgpt.model.gpt import GPT, Params
 from jaxgpt.serve.api import Served, make_app
 from jaxgpt.serve.inspecting import make_inspector
-from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
+from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 
-TOKENIZER = Tokenizer(SPECIAL + tuple(f"w{i}" for i in range(60 - len(SPECIAL))))
+TOKENIZER = WordTokenizer(SPECIAL + tuple(f"w{i}" for i in range(60 - len(SPECIAL))))
 CONFIG = ModelConfig(vocab_size=60, context_len=64, embed_dim=32, num_heads=4, num_layers=2)
 SLOTS, WAITING = 6, 20
 
@@ -40,7 +40,7 @@ def running(
     params: Params,
     is_chat: bool = True,
     api_key: str | None = None,
-    tokenizer: Tokenizer = TOKENIZER,
+    tokenizer: WordTokenizer = TOKENIZER,
     lines_are_documents: bool = True,
 ) -> Iterator[Running]:
     about = {"step": 1, "data": "tiny-data", "sample_prompt": "w1 w2"}

@@ -22,6 +22,7 @@ from jaxgpt.inference.generate import continue_text, encode_prompt
 from jaxgpt.ops.sampling import GREEDY
 from jaxgpt.serve.api import PAGE
 from jaxgpt.serve.middleware import MAX_BODY
+from jaxgpt.text.conversation import render_each
 from tests.serve.conftest import CONFIG, SLOTS, TOKENIZER, WAITING, running
 
 HELLO = [{"role": "user", "content": "w1 w2 w3"}]
@@ -36,7 +37,8 @@ def client(chat_server):
 
 
 def expected_chat(server, messages, count=12, seed=0, sampling=GREEDY) -> str:
-    pieces = reply(server.params, CONFIG, TOKENIZER, messages, jax.random.key(seed), sampling, count)
+    asked = render_each(messages, TOKENIZER)
+    pieces = reply(server.params, CONFIG, TOKENIZER, asked, jax.random.key(seed), sampling, count)
     return "".join(pieces)
 
 

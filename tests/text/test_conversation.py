@@ -3,12 +3,20 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxgpt.text.conversation import exchanges, fit, fit_answered, render, render_prompt, show_mask
-from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
+from jaxgpt.text.conversation import exchanges, fit, fit_answered, prompt_of, render, render_each, show_mask
+from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 
-TOKENIZER = Tokenizer((*SPECIAL, "Hello", "!", "Hi", "there", ".", "<", ">", "end", "user"))
+TOKENIZER = WordTokenizer((*SPECIAL, "Hello", "!", "Hi", "there", ".", "<", ">", "end", "user"))
 UNK, EOS, _, SYSTEM, USER, ASSISTANT, END = range(7)
 HELLO, BANG, HI, THERE, DOT, LESS, MORE, WORD_END, WORD_USER = range(7, 16)
+
+
+def each(talk):
+    return render_each(talk, TOKENIZER)
+
+
+def messages(rendered):
+    return [message.message for message in rendered]
 
 
 def user(text):
@@ -37,7 +45,7 @@ def test_several_turns_and_a_system_message():
 
 
 def test_the_prompt_is_the_beginning_of_the_conversation():
-    prompt = render_prompt([user("Hello!")], TOKENIZER)
+    prompt = prompt_of(each([user("Hello!")]), TOKENIZER)
     assert prompt == [USER, HELLO, BANG, END, ASSISTANT]
     assert render([user("Hello!"), assistant("Hi.")], TOKENIZER)[0][: len(prompt)] == prompt
 
@@ -56,34 +64,35 @@ def test_a_line_break_is_the_end_of_a_line():
 
 @given(st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), st.text(max_size=40)), max_size=6))
 def test_whatever_is_said_structure_is_kept(talk):
-    messages = [{"role": role, "content": content} for role, content in talk]
-    ids, mask = render(messages, TOKENIZER)
+    said = [{"role": role, "content": content} for role, content in talk]
+    ids, mask = render(said, TOKENIZER)
     assert len(ids) == len(mask)
     roles = {SYSTEM: "system", USER: "user", ASSISTANT: "assistant"}
-    assert [roles[id] for id in ids if id in roles] == [message["role"] for message in messages]
-    assert ids.count(END) == len(messages)
+    assert [roles[id] for id in ids if id in roles] == [message["role"] for message in said]
+    assert ids.count(END) == len(said)
     assert sum(mask) == sum(
-        len(render([message], TOKENIZER)[0]) - 1 for message in messages if message["role"] == "assistant"
+        len(render([message], TOKENIZER)[0]) - 1 for message in said if message["role"] == "assistant"
     )
 
 
 def test_exchanges():
     talk = [{"role": "system", "content": "Hi"}, user("Hello"), assistant("Hi"), assistant("!"), user(".")]
-    assert exchanges(talk) == ([talk[0]], [talk[1:4], talk[4:]])
+    rendered = each(talk)
+    assert exchanges(rendered) == ([rendered[0]], [rendered[1:4], rendered[4:]])
 
 
 def test_fit_keeps_the_latest_whole_exchanges():
     talk = [user("Hello"), assistant("Hi"), user("Hello"), assistant("Hi there"), user("!"), assistant(".")]
     sizes = [6, 7, 6]
-    assert fit(talk, TOKENIZER, sum(sizes)) == talk
-    assert fit(talk, TOKENIZER, 18) == talk[2:]
-    assert fit(talk, TOKENIZER, 12) == talk[4:]
-    assert fit(talk, TOKENIZER, 5) == []
+    assert messages(fit(each(talk), sum(sizes))) == talk
+    assert messages(fit(each(talk), 18)) == talk[2:]
+    assert messages(fit(each(talk), 12)) == talk[4:]
+    assert messages(fit(each(talk), 5)) == []
 
 
 def test_fit_steps_back_when_the_last_exchange_is_too_long():
     talk = [user("Hello"), assistant("Hi"), user("Hello"), assistant("Hi " * 50)]
-    assert fit(talk, TOKENIZER, 20) == talk[:2]
+    assert messages(fit(each(talk), 20)) == talk[:2]
 
 
 def test_show_mask_marks_what_is_learned():
@@ -97,13 +106,13 @@ def test_for_training_a_trailing_question_goes_first():
     """The question fits alone, and not with the exchange before, which is what there is to learn from."""
     talk = [user("Hello"), assistant("Hi")]
     for trailing in ("Hi " * 3, "Hi " * 12, "Hi " * 50):
-        assert fit_answered([*talk, user(trailing)], TOKENIZER, 16) == talk
-    assert fit_answered([*talk, user("Hi"), {"role": "system", "content": "."}], TOKENIZER, 99) == talk
-    assert fit_answered([user("Hi")], TOKENIZER, 99) == []
+        assert messages(fit_answered(each([*talk, user(trailing)]), 16)) == talk
+    assert messages(fit_answered(each([*talk, user("Hi"), {"role": "system", "content": "."}]), 99)) == talk
+    assert messages(fit_answered(each([user("Hi")]), 99)) == []
 
 
 def test_for_training_the_last_exchange_with_an_answer_decides():
     system = {"role": "system", "content": "Hi."}
     talk = [system, user("Hello"), assistant("Hi"), user("!"), user("Hello"), assistant("Hi " * 50)]
-    assert fit_answered(talk, TOKENIZER, 20) == talk[:3]
-    assert fit_answered(talk, TOKENIZER, 200) == talk
+    assert messages(fit_answered(each(talk), 20)) == talk[:3]
+    assert messages(fit_answered(each(talk), 200)) == talk

@@ -13,8 +13,9 @@ from jaxgpt.data.batch import Batch
 from jaxgpt.devices.mesh import make_mesh
 from jaxgpt.model.gpt import GPT, unembedding
 from jaxgpt.training.flops import cost, flops_per_token, out_of_memory
+from jaxgpt.training.objectives import next_token
 from jaxgpt.training.optimizer import make_optimizer
-from jaxgpt.training.step import compile_steps, loss_sums
+from jaxgpt.training.step import compile_steps
 
 MODEL = ModelConfig(vocab_size=256, context_len=32, embed_dim=64, num_heads=4, num_layers=2, dropout=0.0)
 CONFIG = Config(model=MODEL, data=DataConfig(seq_len=32, batch_size=8))
@@ -68,7 +69,7 @@ def test_remat_computes_the_blocks_again_and_gives_the_same_step():
         compiled = compile_steps(config, make_optimizer(config.optimizer, 10), make_mesh(config))
         tokens = np.arange(8 * 32, dtype=np.int32).reshape(8, 32)
         batch = compiled.put(Batch(tokens, tokens, np.ones((8, 32), np.float32)))
-        loss = jax.grad(lambda params: loss_sums(params, batch, config, None)[0])
+        loss = jax.grad(lambda params: next_token(params, batch, config, None)[0])
         program = str(jax.make_jaxpr(loss)(compiled.init().params))
         return len(re.findall(r"remat|checkpoint", program)), compiled.train_step(compiled.init(), batch)
 

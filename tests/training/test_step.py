@@ -17,8 +17,9 @@ from jaxgpt.devices.mesh import RULES, make_mesh
 from jaxgpt.errors import UserError
 from jaxgpt.model.gpt import GPT, logits, unembedding
 from jaxgpt.run.state import TrainState
+from jaxgpt.training.objectives import next_token
 from jaxgpt.training.optimizer import make_optimizer
-from jaxgpt.training.step import compile_steps, init_state, loss_sums, make_train_step
+from jaxgpt.training.step import compile_steps, init_state, make_train_step
 
 MODEL = ModelConfig(vocab_size=200, context_len=16, embed_dim=32, num_heads=4, num_layers=2, dropout=0.1)
 CONFIG = Config(model=MODEL, data=DataConfig(seq_len=16, batch_size=16), mesh=MeshConfig(1, 1, 1))
@@ -135,7 +136,7 @@ def test_step_is_plain_optax_on_the_plain_loss():
 def test_losses_and_weights_add_up():
     config = CONFIG
     params, batch = initial(config, make_optimizer(config.optimizer, 1)).params, batch_of(1)
-    sums = jax.jit(lambda params, batch: loss_sums(params, batch, config, None))
+    sums = jax.jit(lambda params, batch: next_token(params, batch, config, None))
     whole = sums(params, batch)
     halves = [sums(params, Batch(*(x if x is None else x[i : i + 8] for x in batch))) for i in (0, 8)]
     np.testing.assert_allclose(whole, np.sum(halves, axis=0), rtol=1e-5)

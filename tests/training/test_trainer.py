@@ -7,19 +7,21 @@ import numpy as np
 import pytest
 
 from jaxgpt.config import Config, DataConfig, ModelConfig, RunConfig
+from jaxgpt.data.manifest import Manifest, TextCounts
 from jaxgpt.data.sources import Windows
 from jaxgpt.errors import RunError
 from jaxgpt.run.folder import Run
 from jaxgpt.run.metrics import read_records
-from jaxgpt.text.tokenizer import SPECIAL, Tokenizer
+from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 from jaxgpt.training import step, trainer
+from jaxgpt.training.objectives import Objective, next_token
 from jaxgpt.training.summary import Result
 
-WORDS = Tokenizer((*SPECIAL, *(f"w{i}" for i in range(40))))
+WORDS = WordTokenizer((*SPECIAL, *(f"w{i}" for i in range(40))))
 STREAM = (np.arange(8 * 10 * 16) * 7 % WORDS.vocab_size).astype(np.int32)
 TRAIN = Windows(STREAM, 16, 0)
 VALID = Windows(STREAM[: 8 * 16], 16, 0)
-MANIFEST = {"kind": "text", "name": "mine", "corpus": "mine", "fingerprint": "f", "splits": {"valid": {}}}
+MANIFEST = Manifest("text", "mine", "mine", "here", fingerprint="f", tokenizer="", splits={"valid": TextCounts()})
 
 
 @pytest.fixture
@@ -29,24 +31,21 @@ def run(tmp_path) -> Run:
         data=DataConfig(seq_len=16, batch_size=8),
         run=RunConfig(name="mine", folder=str(tmp_path), eval_every=4),
     )
-    manifest = MANIFEST | {"fallback_for": None, "notes": [], "source": "here"}
-    return Run(tmp_path / "mine", config, WORDS, manifest)
+    return Run(tmp_path / "mine", config, WORDS, MANIFEST)
 
 
-def fit(run: Run) -> Result:
-    return trainer.fit(run, TRAIN, VALID, lambda params: "said")
+def fit(run: Run, objective: Objective = next_token) -> Result:
+    return trainer.fit(run, TRAIN, VALID, lambda params: "said", objective=objective)
 
 
-def test_the_steps_are_traced_once_each_in_a_run(run, monkeypatch):
+def test_the_steps_are_traced_once_each_in_a_run(run):
     traced = []
-    original = step.loss_sums
 
     def counting(params, batch, config, key):
         traced.append("evaluation" if key is None else "training")
-        return original(params, batch, config, key)
+        return next_token(params, batch, config, key)
 
-    monkeypatch.setattr(step, "loss_sums", counting)
-    assert fit(run).step == 10
+    assert fit(run, counting).step == 10
     assert sorted(traced) == ["evaluation", "training"]
 
 

@@ -1,21 +1,30 @@
-"""Text and conversations by split, wherever they come from, with what a person should know of them."""
+"""Text and conversations by name or path, wherever they come from: found here, read later, document by document."""
 
 import difflib
 import hashlib
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from jaxgpt.errors import UserError
+from jaxgpt.text.corpora.documents import (
+    ChatCorpus,
+    Conversation,
+    Corpus,
+    Document,
+    Piece,
+    Splits,
+    TextCorpus,
+    in_memory,
+)
 from jaxgpt.text.corpora.hub import UnavailableError, find
-from jaxgpt.text.corpora.local import Conversation, Message, load_conversations, load_lines
+from jaxgpt.text.corpora.local import find_conversations, find_text
 from jaxgpt.text.corpora.oasst import OASST1, conversation_splits
 from jaxgpt.text.corpora.wikitext import WIKITEXT_2
 
-__all__ = ["ChatCorpus", "Conversation", "Message", "TextCorpus", "fingerprint", "load_chat", "load_text"]
+__all__ = ["ChatCorpus", "Conversation", "Corpus", "Piece", "Splits", "TextCorpus", "open_chat", "open_text"]
 
 
 @dataclass(frozen=True)
@@ -32,74 +41,30 @@ TEXT = _Stage("text", "train.py", ("wikitext-2", "tinyworld"))
 CHAT = _Stage("conversations", "finetune.py", ("oasst1", "tinyworld-chat"))
 
 
-@dataclass(frozen=True)
-class TextCorpus:
-    """Text to pretrain on."""
+def open_text(corpus: str, fallback: str | None) -> TextCorpus:
+    """Returns the text corpus of that name or path or, when it cannot be found, the fallback; nothing is read yet.
 
-    name: str
-    source: str
-    """Where it was found, for people to read."""
-    splits: dict[str, list[str]]
-    """"train", "valid", "test", those there are -> lines without their newline."""
-    floor: dict[str, float] | None
-    """Split -> nats below which no model gets on the whole of it, where its true distribution is known."""
-    fallback_for: str | None
-    """The corpus that was asked for, when this one stands in for it."""
-    notes: list[str]
-    """What a person should know: what was counted, held out, left out, and why."""
-    lines_are_documents: bool = False
-    """Whether each line is a text of its own; otherwise lines go on from one to the next."""
-
-
-@dataclass(frozen=True)
-class ChatCorpus:
-    """Conversations to finetune on."""
-
-    name: str
-    source: str
-    splits: dict[str, list[Conversation]]
-    exact: dict[str, list[bool]] | None
-    """Split -> for each conversation whether only one last answer is right, where that is known."""
-    fallback_for: str | None
-    notes: list[str]
-
-
-Corpus = TypeVar("Corpus", TextCorpus, ChatCorpus)
-
-
-def load_text(corpus: str, fallback: str | None) -> TextCorpus:
-    """Returns the text corpus of that name or path or, when it cannot be found, the fallback.
-
-    Raises UserError for an unknown name, a corpus of conversations, bad files, and nothing to read.
+    Raises UserError for an unknown name, a corpus of conversations, files that cannot be text, and nothing to read.
     """
-    return _load(corpus, fallback, TEXT, _text)
+    return _open(corpus, fallback, TEXT, _text)
 
 
-def load_chat(corpus: str, fallback: str | None, oasst_all_paths: bool = False) -> ChatCorpus:
-    """Returns the conversations of that name or path or, when they cannot be found, the fallback.
+def open_chat(corpus: str, fallback: str | None, oasst_all_paths: bool = False) -> ChatCorpus:
+    """Returns the conversations of that name or path or, when they cannot be found, the fallback; not read yet.
 
-    `all_paths` takes every path of an oasst1 tree, otherwise its best-ranked one. Raises as load_text.
+    `oasst_all_paths` takes every path of an oasst1 tree, otherwise its best-ranked one. Raises as open_text.
     """
-    return _load(corpus, fallback, CHAT, lambda name: _chat(name, oasst_all_paths))
+    return _open(corpus, fallback, CHAT, lambda name: _chat(name, oasst_all_paths))
 
 
-def fingerprint(corpus: TextCorpus | ChatCorpus) -> str:
-    """Returns the sha256, in hex, of what the splits hold; the corpus's name and source do not matter."""
-    digest = hashlib.sha256()
-    for split in sorted(corpus.splits):
-        entries = corpus.splits[split]
-        digest.update(f"{split} {len(entries)}\n".encode())
-        for entry in entries:
-            digest.update(json.dumps(entry, sort_keys=True).encode() + b"\n")
-    return digest.hexdigest()
-
-
-def _load(corpus: str, fallback: str | None, stage: _Stage, load: Callable[[str], Corpus]) -> Corpus:
+def _open(
+    corpus: str, fallback: str | None, stage: _Stage, named: Callable[[str], Corpus[Document]]
+) -> Corpus[Document]:
     _check_name("data.corpus", corpus, stage)
     if fallback is not None:
         _check_name("data.fallback", fallback, stage)
     try:
-        return load(corpus)
+        return named(corpus)
     except UnavailableError as nowhere:
         if fallback is None:
             raise UserError(
@@ -108,7 +73,7 @@ def _load(corpus: str, fallback: str | None, stage: _Stage, load: Callable[[str]
                 f"corpus, or a data.fallback such as {stage.names[-1]}"
             ) from None
         reason = str(nowhere)
-    stand_in = _load(fallback, None, stage, load)
+    stand_in = _open(fallback, None, stage, named)
     return replace(stand_in, fallback_for=corpus, notes=[reason, *stand_in.notes])
 
 
@@ -131,48 +96,57 @@ def _check_name(field: str, name: str, stage: _Stage) -> None:
 
 def _text(name: str) -> TextCorpus:
     if name == "tinyworld":
-        return _tinyworld()
+        return Corpus(name, "embedded", _world_version(), _tinyworld, [])
     if name == "wikitext-2":
         found = find(WIKITEXT_2)
-        source, splits, notes = found.source, found.splits, found.notes
-    else:
-        path = Path(name).expanduser().resolve()
-        splits, notes = load_lines(path)
-        name, source = path.name, "files"
-    return TextCorpus(name, source, splits, None, None, notes)
+        return Corpus(name, found.source, found.identity, lambda: Splits(found.splits, []), found.notes)
+    path = Path(name).expanduser().resolve()
+    identity, read = find_text(path)
+    return Corpus(path.name, "files", identity, read, [])
 
 
 def _chat(name: str, oasst_all_paths: bool) -> ChatCorpus:
     if name == "tinyworld-chat":
-        return _tinyworld_chat()
+        return Corpus(name, "embedded", _world_version(), _tinyworld_chat, [])
     if name == "oasst1":
         found = find(OASST1)
-        splits, left_out = conversation_splits(found.splits, oasst_all_paths)
-        source, notes = found.source, [*found.notes, *left_out]
-    else:
-        path = Path(name).expanduser().resolve()
-        splits, notes = load_conversations(path)
-        name, source = path.name, "files"
-    return ChatCorpus(name, source, splits, None, None, notes)
+        identity = f"{found.identity} all paths: {oasst_all_paths}"
+        return Corpus(name, found.source, identity, partial(_oasst1, found.splits, oasst_all_paths), found.notes)
+    path = Path(name).expanduser().resolve()
+    identity, read = find_conversations(path)
+    return Corpus(path.name, "files", identity, read, [])
 
 
-def _tinyworld() -> TextCorpus:
+def _oasst1(rows: dict, all_paths: bool) -> Splits[Conversation]:
+    splits, notes = conversation_splits(rows, all_paths)
+    return Splits({split: in_memory(talks) for split, talks in splits.items()}, notes)
+
+
+def _world_version() -> str:
+    """Returns what changes with the embedded world: a digest of the code that tells its stories."""
+    digest = hashlib.sha256()
+    for file in sorted((Path(__file__).parent / "tinyworld").glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _tinyworld() -> Splits[Piece]:
     from jaxgpt.text.corpora.tinyworld import stories
 
-    splits, floor = {}, {}
+    documents, floor = {}, {}
     for split in ("train", "valid", "test"):
         told = list(stories(split))
-        splits[split] = [line for story in told for line in story.text.split("\n")]
+        documents[split] = in_memory([Piece(story.text) for story in told])
         floor[split] = -math.fsum(story.log_prob for story in told)
-    return TextCorpus("tinyworld", "embedded", splits, floor, None, [], lines_are_documents=True)
+    return Splits(documents, [], floor=floor, lines_are_documents=True)
 
 
-def _tinyworld_chat() -> ChatCorpus:
+def _tinyworld_chat() -> Splits[Conversation]:
     from jaxgpt.text.corpora.tinyworld import dialogues
 
-    splits, exact = {}, {}
+    documents, exact = {}, {}
     for split in ("train", "valid", "test"):
         held = list(dialogues(split))
-        splits[split] = [list(dialogue.messages) for dialogue in held]
+        documents[split] = in_memory([list(dialogue.messages) for dialogue in held])
         exact[split] = [dialogue.exact for dialogue in held]
-    return ChatCorpus("tinyworld-chat", "embedded", splits, exact, None, [])
+    return Splits(documents, [], exact=exact)

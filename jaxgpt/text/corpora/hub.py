@@ -4,13 +4,15 @@ import os
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 from jaxgpt.errors import UserError
+from jaxgpt.text.corpora.documents import Reader, identity_of
 from jaxgpt.text.corpora.files import one_line
 
 PROBE_SECONDS = 3.0
@@ -30,16 +32,17 @@ class HubCorpus:
     """Our split -> the hub's name for it."""
     files: dict[str, str]
     """Our split -> its file in $JAXGPT_DATA/NAME/."""
-    read_file: Callable[[Path], list[Any]]
-    read_rows: Callable[[list[Row]], list[Any]]
+    read_file: Callable[[Path], Iterator[Any]]
+    read_rows: Callable[[Iterable[Row]], Iterator[Any]]
 
 
 @dataclass(frozen=True)
 class Found:
-    """The splits of a corpus, as its readers return them, and where they were."""
+    """The splits of a corpus, to be read as its functions read them, and where they were."""
 
     source: str
-    splits: dict[str, list[Any]]
+    identity: str
+    splits: dict[str, Reader]
     notes: list[str]
 
 
@@ -77,8 +80,11 @@ def _in_data_folder(corpus: HubCorpus) -> Found | str:
     if missing:
         needed = ", ".join(corpus.files.values())
         raise UserError(f"{folder}: {', '.join(missing)} missing; $JAXGPT_DATA/{corpus.name} must have {needed}")
-    splits = {split: corpus.read_file(folder / file) for split, file in corpus.files.items()}
-    return Found(f"$JAXGPT_DATA/{corpus.name}", splits, [])
+    splits: dict[str, Reader] = {
+        split: partial(corpus.read_file, folder / file) for split, file in corpus.files.items()
+    }
+    identity = identity_of(folder / file for file in corpus.files.values())
+    return Found(f"$JAXGPT_DATA/{corpus.name}", identity, splits, [])
 
 
 def _in_cache(corpus: HubCorpus) -> Found | str:
@@ -92,17 +98,23 @@ def _in_cache(corpus: HubCorpus) -> Found | str:
     import datasets
 
     try:
-        splits = {}
+        splits: dict[str, Reader] = {}
+        files: list[Path] = []
         for split, hub_split in corpus.hub_splits.items():
             shards = sorted(newest.glob(f"*-{hub_split}*.arrow"))
             if not shards:
                 return f"the copy in the Hugging Face cache ({newest}) has no {hub_split} split"
-            tables = [datasets.Dataset.from_file(str(shard)) for shard in shards]
+            tables = [datasets.Dataset.from_file(str(shard)) for shard in shards]  # memory-mapped
             rows = datasets.concatenate_datasets(tables).select_columns(list(corpus.columns))
-            splits[split] = corpus.read_rows(rows.to_list())
+            splits[split] = partial(_read_table, corpus, rows)
+            files += shards
     except Exception as error:  # a damaged cache raises whatever it likes; the hub may have a good copy
         return f"the copy in the Hugging Face cache ({newest}) cannot be read ({one_line(error)})"
-    return Found("Hugging Face cache", splits, [])
+    return Found("Hugging Face cache", identity_of(files), splits, [])
+
+
+def _read_table(corpus: HubCorpus, rows: Any) -> Iterator[Any]:
+    return corpus.read_rows(iter(rows))
 
 
 def cache_folder() -> Path:
@@ -123,10 +135,13 @@ def _on_hub(corpus: HubCorpus) -> Found | str:
         return f"the hub ({endpoint}) cannot be reached ({silence})"
     try:
         tables = _load_dataset(corpus)
-        splits = {split: corpus.read_rows(tables[there]) for split, there in corpus.hub_splits.items()}
+        splits: dict[str, Reader] = {
+            split: partial(_read_table, corpus, tables[there]) for split, there in corpus.hub_splits.items()
+        }
+        identity = identity_of(Path(file["filename"]) for table in tables.values() for file in table.cache_files)
     except Exception as error:  # a download can die of anything, and is then as good as no network
         return f"the download from the hub ({endpoint}) failed ({one_line(error)})"
-    return Found("Hugging Face hub", splits, [])
+    return Found("Hugging Face hub", identity, splits, [])
 
 
 def probe(url: str, seconds: float) -> str | None:
@@ -153,10 +168,10 @@ def probe(url: str, seconds: float) -> str | None:
     return outcome[0] if outcome else f"no answer within {seconds:g} s"
 
 
-def _load_dataset(corpus: HubCorpus) -> dict[str, list[Row]]:
+def _load_dataset(corpus: HubCorpus) -> dict[str, Any]:
     """Returns the hub's splits, downloaded into the cache with the progress bars of `datasets`."""
     import datasets
 
     loaded = datasets.load_dataset(corpus.repository, corpus.config)
     columns = list(corpus.columns)
-    return {split: loaded[split].select_columns(columns).to_list() for split in corpus.hub_splits.values()}
+    return {split: loaded[split].select_columns(columns) for split in corpus.hub_splits.values()}

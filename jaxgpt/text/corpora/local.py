@@ -1,17 +1,19 @@
 """A file or folder of one's own: which file is which split, what is held out, what a conversation must be."""
 
-import hashlib
-import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 from jaxgpt.errors import UserError, shown
+from jaxgpt.text.conversation import ROLES
+from jaxgpt.text.corpora.documents import Conversation, Document, Piece, Splits, identity_of, pieces
 from jaxgpt.text.corpora.files import is_compressed, read_json_lines, read_lines, read_parquet
+from jaxgpt.text.corpora.held_out import Entries, Entry, hold_out_conversations, hold_out_lines
 
-ROLES = ("system", "user", "assistant")
 JSON_LINES = (".jsonl", ".json")
 
 # Words that make a file of a folder a split: train.txt, wiki.valid.tokens, test-00000-of-00001.parquet.
@@ -22,12 +24,6 @@ SPLIT_WORDS = {
     "val": "valid",
     "test": "test",
 }
-
-Message = dict[str, str]
-"""{"role": one of ROLES, "content": text}"""
-Conversation = list[Message]
-Entry = TypeVar("Entry")
-Splits = dict[str, list[Entry]]
 
 
 @dataclass(frozen=True)
@@ -40,60 +36,74 @@ class _Kind(Generic[Entry]):
     accepts: Callable[[Path], bool]
     refusal: str
     """Why it accepts no other."""
-    read: Callable[[Path], list[Entry]]
-    hold_out: Callable[[list[Entry], int], list[list[Entry]]]
-    """(entries, parts) -> train and that many held-out parts of 5 % each, empty if there is too little."""
+    read: Callable[[Path], Iterator[Entry]]
+    hold_out: Callable[[Entries[Entry], int], list[Entries[Entry]]]
+    """(entries, parts) -> train and that many held-out parts of 5 % each; no such part if there is too little."""
     held_out_how: str
 
 
-def load_lines(path: Path) -> tuple[Splits[str], list[str]]:
-    """Returns the lines of a text or parquet file, or of a folder of them, by split, and notes on cuts.
+def find_text(path: Path) -> tuple[str, Callable[[], Splits[Piece]]]:
+    """Returns (identity, reader) of a text or parquet file, or of a folder of them.
 
-    A single file is cut into contiguous blocks, 90 % train, 5 % valid, 5 % test. Raises UserError for what
-    cannot be read.
+    A single file is cut into contiguous blocks, 90 % train, 5 % valid, 5 % test. Raises UserError for what cannot be
+    text; so does the reader, for what cannot be read.
     """
     if path.suffix.lower() in JSON_LINES:
         raise UserError(f"{path}: {path.suffix} files hold conversations, which finetune.py reads; give train.py text")
-    return _load(path, _LINES)
+    return _find(path, _LINES, pieces)
 
 
-def load_conversations(path: Path) -> tuple[Splits[Conversation], list[str]]:
-    """Returns the conversations of a JSON lines or parquet file, or of a folder of them, by split, and notes.
+def find_conversations(path: Path) -> tuple[str, Callable[[], Splits[Conversation]]]:
+    """Returns (identity, reader) of a JSON lines or parquet file, or of a folder of them.
 
-    Of a single file 5 % are held out as valid and 5 % as test, chosen by a hash of their content, so that
-    neither the file's order nor a repeated conversation matters. Raises UserError for what cannot be read.
+    Of a single file 5 % are held out as valid and 5 % as test, chosen by a hash of their content, so that neither the
+    file's order nor a repeated conversation matters. Raises UserError as find_text does.
     """
     if path.is_file() and not _CONVERSATIONS.accepts(path):
         raise UserError(
             f"{path}: finetune.py reads conversations from {_CONVERSATIONS.files} files; text is for train.py"
         )
-    return _load(path, _CONVERSATIONS)
+    return _find(path, _CONVERSATIONS, iter)
 
 
-def _load(path: Path, kind: _Kind[Entry]) -> tuple[Splits[Entry], list[str]]:
-    files, notes = _split_files(path, kind) if path.is_dir() else ([path], [])
-    if isinstance(files, list):
-        train, valid, test = kind.hold_out([entry for file in files for entry in kind.read(file)], 2)
-        if not valid:
-            return {"train": train}, [
-                *notes,
-                f"one file with too few {kind.noun} to hold any out: all of it is train",
-            ]
+def _find(
+    path: Path, kind: _Kind[Entry], documents: Callable[[Iterator[Entry]], Iterator[Document]]
+) -> tuple[str, Callable[[], Splits[Document]]]:
+    files, notes = _split_files(path, kind) if path.is_dir() else ({"": [path]}, [])
+
+    def entries(split: str) -> Iterator[Entry]:
+        return chain.from_iterable(map(kind.read, files[split]))
+
+    def read() -> Splits[Document]:
+        splits, more = _held_out({split: partial(entries, split) for split in files}, kind)
+
+        def documents_of(split: str) -> Iterator[Document]:
+            return documents(splits[split]())
+
+        return Splits({split: partial(documents_of, split) for split in splits}, [*notes, *more])
+
+    return identity_of(file for part in files.values() for file in part if file.exists()), read
+
+
+def _held_out(splits: dict[str, Entries], kind: _Kind) -> tuple[dict[str, Entries], list[str]]:
+    """Returns the splits with what is held out of train where files do not give it, and notes on that."""
+    if "" in splits:  # one file
+        train, *parts = kind.hold_out(splits[""], 2)
+        if not parts:
+            return {"train": train}, [f"one file with too few {kind.noun} to hold any out: all of it is train"]
         how = f"one file: 90 % train, 5 % valid, 5 % test, {kind.held_out_how}"
-        return {"train": train, "valid": valid, "test": test}, [*notes, how]
-
-    splits = {split: [entry for file in part for entry in kind.read(file)] for split, part in files.items()}
-    if "valid" not in splits:
-        train, valid = kind.hold_out(splits["train"], 1)
-        if not valid:
-            return splits, [*notes, f"no file for valid, and too few {kind.noun} in train to hold any out"]
-        splits = {**splits, "train": train, "valid": valid}
-        notes = [*notes, f"no file for valid: 5 % of train is held out as valid, {kind.held_out_how}"]
-    return splits, notes
+        return {"train": train, "valid": parts[0], "test": parts[1]}, [how]
+    if "valid" in splits:
+        return splits, []
+    train, *parts = kind.hold_out(splits["train"], 1)
+    if not parts:
+        return splits, [f"no file for valid, and too few {kind.noun} in train to hold any out"]
+    how = f"no file for valid: 5 % of train is held out as valid, {kind.held_out_how}"
+    return {**splits, "train": train, "valid": parts[0]}, [how]
 
 
-def _split_files(folder: Path, kind: _Kind[Any]) -> tuple[list[Path] | dict[str, list[Path]], list[str]]:
-    """Returns the only file, or the files of each split, and notes on what is passed over and why."""
+def _split_files(folder: Path, kind: _Kind[Any]) -> tuple[dict[str, list[Path]], list[str]]:
+    """Returns the files of each split, or the only file as that of split "", and notes on what is not read and why."""
     passed_over: dict[str, list[str]] = {}
     files = []
     for entry in sorted(folder.iterdir()):
@@ -108,7 +118,7 @@ def _split_files(folder: Path, kind: _Kind[Any]) -> tuple[list[Path] | dict[str,
             + (f". {notes[0].upper()}{notes[1:]}" if notes else "")
         )
     if len(files) == 1:
-        return files, _passed_over(passed_over)
+        return {"": files}, _passed_over(passed_over)
     splits: dict[str, list[Path]] = {split: [] for split in ("train", "valid", "test")}
     for file in files:
         words = [SPLIT_WORDS[word] for word in re.split(r"[._-]", file.name.lower()) if word in SPLIT_WORDS]
@@ -141,60 +151,21 @@ def _passed_over(names: dict[str, list[str]]) -> list[str]:
     ]
 
 
-def _read_lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> Iterator[str]:
     if path.suffix.lower() != ".parquet":
-        return read_lines(path)
-    lines = []
+        yield from read_lines(path)
+        return
     for place, text in read_parquet(path, "text"):
         if not isinstance(text, str):
             raise UserError(f"{place}: text is {type(text).__name__}; it must be a string")
-        lines += text.removesuffix("\n").split("\n")
-    return lines
+        yield from text.removesuffix("\n").split("\n")
 
 
-def _hold_out_lines(lines: list[str], parts: int) -> list[list[str]]:
-    """Returns train and, from the end of the lines, `parts` held-out blocks of 5 % of the words each.
-
-    Blocks are of whole lines, at least one; a line so long that it would make a block twice as large is cut.
-    """
-    left = list(lines)
-    size = (sum(_num_words(line) for line in lines)) // 20
-    if size == 0 and len(lines) <= parts:
-        return [left] + [[] for _ in range(parts)]
-    blocks = []
-    for _ in range(parts):
-        block: list[str] = []
-        held = 0
-        while left and (not block or held < size):
-            words = _num_words(left[-1])
-            if block and held + words - size > size - held:
-                break  # nearer to 5 % without it
-            if size and words > 2 * size:
-                head, tail = _cut(left.pop(), size - held)
-                left.append(head)
-                block.append(tail)
-                break
-            held += words
-            block.append(left.pop())
-        blocks.append(block[::-1])
-    return [left, *blocks[::-1]]
-
-
-def _num_words(line: str) -> int:
-    """Returns about how many tokens a line has, its end included."""
-    return len(line.split()) + 1
-
-
-def _cut(line: str, words: int) -> tuple[str, str]:
-    """Returns a line without its last words, and these."""
-    head = line.rsplit(None, words)[0]
-    return head, line[len(head) :].strip()
-
-
-def _read_conversations(path: Path) -> list[Conversation]:
+def _read_conversations(path: Path) -> Iterator[Conversation]:
     if path.suffix.lower() == ".parquet":
-        return [_conversation(value, place) for place, value in read_parquet(path, "messages")]
-    conversations = []
+        for place, value in read_parquet(path, "messages"):
+            yield _conversation(value, place)
+        return
     for place, value in read_json_lines(path):
         if "messages" not in value:
             keys = ", ".join(map(shown, list(value)[:10])) or "nothing"
@@ -202,8 +173,7 @@ def _read_conversations(path: Path) -> list[Conversation]:
                 f'{place}: no "messages"; it has {keys}, and must be '
                 '{"messages": [{"role": ..., "content": ...}, ...]}'
             )
-        conversations.append(_conversation(value["messages"], place))
-    return conversations
+        yield _conversation(value["messages"], place)
 
 
 def _conversation(value: Any, place: str) -> Conversation:
@@ -229,25 +199,13 @@ def _conversation(value: Any, place: str) -> Conversation:
     return messages
 
 
-def _hold_out_conversations(conversations: list[Conversation], parts: int) -> list[list[Conversation]]:
-    """Returns train and `parts` held-out parts of 5 % each, by rank of the digest: equals stay together."""
-    digests = [hashlib.sha256(json.dumps(messages).encode()).digest() for messages in conversations]
-    ranked = sorted(set(digests))
-    size = max(1, len(ranked) // 20) if len(ranked) > parts else 0
-    held_out = {digest: 1 + rank // size for rank, digest in enumerate(ranked[: parts * size])}
-    cut: list[list[Conversation]] = [[] for _ in range(1 + parts)]
-    for digest, messages in zip(digests, conversations, strict=True):
-        cut[held_out.get(digest, 0)].append(messages)
-    return cut
-
-
 _LINES = _Kind(
     noun="lines",
     files="any text, .parquet",
     accepts=lambda file: file.suffix.lower() not in JSON_LINES,
     refusal="they hold conversations, which finetune.py reads",
     read=_read_lines,
-    hold_out=_hold_out_lines,
+    hold_out=hold_out_lines,
     held_out_how="blocks of lines in the file's order",
 )
 _CONVERSATIONS = _Kind(
@@ -256,6 +214,6 @@ _CONVERSATIONS = _Kind(
     accepts=lambda file: file.suffix.lower() in (*JSON_LINES, ".parquet"),
     refusal="they hold no conversations (.jsonl, .json, .parquet)",
     read=_read_conversations,
-    hold_out=_hold_out_conversations,
+    hold_out=hold_out_conversations,
     held_out_how="chosen by a hash of their content",
 )

@@ -1,13 +1,13 @@
 """OpenAssistant Conversations: from trees of ranked messages to conversations (Köpf et al., 2023)."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from jaxgpt.errors import UserError, shown
+from jaxgpt.text.corpora.documents import Conversation, Reader
 from jaxgpt.text.corpora.files import read_json_lines
 from jaxgpt.text.corpora.hub import HubCorpus, Row
-from jaxgpt.text.corpora.local import Conversation
 
 OUR_ROLE = {"prompter": "user", "assistant": "assistant"}
 
@@ -24,12 +24,11 @@ TYPES = (
 )
 
 
-def read_messages(path: Path) -> list[Row]:
-    """Returns the rows of a file of the dataset, one message per line.
+def read_messages(path: Path) -> Iterator[Row]:
+    """Yields the rows of a file of the dataset, one message per line.
 
     Raises UserError, with file and line, for a row that is no message.
     """
-    rows = []
     for place, row in read_json_lines(path):
         missing = [column for column in REQUIRED if column not in row]
         if missing:
@@ -40,8 +39,7 @@ def read_messages(path: Path) -> list[Row]:
                 raise UserError(f"{place}: {column} is {found}; it must be {allowed}")
         if row["role"] not in tuple(OUR_ROLE):
             raise UserError(f"{place}: unknown role {shown(row['role'])}; oasst1 has {' and '.join(OUR_ROLE)}")
-        rows.append(row)
-    return rows
+        yield row
 
 
 OASST1 = HubCorpus(
@@ -52,18 +50,22 @@ OASST1 = HubCorpus(
     hub_splits={"train": "train", "valid": "validation"},
     files={"train": "train.jsonl", "valid": "validation.jsonl"},
     read_file=read_messages,
-    read_rows=list,
+    read_rows=iter,
 )
 
 
-def conversation_splits(rows: dict[str, list[Row]], all_paths: bool) -> tuple[dict[str, list[Conversation]], list[str]]:
-    """Returns the conversations of "train" and "valid", no tree in both, and notes on what was left out."""
-    held_out = {row["message_tree_id"] for row in rows["valid"]}
-    train_rows = [row for row in rows["train"] if row["message_tree_id"] not in held_out]
-    shared = len(rows["train"]) - len(train_rows)
+def conversation_splits(rows: dict[str, Reader], all_paths: bool) -> tuple[dict[str, list[Conversation]], list[str]]:
+    """Returns the conversations of "train" and "valid", no tree in both, and notes on what was left out.
+
+    All messages are held in memory: those of a tree may stand anywhere in a file.
+    """
+    valid_rows, every_row = list(rows["valid"]()), list(rows["train"]())
+    held_out = {row["message_tree_id"] for row in valid_rows}
+    train_rows = [row for row in every_row if row["message_tree_id"] not in held_out]
+    shared = len(every_row) - len(train_rows)
     notes = [f"train: {shared:,} messages left out, as their trees are in valid too"] if shared else []
     splits = {}
-    for split, split_rows in (("train", train_rows), ("valid", rows["valid"])):
+    for split, split_rows in (("train", train_rows), ("valid", valid_rows)):
         splits[split], split_notes = conversations(split_rows, all_paths)
         notes += [f"{split}: {note}" for note in split_notes]
     return splits, notes

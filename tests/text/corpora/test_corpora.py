@@ -6,39 +6,39 @@ from types import SimpleNamespace
 import pytest
 
 from jaxgpt.errors import UserError
-from jaxgpt.text.corpora import fingerprint, hub, load_chat, load_text, tinyworld
+from jaxgpt.text.corpora import hub, open_chat, open_text, tinyworld
 
 
 @pytest.mark.parametrize(
     ("load", "corpus", "fallback", "says"),
     [
         (
-            load_text,
+            open_text,
             "wikitext2",
             None,
             r"data\.corpus: 'wikitext2' is no .*; perhaps you meant wikitext-2; allowed: ",
         ),
         (
-            load_text,
+            open_text,
             "no/such.txt",
             None,
             r"'no/such\.txt' is no known corpus and no path that exists; allowed: ",
         ),
-        (load_text, "", None, r"data\.corpus: '' is no known corpus"),
+        (open_text, "", None, r"data\.corpus: '' is no known corpus"),
         (
-            load_text,
+            open_text,
             "oasst1",
             None,
             r"oasst1 holds conversations, which finetune\.py reads; train\.py reads text",
         ),
         (
-            load_chat,
+            open_chat,
             "tinyworld",
             None,
             r"tinyworld holds text, which train\.py reads; finetune\.py reads conv",
         ),
-        (load_text, "wikitext-2", "tinywurld", r"data\.fallback: 'tinywurld' is no .* meant tinyworld;"),
-        (load_text, "wikitext-2", "tinyworld-chat", r"data\.fallback: tinyworld-chat holds conversations"),
+        (open_text, "wikitext-2", "tinywurld", r"data\.fallback: 'tinywurld' is no .* meant tinyworld;"),
+        (open_text, "wikitext-2", "tinyworld-chat", r"data\.fallback: tinyworld-chat holds conversations"),
     ],
 )
 def test_a_name_that_cannot_be(load, corpus, fallback, says):
@@ -46,35 +46,22 @@ def test_a_name_that_cannot_be(load, corpus, fallback, says):
         load(corpus, fallback)
 
 
-def test_the_fingerprint_is_of_the_content_alone(tmp_path):
-    for name, text in (
-        ("a.txt", "x\ny\nz\n"),
-        ("b.txt", "x\ny\nz\n"),
-        ("c.txt", "x\nyz\n\n"),
-        ("d.txt", "x\ny\n"),
-    ):
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    a, b, c, d = (fingerprint(load_text(str(tmp_path / f"{name}.txt"), None)) for name in "abcd")
-    assert a == b
-    assert len({a, c, d}) == 3
-    assert len(a) == 64
-
-
 def test_the_embedded_stories_stand_in(tmp_path, monkeypatch):
     monkeypatch.delenv("JAXGPT_DATA", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(hub, "cache_folder", lambda: tmp_path)
-    corpus = load_text("wikitext-2", fallback="tinyworld")
+    corpus = open_text("wikitext-2", fallback="tinyworld")
     assert (corpus.name, corpus.source, corpus.fallback_for) == ("tinyworld", "embedded", "wikitext-2")
     assert corpus.notes[0].startswith("wikitext-2 was not found: JAXGPT_DATA is not set; ")
     assert corpus.notes[0].endswith("; the hub was not asked, as HF_HUB_OFFLINE is set")
 
     told = list(tinyworld.stories("valid"))
-    assert corpus.splits["valid"] == [story.text for story in told]
-    assert corpus.floor is not None
-    assert math.isclose(corpus.floor["valid"], sum(-story.log_prob for story in told))
-    assert set(corpus.floor) == set(corpus.splits) == {"train", "valid", "test"}
-    assert min(corpus.floor.values()) > 0
+    splits = corpus.read()
+    assert [piece.text for piece in splits.documents["valid"]()] == [story.text for story in told]
+    assert splits.floor is not None
+    assert math.isclose(splits.floor["valid"], sum(-story.log_prob for story in told))
+    assert set(splits.floor) == set(splits.documents) == {"train", "valid", "test"}
+    assert min(splits.floor.values()) > 0
 
 
 def test_the_embedded_conversations_say_which_answers_are_exact(monkeypatch):
@@ -84,11 +71,12 @@ def test_the_embedded_conversations_say_which_answers_are_exact(monkeypatch):
             yield SimpleNamespace(messages=(asked, {"role": "assistant", "content": "Yes."}), exact=exact)
 
     monkeypatch.setattr(tinyworld, "dialogues", dialogues)
-    corpus = load_chat("tinyworld-chat", fallback=None)
+    corpus = open_chat("tinyworld-chat", fallback=None)
     assert (corpus.name, corpus.source, corpus.fallback_for) == ("tinyworld-chat", "embedded", None)
-    assert corpus.exact == {split: [True, False] for split in ("train", "valid", "test")}
-    assert corpus.splits["test"][1] == [
+    splits = corpus.read()
+    assert splits.exact == {split: [True, False] for split in ("train", "valid", "test")}
+    assert list(splits.documents["test"]())[1] == [
         {"role": "user", "content": "test 1?"},
         {"role": "assistant", "content": "Yes."},
     ]
-    assert corpus.notes == []
+    assert (corpus.notes, splits.notes) == ([], [])

@@ -9,7 +9,7 @@ from urllib.error import HTTPError, URLError
 import pytest
 
 from jaxgpt.errors import UserError
-from jaxgpt.text.corpora import fingerprint, hub, load_chat, load_text
+from jaxgpt.text.corpora import hub, open_chat, open_text
 from jaxgpt.text.corpora.hub import UnavailableError, cache_folder, find, probe
 from jaxgpt.text.corpora.wikitext import WIKITEXT_2
 
@@ -28,6 +28,11 @@ def nowhere(tmp_path, monkeypatch):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setattr(hub, "probe", lambda url, seconds: "no network")
+
+
+def lines_of(corpus):
+    documents = corpus.read().documents
+    return {split: [line for piece in documents[split]() for line in piece.text.split("\n")] for split in documents}
 
 
 def fill_data_folder(folder, monkeypatch):
@@ -64,13 +69,13 @@ def test_the_data_folder_comes_first(tmp_path, monkeypatch):
     fill_data_folder(tmp_path / "data", monkeypatch)
     monkeypatch.setattr(hub, "_in_cache", lambda corpus: pytest.fail("the cache was read"))
     monkeypatch.setitem(sys.modules, "datasets", None)  # an import of it would fail
-    corpus = load_text("wikitext-2", fallback=None)
+    corpus = open_text("wikitext-2", fallback=None)
     assert (corpus.name, corpus.source, corpus.fallback_for) == (
         "wikitext-2",
         "$JAXGPT_DATA/wikitext-2",
         None,
     )
-    assert corpus.splits == LINES
+    assert lines_of(corpus) == LINES
     assert corpus.notes == []
 
 
@@ -82,7 +87,7 @@ def test_a_data_folder_that_lacks_files_is_an_error(tmp_path, monkeypatch, left)
             file.unlink()
     missing = ", ".join(name for name in WIKITEXT_2.files.values() if name not in left)
     with pytest.raises(UserError, match=rf"wikitext-2: {missing} missing; .* must have wiki\.train\.tokens"):
-        load_text("wikitext-2", fallback=str(tmp_path))
+        open_text("wikitext-2", fallback=str(tmp_path))
 
 
 def test_oasst1_in_the_data_folder(tmp_path, monkeypatch):
@@ -95,28 +100,30 @@ def test_oasst1_in_the_data_folder(tmp_path, monkeypatch):
             answer = {"message_id": f"{name}{rank}", "parent_id": name, "role": "assistant", "rank": rank}
             rows.append({**turn, **answer, "text": f"answer {name}{rank}"})
         (tmp_path / "oasst1" / file).write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    corpus = load_chat("oasst1", fallback=None)
+    corpus = open_chat("oasst1", fallback=None)
     assert corpus.source == "$JAXGPT_DATA/oasst1"
-    assert corpus.splits["valid"] == [
+    assert list(corpus.read().documents["valid"]()) == [
         [{"role": "user", "content": "question v"}, {"role": "assistant", "content": "answer v0"}]
     ]
     assert corpus.notes == []
-    assert len(load_chat("oasst1", fallback=None, oasst_all_paths=True).splits["train"]) == 2
+    every = open_chat("oasst1", fallback=None, oasst_all_paths=True)
+    assert every.identity != corpus.identity
+    assert len(list(every.read().documents["train"]())) == 2
 
 
 def test_the_cache_comes_second_and_gives_the_same_lines(tmp_path, monkeypatch):
     fill_cache(tmp_path)
     monkeypatch.setattr(hub, "_on_hub", lambda corpus: pytest.fail("the hub was asked"))
-    cached = load_text("wikitext-2", fallback=None)
+    cached = open_text("wikitext-2", fallback=None)
     assert cached.source == "Hugging Face cache"
-    assert cached.splits == LINES
+    assert lines_of(cached) == LINES
 
     monkeypatch.setenv("JAXGPT_DATA", str(tmp_path / "elsewhere"))
-    assert load_text("wikitext-2", fallback=None).notes[0] == (
+    assert open_text("wikitext-2", fallback=None).notes[0] == (
         f"JAXGPT_DATA is set to {tmp_path / 'elsewhere'}, which has no folder wikitext-2"
     )
     fill_data_folder(tmp_path / "data", monkeypatch)
-    assert fingerprint(load_text("wikitext-2", fallback=None)) == fingerprint(cached)
+    assert lines_of(open_text("wikitext-2", fallback=None)) == lines_of(cached)
 
 
 def test_a_broken_cache_is_passed_over_with_the_reason(tmp_path):
@@ -147,9 +154,9 @@ def test_the_hub_comes_third(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", from_disk)
     monkeypatch.setattr(hub, "probe", lambda url, seconds: asked.append(url))
     monkeypatch.setenv("HF_ENDPOINT", "http://mirror.example/")
-    corpus = load_text("wikitext-2", fallback=None)
+    corpus = open_text("wikitext-2", fallback=None)
     assert corpus.source == "Hugging Face hub"
-    assert corpus.splits == LINES
+    assert lines_of(corpus) == LINES
     assert asked == ["http://mirror.example/api/datasets/Salesforce/wikitext"]
 
 
@@ -160,9 +167,9 @@ def test_a_download_that_dies_is_as_good_as_no_network(tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "probe", lambda url, seconds: None)
     monkeypatch.setattr(hub, "_load_dataset", die)
     (tmp_path / "own.txt").write_text("own words\n", encoding="utf-8")
-    corpus = load_text("wikitext-2", fallback=str(tmp_path / "own.txt"))
+    corpus = open_text("wikitext-2", fallback=str(tmp_path / "own.txt"))
     assert (corpus.name, corpus.fallback_for) == ("own.txt", "wikitext-2")
-    assert corpus.splits == {"train": ["own words"]}
+    assert lines_of(corpus) == {"train": ["own words"]}
     assert corpus.notes[0] == (
         "wikitext-2 was not found: JAXGPT_DATA is not set; "
         f"Salesforce/wikitext is not in the Hugging Face cache ({tmp_path / 'hf' / 'datasets'}); "
@@ -173,7 +180,7 @@ def test_a_download_that_dies_is_as_good_as_no_network(tmp_path, monkeypatch):
 def test_without_network_and_fallback_there_are_three_ways_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)  # seconds to import, and of no use here
     with pytest.raises(UserError) as raised:
-        load_text("wikitext-2", fallback=None)
+        open_text("wikitext-2", fallback=None)
     said = str(raised.value)
     assert "the hub (https://huggingface.co) cannot be reached (no network)" in said
     assert "set JAXGPT_DATA to a folder with wikitext-2/{wiki.train.tokens," in said
@@ -181,7 +188,7 @@ def test_without_network_and_fallback_there_are_three_ways_out(monkeypatch):
     assert "choose another corpus, or a data.fallback such as tinyworld" in said
     assert "\n" not in said
     with pytest.raises(UserError, match=r"oasst1/\{train\.jsonl,validation\.jsonl\}.*such as tinyworld-chat"):
-        load_chat("oasst1", fallback=None)
+        open_chat("oasst1", fallback=None)
 
 
 @pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"])
@@ -189,7 +196,7 @@ def test_offline_mode_is_respected(monkeypatch, variable):
     monkeypatch.setenv(variable, "1")
     monkeypatch.setattr(hub, "probe", lambda url, seconds: pytest.fail("the hub was asked"))
     with pytest.raises(UserError, match=f"the hub was not asked, as {variable} is set"):
-        load_text("wikitext-2", fallback=None)
+        open_text("wikitext-2", fallback=None)
 
 
 def test_the_cache_is_where_datasets_keeps_it(tmp_path, monkeypatch):

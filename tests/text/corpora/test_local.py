@@ -7,8 +7,26 @@ import re
 import pytest
 
 from jaxgpt.errors import UserError
-from jaxgpt.text.corpora import load_chat, load_text
-from jaxgpt.text.corpora.local import load_conversations, load_lines
+from jaxgpt.text.corpora import held_out, open_chat, open_text
+from jaxgpt.text.corpora.local import find_conversations, find_text
+
+
+def load_lines(path):
+    """The lines of each split, and the notes."""
+    _, read = find_text(path)
+    splits = read()
+    lines = {
+        split: [line for piece in documents() for line in piece.text.split("\n")]
+        for split, documents in splits.documents.items()
+    }
+    return lines, splits.notes
+
+
+def load_conversations(path):
+    """The conversations of each split, and the notes."""
+    _, read = find_conversations(path)
+    splits = read()
+    return {split: list(documents()) for split, documents in splits.documents.items()}, splits.notes
 
 
 def chat(number):
@@ -99,14 +117,10 @@ def test_text_from_parquet(tmp_path, monkeypatch):
 def test_a_text_corpus_says_what_it_is(tmp_path):
     file = tmp_path / "book.txt"
     file.write_text("\n".join(map(str, range(20))), encoding="utf-8")
-    corpus = load_text(str(file), fallback=None)
-    assert (corpus.name, corpus.source, corpus.floor, corpus.fallback_for) == (
-        "book.txt",
-        "files",
-        None,
-        None,
-    )
-    assert {split: len(lines) for split, lines in corpus.splits.items()} == {"train": 18, "valid": 1, "test": 1}
+    corpus = open_text(str(file), fallback=None)
+    splits = corpus.read()
+    assert (corpus.name, corpus.source, splits.floor, corpus.fallback_for) == ("book.txt", "files", None, None)
+    assert splits.documents.keys() == {"train", "valid", "test"}
 
 
 def test_one_long_line_is_held_out_by_its_words(tmp_path):
@@ -117,6 +131,22 @@ def test_one_long_line_is_held_out_by_its_words(tmp_path):
     assert [len(part) for part in splits.values()] == [1, 1, 1]
     assert [len(part[0].split()) for part in splits.values()] == [900, 50, 50]
     assert " ".join(part[0] for part in splits.values()).split() == words
+
+
+def test_what_is_held_out_of_a_large_text_is_limited(tmp_path, monkeypatch):
+    lines = [f"line {number}" for number in range(1_000)]
+    (tmp_path / "book.txt").write_text("\n".join(lines), encoding="utf-8")
+    monkeypatch.setattr(held_out, "MOST_HELD_OUT", 30)
+    splits, _ = load_lines(tmp_path / "book.txt")
+    assert splits == {"train": lines[:980], "valid": lines[980:990], "test": lines[990:]}
+
+
+def test_the_identity_is_of_places_sizes_and_times(tmp_path):
+    (tmp_path / "a.txt").write_text("one\ntwo", encoding="utf-8")
+    first, _ = find_text(tmp_path / "a.txt")
+    assert first == find_text(tmp_path / "a.txt")[0]
+    (tmp_path / "a.txt").write_text("one\ntwo three", encoding="utf-8")
+    assert first != find_text(tmp_path / "a.txt")[0]
 
 
 def test_blocks_are_of_words_not_of_lines(tmp_path):
@@ -198,9 +228,9 @@ def test_keys_of_no_use_are_dropped_and_blank_lines_skipped(tmp_path):
 
 def test_conversations_from_parquet(tmp_path, monkeypatch):
     file = write_parquet(monkeypatch, tmp_path / "x.parquet", [{"messages": chat(1)}, {"messages": chat(2)}])
-    corpus = load_chat(str(file), fallback=None)
-    assert corpus.splits == {"train": [chat(1), chat(2)]}
-    assert corpus.exact is None
+    splits = open_chat(str(file), fallback=None).read()
+    assert {split: list(documents()) for split, documents in splits.documents.items()} == {"train": [chat(1), chat(2)]}
+    assert splits.exact is None
 
 
 # Bad input
@@ -278,6 +308,6 @@ def test_folders_that_cannot_be_read(tmp_path):
 def test_text_for_finetuning_and_conversations_for_training(tmp_path):
     (tmp_path / "a.txt").write_text("a\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"finetune\.py reads conversations from .*; text is for train\.py"):
-        load_chat(str(tmp_path / "a.txt"), fallback=None)
+        open_chat(str(tmp_path / "a.txt"), fallback=None)
     with pytest.raises(UserError, match=r"\.jsonl files hold conversations, which finetune\.py reads"):
-        load_text(str(write_chats(tmp_path / "a.jsonl", [chat(1)])), fallback=None)
+        open_text(str(write_chats(tmp_path / "a.jsonl", [chat(1)])), fallback=None)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from jaxgpt.errors import UserError
+from jaxgpt.text.corpora.documents import in_memory
 from jaxgpt.text.corpora.oasst import OASST1, conversation_splits, conversations, read_messages
 
 
@@ -126,7 +127,9 @@ def test_a_column_that_is_not_there_filters_nothing_and_is_named():
 
 def test_a_tree_is_never_in_both_splits():
     shared = [message("s", None, tree="s"), message("s.a", "s", tree="s")]
-    splits, notes = conversation_splits({"train": [*TREE, *shared], "valid": shared[:1]}, all_paths=False)
+    splits, notes = conversation_splits(
+        {"train": in_memory([*TREE, *shared]), "valid": in_memory(shared[:1])}, all_paths=False
+    )
     assert texts(splits["train"]) == [["t", "t.b", "t.b.p", "t.b.p.r"]]
     assert splits["valid"] == []
     assert notes == [
@@ -138,7 +141,7 @@ def test_a_tree_is_never_in_both_splits():
 def test_rows_are_read_from_json_lines(tmp_path):
     file = tmp_path / "train.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in TREE), encoding="utf-8")
-    assert OASST1.read_file(file) == TREE
+    assert list(OASST1.read_file(file)) == TREE
 
 
 @pytest.mark.parametrize(
@@ -159,7 +162,7 @@ def test_a_row_that_is_no_message_is_named_by_file_and_line(tmp_path, row, says)
     file = tmp_path / "train.jsonl"
     file.write_text(json.dumps(TREE[0]) + "\n" + json.dumps(row) + "\n", encoding="utf-8")
     with pytest.raises(UserError, match=says):
-        OASST1.read_file(file)
+        list(OASST1.read_file(file))
 
 
 @pytest.mark.parametrize("value", [["a"], {"a": 1}, 5, True])
@@ -168,7 +171,7 @@ def test_a_value_of_another_type_is_named_with_its_line(tmp_path, column, value)
     file = tmp_path / "train.jsonl"
     file.write_text("\n".join(json.dumps(row) for row in (message("t", None), message("u", "t") | {column: value})))
     with pytest.raises(UserError, match=rf"train\.jsonl, line 2: .*{column}"):
-        read_messages(file)
+        list(read_messages(file))
 
 
 @pytest.mark.parametrize("column", ["message_id", "rank"])
@@ -178,4 +181,4 @@ def test_a_rank_or_name_that_cannot_be_compared_is_refused(tmp_path, column):
     row = message("t", None) | ({"message_id": None} if column == "message_id" else {"rank": "first"})
     file.write_text(json.dumps(row))
     with pytest.raises(UserError, match=rf"line 1: {column} is "):
-        read_messages(file)
+        list(read_messages(file))

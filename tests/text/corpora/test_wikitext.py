@@ -9,13 +9,14 @@ def test_hub_rows_give_the_lines_of_the_official_file(tmp_path):
     file.write_text(official, encoding="utf-8")
     rows = [{"text": text} for text in ["", " = Robert Boulter = \n", "", " Robert Boulter is an English <unk> . \n"]]
 
-    lines = WIKITEXT_2.read_rows(rows)
+    (piece,) = WIKITEXT_2.read_rows(rows)
+    lines = piece.text.split("\n")
 
     assert lines == [" ", " = Robert Boulter = ", " ", " Robert Boulter is an English <unk> . "]
-    assert lines == WIKITEXT_2.read_file(file)
+    assert [piece] == list(WIKITEXT_2.read_file(file))
     assert "".join(f"{line}\n" for line in lines) == official
 
 
 def test_an_eos_per_line_counts_blank_lines_too():
-    lines = WIKITEXT_2.read_rows([{"text": ""}, {"text": " = A = \n"}, {"text": ""}])
-    assert sum(len(line.split()) + 1 for line in lines) == 6
+    (piece,) = WIKITEXT_2.read_rows([{"text": ""}, {"text": " = A = \n"}, {"text": ""}])
+    assert sum(len(line.split()) + 1 for line in piece.text.split("\n")) == 6

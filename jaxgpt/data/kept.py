@@ -1,0 +1,98 @@
+"""What was made from a corpus, kept on disk: folders of arrays, named by their content, whole or not there."""
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from jaxgpt.files import parse_json, write_text
+
+FORMAT = 2  # raise it when the meaning of what is kept changes
+SMALL = 2**26  # bytes: smaller files are digested each time they are opened, larger ones when they are written
+RECORD = "record.json"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A folder of files that are whole, and the facts on record about them."""
+
+    folder: Path
+    facts: dict[str, Any]
+
+
+def key_of(*parts: object) -> str:
+    """Returns a name for what is made from these parts (fingerprints and settings)."""
+    return hashlib.sha256(json.dumps([FORMAT, *map(str, parts)]).encode()).hexdigest()[:32]
+
+
+def open_kept(cache_dir: str | Path, name: str) -> Kept | None:
+    """Returns what is kept under a name, or None where it is missing or not whole."""
+    folder = _place(cache_dir) / name
+    try:
+        record = parse_json((folder / RECORD).read_text(encoding="utf-8"))
+        whole = all(_is_whole(folder / file, *expected) for file, expected in record["files"].items())
+        return Kept(folder, record["facts"]) if whole else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def kept_for(cache_dir: str | Path, origin: str) -> Kept | None:
+    """Returns what was made from an origin before: a corpus as it was found, a tokenizer, settings."""
+    try:
+        name = (_place(cache_dir) / f"{origin}.name").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+    return open_kept(cache_dir, name) if name.isalnum() else None
+
+
+def make_kept(cache_dir: str | Path, origin: str, make: Callable[[Path], tuple[str, dict[str, Any]]]) -> Kept:
+    """Returns what is kept for an origin; where there is nothing, `make` fills a folder and says (its name, facts).
+
+    Two processes that want the same wait for one another. A record is written last, then the folder gets its name: one
+    that was interrupted has neither, and what is in it is of no effect.
+    """
+    place = _place(cache_dir)
+    place.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(place / f".{origin}.lock"):
+        if (kept := kept_for(cache_dir, origin)) is not None:
+            return kept
+        part = place / f".{origin}.part"
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(part)  # of one that was interrupted
+        part.mkdir()
+        try:
+            name, facts = make(part)
+        except BaseException:
+            shutil.rmtree(part)
+            raise
+        files = {file.name: [file.stat().st_size, digest_of(file)] for file in sorted(part.iterdir())}
+        write_text(part / RECORD, json.dumps({"facts": facts, "files": files}) + "\n")
+        if (kept := open_kept(cache_dir, name)) is None:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(place / name)
+            part.rename(place / name)
+            kept = Kept(place / name, facts)
+        else:
+            shutil.rmtree(part)
+        write_text(place / f"{origin}.name", name + "\n")
+        return kept
+
+
+def digest_of(path: Path) -> str:
+    """Returns the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _place(cache_dir: str | Path) -> Path:
+    return Path(cache_dir).expanduser() / "tokens"
+
+
+def _is_whole(file: Path, size: int, digest: str) -> bool:
+    return file.stat().st_size == size and (size > SMALL or digest_of(file) == digest)

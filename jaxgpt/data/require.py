@@ -1,0 +1,82 @@
+"""What must hold of a corpus before a model is trained on it, and what to do where it does not."""
+
+import math
+
+from jaxgpt.config import DataConfig
+from jaxgpt.data.manifest import ChatCounts, Manifest
+from jaxgpt.data.sources import Source
+from jaxgpt.errors import UserError
+from jaxgpt.text.corpora import Piece, Splits
+
+WARN_UNK_SHARE = 0.05  # of held-out words: from here on a loss says little about the text
+MAX_UNK_SHARE = 0.30  # beyond it the tokenizer does not fit the text or the conversations
+
+
+def require_text(name: str, splits: Splits[Piece], config: DataConfig) -> None:
+    """Raises what `require_enough` would, as far as it can be known before any word is counted."""
+    if "valid" not in splits.documents:
+        raise _nothing_to_validate_on(name)
+    if config.pack_lines:
+        return
+    wanted = config.batch_size * config.seq_len
+    most_tokens = 0
+    for piece in splits.documents["train"]():
+        most_tokens += len(piece.text.encode("utf-8", "surrogatepass")) + 1  # a token is a byte at least
+        if most_tokens > wanted:
+            return
+    if (most_windows := math.ceil(most_tokens / config.seq_len)) < config.batch_size:
+        raise _too_few_windows(name, most_windows, config.batch_size, at_most=" at most")
+
+
+def require_enough(name: str, sources: dict[str, Source], batch_size: int) -> None:
+    """Raises UserError when there is less than a batch to train on, or nothing to validate on."""
+    windows = len(sources["train"])
+    if windows < batch_size:
+        raise _too_few_windows(name, windows, batch_size)
+    if "valid" not in sources or not len(sources["valid"]):
+        raise _nothing_to_validate_on(name)
+
+
+def _too_few_windows(name: str, windows: int, batch_size: int, at_most: str = "") -> UserError:
+    return UserError(
+        f"data.batch_size: {batch_size} was given, but {name} makes only {windows} training windows{at_most}; "
+        f"give at most {windows}, a shorter --data.seq-len, or more text"
+    )
+
+
+def _nothing_to_validate_on(name: str) -> UserError:
+    return UserError(f"data.corpus: {name} leaves nothing to validate on; give more text, or a valid file beside train")
+
+
+def require_known(manifest: Manifest) -> str | None:
+    """Returns a warning where the tokenizer does not know much of the held-out text, else None.
+
+    Raises UserError where it knows so little that training makes no sense.
+    """
+    name, share = manifest.name, manifest.splits["valid"].unknown_share
+    if share <= WARN_UNK_SHARE:
+        return None
+    known = f"{share:.1%} of the words of the validation split of {name} are unknown to the tokenizer"
+    if share > MAX_UNK_SHARE:
+        raise UserError(
+            f"data.corpus: {known} (at most {MAX_UNK_SHARE:.0%} make sense). A vocabulary of words fits languages that "
+            "put blanks between words, and text that repeats them: give more text, or a larger --model.vocab-size"
+        )
+    return f"{known}. To the model they are all <unk>: its perplexity leaves out what it would take to spell them"
+
+
+def require_replies(name: str, train: ChatCounts, seq_len: int) -> None:
+    """Raises UserError where the tokenizer does not know the words of conversations, or none of them fits."""
+    for what, share in (("prompts", train.unk_prompts), ("replies", train.unk_replies)):
+        if share > MAX_UNK_SHARE:
+            raise UserError(
+                f"data.corpus: {share:.0%} of the words in the {what} of {name} are "
+                f"unknown to this tokenizer (at most {MAX_UNK_SHARE:.0%} make sense). Pretrain on text like these "
+                "conversations, or with a larger --model.vocab-size, and finetune from that run; or choose "
+                "conversations in the words of the pretraining text"
+            )
+    if not train.kept:
+        raise UserError(
+            f"data.seq_len: no conversation of {name} has an exchange that fits in {seq_len} tokens; "
+            "use a longer window"
+        )

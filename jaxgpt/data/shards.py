@@ -1,0 +1,61 @@
+"""Tokens on disk: written as they come, in files of one size, and read as one memory-mapped stream."""
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+SHARD = 100_000_000  # tokens in a file
+
+
+def token_dtype(vocab_size: int) -> str:
+    """Returns the smallest type that holds every id."""
+    return "uint16" if vocab_size <= 2**16 else "uint32"
+
+
+def write_shards(folder: Path, split: str, arrays: Iterable[np.ndarray], dtype: str, size: int = SHARD) -> int:
+    """Writes ids into files SPLIT-00000.bin, ... of `size` tokens each, the last one shorter; returns how many ids."""
+    total = 0
+    with contextlib.ExitStack() as stack:
+        file = None
+        for ids in arrays:
+            while len(ids):
+                if file is None or total % size == 0:
+                    stack.close()
+                    file = stack.enter_context((folder / f"{split}-{total // size:05}.bin").open("wb"))
+                part, ids = np.split(ids, [size - total % size])
+                file.write(part.astype(dtype).tobytes())
+                total += len(part)
+    return total
+
+
+class Tokens:
+    """A stream of ids over the shards of a split: its length, and the ids at any places, as int32."""
+
+    def __init__(self, shards: Sequence[np.ndarray]) -> None:
+        self.shards = shards
+        self.ends = np.cumsum([len(shard) for shard in shards])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def __getitem__(self, places: np.ndarray) -> np.ndarray:
+        if len(self.shards) == 1:
+            return self.shards[0][places].astype(np.int32)
+        ids = np.empty(places.shape, np.int32)
+        number = np.searchsorted(self.ends, places, side="right")
+        for shard in np.unique(number):
+            first = self.ends[shard] - len(self.shards[shard])
+            ids[number == shard] = self.shards[shard][places[number == shard] - first]
+        return ids
+
+    def all(self) -> np.ndarray:
+        """Returns every id, in memory."""
+        return np.concatenate([np.zeros(0, np.int32), *(shard.astype(np.int32) for shard in self.shards)])
+
+
+def read_shards(folder: Path, split: str, dtype: str) -> Tokens:
+    """Returns the stream that write_shards wrote; its files are mapped, not read."""
+    files = sorted(folder.glob(f"{split}-*.bin"))
+    return Tokens([np.memmap(file, dtype, "r") for file in files if file.stat().st_size])

@@ -1,0 +1,66 @@
+"""A stage: where parameters come from, what they are trained on, and what the model is afterwards; and its run."""
+
+import dataclasses
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from jaxgpt.config import Config, ModelConfig, check_window, run_dir
+from jaxgpt.data.prepare import Prepared
+from jaxgpt.data.require import require_enough
+from jaxgpt.devices.distributed import join_processes, on_primary
+from jaxgpt.devices.setup import start_jax
+from jaxgpt.model.gpt import Params
+from jaxgpt.report.build import report_after
+from jaxgpt.run.folder import Run
+from jaxgpt.run.load import Origin, find_origin
+from jaxgpt.training.objectives import Objective, next_token
+from jaxgpt.training.plan import plan, settle_dtype
+from jaxgpt.training.summary import summary
+from jaxgpt.training.trainer import fit
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of training: pretraining and finetuning differ in nothing else."""
+
+    config: Config
+    data: Prepared
+    origin: Origin | None
+    """The run whose parameters it starts from; None: they are drawn."""
+    sample: Callable[[Params], str]
+    """What the model says at each evaluation."""
+    makes: str
+    """What a model is after it, in words."""
+    next_commands: Sequence[Sequence[str]]
+    objective: Objective = next_token
+
+
+def begin(config: Config, model_of: Callable[[Origin, Config], ModelConfig]) -> tuple[Config, Origin | None]:
+    """Starts JAX, and returns (the config with its run's model where training goes on from one, that run)."""
+    start_jax(config.data.cache_dir, run_ahead=False)
+    join_processes()
+    origin = None
+    if config.run.init_from is not None:
+        origin = find_origin(config.run.init_from)
+        print(f"from: {origin.run.path}, step {origin.step}, trained on {origin.run.data.full_name}")
+        config = dataclasses.replace(config, model=model_of(origin, config))
+    check_window(config)
+    return settle_dtype(config), origin
+
+
+def run_of(config: Config, data: Prepared) -> Run:
+    """Returns the run that a stage makes or goes on with; raises UserError where there is less than a batch of data."""
+    require_enough(data.manifest.name, data.sources, config.data.batch_size)
+    return Run(run_dir(config), config, data.tokenizer, data.manifest)
+
+
+def run_stage(stage: Stage, run: Run, dry_run: bool) -> None:
+    """Trains to the end, writes the report and says what was made; or, for a dry run, says what would be done."""
+    if dry_run:
+        print(plan(run, stage.data))
+        return
+    train, valid = stage.data.sources["train"], stage.data.sources["valid"]
+    result = fit(run, train, valid, stage.sample, stage.origin, stage.objective)
+    report = on_primary(lambda: report_after(run.path))
+    print(summary(run, result, stage.makes, report, list(map(shlex.join, stage.next_commands))))

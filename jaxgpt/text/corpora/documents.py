@@ -1,0 +1,105 @@
+"""What a corpus is made of: documents by split, read one after the other, as often as one asks."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+from jaxgpt.text.conversation import Message
+
+Conversation = list[Message]
+
+PIECE = 2**18  # characters that a piece of a document of many lines has at least
+
+
+class Piece(NamedTuple):
+    """A document of text, or some lines of it, without the newline that follows them."""
+
+    text: str
+    ends: bool = True
+    """Whether the document ends with it; otherwise a newline and another piece follow."""
+
+
+Document = TypeVar("Document", Piece, Conversation)
+Reader = Callable[[], Iterator[Document]]
+"""Reads documents from the beginning, each time it is called."""
+
+
+@dataclass(frozen=True)
+class Splits(Generic[Document]):
+    """What a corpus holds."""
+
+    documents: dict[str, Reader[Document]]
+    """"train", "valid", "test", those there are -> their documents."""
+    notes: list[str]
+    """What a person should know: what was held out, left out, and why."""
+    floor: dict[str, float] | None = None
+    """Split -> nats below which no model gets on the whole of it, where its true distribution is known."""
+    exact: dict[str, list[bool]] | None = None
+    """Split -> for each conversation whether only one last answer is right, where that is known."""
+    lines_are_documents: bool = False
+    """Text: whether each line is a text of its own; otherwise lines go on from one to the next."""
+
+
+@dataclass(frozen=True)
+class Corpus(Generic[Document]):
+    """A corpus that was found and is not read yet."""
+
+    name: str
+    source: str
+    """Where it was found, for people to read."""
+    identity: str
+    """Differs where what would be read may differ: for files their places, sizes and times."""
+    read: Callable[[], Splits[Document]]
+    """Raises UserError for what cannot be read, here or while documents are read."""
+    notes: list[str]
+    """What a person should know about where it was found."""
+    fallback_for: str | None = None
+    """The corpus that was asked for, when this one stands in for it."""
+
+
+TextCorpus = Corpus[Piece]
+"""Text to pretrain on."""
+ChatCorpus = Corpus[Conversation]
+"""Conversations to finetune on."""
+
+
+def pieces(lines: Iterable[str]) -> Iterator[Piece]:
+    """Yields a document of many lines in pieces of about PIECE characters, so that none holds all of a large file."""
+    part: list[str] = []
+    size = 0
+    for line in lines:
+        if size >= PIECE:
+            yield Piece("\n".join(part), ends=False)
+            part, size = [], 0
+        part.append(line)
+        size += len(line) + 1
+    if part:
+        yield Piece("\n".join(part))
+
+
+def in_memory(documents: Sequence[Document]) -> Reader[Document]:
+    """Returns a reader of documents that are there already."""
+    return lambda: iter(documents)
+
+
+def identity_of(paths: Iterable[Path]) -> str:
+    """Returns what tells whether files were changed, without reading them."""
+    stats = [(str(path.resolve()), path.stat()) for path in paths]
+    return json.dumps([(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats])
+
+
+def digest_after(digest: str, document: Piece | Conversation) -> str:
+    """Returns the digest of all documents up to this one, from that of those before it ("" for none)."""
+    if isinstance(document, Piece):
+        content = document.text.encode("utf-8", "surrogatepass") + (b"\x00" if document.ends else b"\n")
+    else:
+        content = json.dumps(document, sort_keys=True).encode()
+    return hashlib.sha256(digest.encode() + content).hexdigest()
+
+
+def fingerprint(digests: dict[str, str]) -> str:
+    """Returns the SHA-256, in hex, of what the splits hold, from their digests; name and source do not matter."""
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
