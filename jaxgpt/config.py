@@ -21,7 +21,7 @@ class ModelConfig:
     """The network: GPT-2's plan, with later refinements as options of the same one block."""
 
     vocab_size: int = 30_000
-    """Most words the tokenizer may keep, special tokens included; a small corpus has fewer."""
+    """Most tokens that a tokenizer made for the run may have, special ones included; a small corpus has fewer."""
     context_len: int = 128
     """Positions the model can see at once, in tokens."""
     embed_dim: int = 128
@@ -59,6 +59,13 @@ class DataConfig:
 
     corpus: str = "wikitext-2"
     """wikitext-2, oasst1, tinyworld, tinyworld-chat, or the path of a file or folder of your own."""
+    tokenizer: str = "word"
+    """word, bpe, byte, char: made from the training text; or the path of a tokenizer.json, of a folder with one or with
+    GPT-2's vocab.json and merges.txt, or of a run."""
+    bpe_pattern: Literal["gpt2", "gpt4"] = "gpt4"
+    """bpe: how text is split before pairs are merged, as GPT-2 or GPT-4 did."""
+    tokenizer_sample: int = 10**9
+    """Bytes of training text, spread over all of it, that a tokenizer is made from at most."""
     fallback: str | None = None
     """Corpus that stands in, with a loud notice, when the one asked for cannot be found. None: an error."""
     oasst_all_paths: bool = False
@@ -218,6 +225,7 @@ def validate(config: Config) -> Config:
 
     require(data.seq_len >= 2, "data.seq_len", "at least 2")
     require(data.batch_size >= 1, "data.batch_size", "at least 1")
+    require(data.tokenizer_sample >= 1, "data.tokenizer_sample", "at least 1")
     require(optimizer.grad_accumulation_steps >= 1, "optimizer.grad_accumulation_steps", "at least 1")
     require(optimizer.max_consecutive_skips >= 1, "optimizer.max_consecutive_skips", "at least 1")
     require(run.save_every_minutes > 0, "run.save_every_minutes", "above 0")

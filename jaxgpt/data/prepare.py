@@ -6,7 +6,7 @@ names, so that a run can be evaluated when its corpus has gone.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from jaxgpt.text.corpora import ChatCorpus, Conversation, Piece, Splits, TextCor
 from jaxgpt.text.corpora.documents import Reader, digest_after, fingerprint
 from jaxgpt.text.moses import is_tokenized
 from jaxgpt.text.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
-from jaxgpt.text.word_tokenizer import train_word_tokenizer
+from jaxgpt.text.vocabulary import Recipe, check_choice, make_tokenizer
 
 BATCH = 2**20  # characters that are encoded in one call
 LONG_TEXT = 20_000_000  # tokens that were counted before it is said that encoding takes a while
@@ -50,15 +50,18 @@ def prepare_text(
 ) -> Prepared:
     """Returns every split as windows of one stream of tokens, or of whole lines.
 
-    Without a tokenizer one of at most `vocab_size` words is made from the training split. Raises UserError where there
-    is nothing to validate on or less than a batch, as far as that is known before the text is encoded, and where lines
-    are to be kept whole and one is longer than the window.
+    Without a tokenizer the one that the config asks for is made, of at most `vocab_size` tokens. Raises UserError where
+    there is nothing to validate on or less than a batch, as far as that is known before the text is encoded, where the
+    tokenizer cannot be, and where lines are to be kept whole and one is longer than the window.
     """
-    recipe = f"word {vocab_size}" if tokenizer is None else tokenizer.fingerprint
-    origin = key_of("text", corpus.identity, recipe, config.tokenized)
+    recipe = Recipe(config.tokenizer, vocab_size, config.bpe_pattern, config.tokenizer_sample)
+    if tokenizer is None:
+        check_choice(config.tokenizer)
+    made_by = recipe.identity if tokenizer is None else tokenizer.fingerprint
+    origin = key_of("text", corpus.identity, made_by, config.tokenized)
 
     def make(folder: Path) -> tuple[str, dict[str, Any]]:
-        return _encode_text(folder, corpus, config, tokenizer, vocab_size)
+        return _encode_text(folder, corpus, config, tokenizer, recipe)
 
     kept = kept_for(config.cache_dir, origin) or make_kept(config.cache_dir, origin, make)
     tokenizer = load_tokenizer(kept.folder / "tokenizer.json") if tokenizer is None else tokenizer
@@ -68,18 +71,18 @@ def prepare_text(
 
 
 def _encode_text(
-    folder: Path, corpus: TextCorpus, config: DataConfig, tokenizer: Tokenizer | None, vocab_size: int
+    folder: Path, corpus: TextCorpus, config: DataConfig, tokenizer: Tokenizer | None, recipe: Recipe
 ) -> tuple[str, dict[str, Any]]:
     """Writes the tokens of every split, and their tokenizer; returns (the name by their content, the facts)."""
     splits = corpus.read()
     require_text(corpus.name, splits, config)
-    tokenized = config.tokenized == "true"
-    if config.tokenized == "auto":
+    of_words = recipe.choice == "word" if tokenizer is None else tokenizer.kind == "word"
+    tokenized = of_words and config.tokenized == "true"
+    if of_words and config.tokenized == "auto":
         tokenized = is_tokenized(line for split in splits.documents for line in _lines(splits.documents[split]))
     vocabulary = ""
     if tokenizer is None:
-        texts = (piece.text for piece in splits.documents["train"]())
-        tokenizer, vocabulary = train_word_tokenizer(texts, vocab_size, tokenized)
+        tokenizer, vocabulary = make_tokenizer(recipe, _texts(splits.documents["train"]), corpus.size, tokenized)
     save_tokenizer(tokenizer, folder / "tokenizer.json")
     counts, digests = {}, {}
     for split, read in splits.documents.items():
@@ -93,7 +96,7 @@ def _encode_text(
         "tokenizer": tokenizer.fingerprint,
         "splits": counts,
         "notes": splits.notes,
-        "tokenized": tokenized,
+        "tokenized": tokenized if of_words else None,
         "lines_are_documents": splits.lines_are_documents,
         "vocabulary": vocabulary,
     }
@@ -141,6 +144,10 @@ def _batches(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def _texts(read: Reader[Piece]) -> Callable[[], Iterator[str]]:
+    return lambda: (piece.text if piece.ends else piece.text + "\n" for piece in read())
 
 
 def _lines(read: Reader[Piece]) -> Iterator[str]:

@@ -93,11 +93,32 @@ class Tokenizer(Protocol):
         ...
 
 
+MARKS = {" ": "␣", "\n": "⏎", "\r": "␍", "\t": "⇥"}
+
+
+def visible(token: bytes) -> str:
+    """Returns the bytes of a token as people can see them: a blank as ␣, a line break as ⏎, half a character in hex."""
+    try:
+        text = token.decode()
+    except UnicodeDecodeError:
+        return "".join(chr(byte) if 32 < byte < 127 else f"⟨{byte:02x}⟩" for byte in token)
+    return "".join(MARKS.get(c) or (c if c.isprintable() else f"⟨{ord(c):x}⟩") for c in text)
+
+
 def tokenizer_from_dict(content: Any, source: str = "tokenizer") -> Tokenizer:
     """Returns the tokenizer that `to_dict` described; raises UserError, naming `source`, where it is damaged."""
+    from jaxgpt.text.bpe_tokenizer import BpeTokenizer
+    from jaxgpt.text.char_tokenizer import CharTokenizer
+    from jaxgpt.text.imported_tokenizer import ImportedTokenizer
     from jaxgpt.text.word_tokenizer import WordTokenizer
 
-    kinds = {"word": WordTokenizer}
+    kinds = {
+        "word": WordTokenizer,
+        "bpe": BpeTokenizer,
+        "byte": BpeTokenizer,
+        "char": CharTokenizer,
+        "imported": ImportedTokenizer,
+    }
     kind = content.get("kind") if isinstance(content, dict) else type(content).__name__
     if not isinstance(kind, str) or kind not in kinds:
         raise UserError(f"{source}: kind is {clipped(str(kind))}; this version reads {', '.join(kinds)}; make it anew")

@@ -25,13 +25,13 @@ from jaxgpt.training.plan import announce
 def text_of(lines, name="mine"):
     """A corpus of lines by split."""
     splits = {split: in_memory(list(pieces(part))) for split, part in lines.items()}
-    return Corpus(name, "files", str(lines), lambda: Splits(splits, []), [])
+    return Corpus(name, "files", 0, str(lines), lambda: Splits(splits, []), [])
 
 
 def talks_of(conversations, name="mine"):
     """A corpus of conversations by split."""
     splits = {split: in_memory(part) for split, part in conversations.items()}
-    return Corpus(name, "files", str(conversations), lambda: Splits(splits, []), [])
+    return Corpus(name, "files", 0, str(conversations), lambda: Splits(splits, []), [])
 
 
 def built(lines):
@@ -222,7 +222,7 @@ def test_whether_a_corpus_is_tokenized_is_decided_once(config, asked, tokenized)
 
 
 def test_what_can_be_known_from_sizes_is_said_before_the_work(config, monkeypatch):
-    monkeypatch.setattr(prepare, "train_word_tokenizer", None)
+    monkeypatch.setattr(prepare, "make_tokenizer", None)
     with pytest.raises(UserError, match=r"mine leaves nothing to validate on"):
         prepare_text(text_of({"train": ["a b"] * 99}), config)
     with pytest.raises(UserError, match=r"9 was given, but mine makes only 2 training windows at most"):

@@ -96,25 +96,27 @@ def _check_name(field: str, name: str, stage: _Stage) -> None:
 
 def _text(name: str) -> TextCorpus:
     if name == "tinyworld":
-        return Corpus(name, "embedded", _world_version(), _tinyworld, [])
+        return Corpus(name, "embedded", 0, _world_version(), _tinyworld, [])
     if name == "wikitext-2":
         found = find(WIKITEXT_2)
-        return Corpus(name, found.source, found.identity, lambda: Splits(found.splits, []), found.notes)
+        return Corpus(name, found.source, found.size, found.identity, lambda: Splits(found.splits, []), found.notes)
     path = Path(name).expanduser().resolve()
-    identity, read = find_text(path)
-    return Corpus(path.name, "files", identity, read, [])
+    size, identity, read = find_text(path)
+    return Corpus(path.name, "files", size, identity, read, [])
 
 
 def _chat(name: str, oasst_all_paths: bool) -> ChatCorpus:
     if name == "tinyworld-chat":
-        return Corpus(name, "embedded", _world_version(), _tinyworld_chat, [])
+        return Corpus(name, "embedded", 0, _world_version(), _tinyworld_chat, [])
     if name == "oasst1":
         found = find(OASST1)
         identity = f"{found.identity} all paths: {oasst_all_paths}"
-        return Corpus(name, found.source, identity, partial(_oasst1, found.splits, oasst_all_paths), found.notes)
+        return Corpus(
+            name, found.source, found.size, identity, partial(_oasst1, found.splits, oasst_all_paths), found.notes
+        )
     path = Path(name).expanduser().resolve()
-    identity, read = find_conversations(path)
-    return Corpus(path.name, "files", identity, read, [])
+    size, identity, read = find_conversations(path)
+    return Corpus(path.name, "files", size, identity, read, [])
 
 
 def _oasst1(rows: dict, all_paths: bool) -> Splits[Conversation]:

@@ -50,6 +50,8 @@ class Corpus(Generic[Document]):
     name: str
     source: str
     """Where it was found, for people to read."""
+    size: int
+    """Bytes of its files, or about as many characters; 0 where that is not known."""
     identity: str
     """Differs where what would be read may differ: for files their places, sizes and times."""
     read: Callable[[], Splits[Document]]
@@ -85,10 +87,11 @@ def in_memory(documents: Sequence[Document]) -> Reader[Document]:
     return lambda: iter(documents)
 
 
-def identity_of(paths: Iterable[Path]) -> str:
-    """Returns what tells whether files were changed, without reading them."""
+def identity_of(paths: Iterable[Path]) -> tuple[int, str]:
+    """Returns (the size of files in bytes, what tells whether they were changed), without reading them."""
     stats = [(str(path.resolve()), path.stat()) for path in paths]
-    return json.dumps([(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats])
+    identity = json.dumps([(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats])
+    return sum(stat.st_size for _, stat in stats), identity
 
 
 def digest_after(digest: str, document: Piece | Conversation) -> str:

@@ -41,6 +41,7 @@ class Found:
     """The splits of a corpus, to be read as its functions read them, and where they were."""
 
     source: str
+    size: int
     identity: str
     splits: dict[str, Reader]
     notes: list[str]
@@ -83,8 +84,8 @@ def _in_data_folder(corpus: HubCorpus) -> Found | str:
     splits: dict[str, Reader] = {
         split: partial(corpus.read_file, folder / file) for split, file in corpus.files.items()
     }
-    identity = identity_of(folder / file for file in corpus.files.values())
-    return Found(f"$JAXGPT_DATA/{corpus.name}", identity, splits, [])
+    size, identity = identity_of(folder / file for file in corpus.files.values())
+    return Found(f"$JAXGPT_DATA/{corpus.name}", size, identity, splits, [])
 
 
 def _in_cache(corpus: HubCorpus) -> Found | str:
@@ -110,7 +111,7 @@ def _in_cache(corpus: HubCorpus) -> Found | str:
             files += shards
     except Exception as error:  # a damaged cache raises whatever it likes; the hub may have a good copy
         return f"the copy in the Hugging Face cache ({newest}) cannot be read ({one_line(error)})"
-    return Found("Hugging Face cache", identity_of(files), splits, [])
+    return Found("Hugging Face cache", *identity_of(files), splits, [])
 
 
 def _read_table(corpus: HubCorpus, rows: Any) -> Iterator[Any]:
@@ -138,10 +139,10 @@ def _on_hub(corpus: HubCorpus) -> Found | str:
         splits: dict[str, Reader] = {
             split: partial(_read_table, corpus, tables[there]) for split, there in corpus.hub_splits.items()
         }
-        identity = identity_of(Path(file["filename"]) for table in tables.values() for file in table.cache_files)
+        size, identity = identity_of(Path(file["filename"]) for table in tables.values() for file in table.cache_files)
     except Exception as error:  # a download can die of anything, and is then as good as no network
         return f"the download from the hub ({endpoint}) failed ({one_line(error)})"
-    return Found("Hugging Face hub", identity, splits, [])
+    return Found("Hugging Face hub", size, identity, splits, [])
 
 
 def probe(url: str, seconds: float) -> str | None:

@@ -42,8 +42,8 @@ class _Kind(Generic[Entry]):
     held_out_how: str
 
 
-def find_text(path: Path) -> tuple[str, Callable[[], Splits[Piece]]]:
-    """Returns (identity, reader) of a text or parquet file, or of a folder of them.
+def find_text(path: Path) -> tuple[int, str, Callable[[], Splits[Piece]]]:
+    """Returns (size in bytes, identity, reader) of a text or parquet file, or of a folder of them.
 
     A single file is cut into contiguous blocks, 90 % train, 5 % valid, 5 % test. Raises UserError for what cannot be
     text; so does the reader, for what cannot be read.
@@ -53,8 +53,8 @@ def find_text(path: Path) -> tuple[str, Callable[[], Splits[Piece]]]:
     return _find(path, _LINES, pieces)
 
 
-def find_conversations(path: Path) -> tuple[str, Callable[[], Splits[Conversation]]]:
-    """Returns (identity, reader) of a JSON lines or parquet file, or of a folder of them.
+def find_conversations(path: Path) -> tuple[int, str, Callable[[], Splits[Conversation]]]:
+    """Returns (size in bytes, identity, reader) of a JSON lines or parquet file, or of a folder of them.
 
     Of a single file 5 % are held out as valid and 5 % as test, chosen by a hash of their content, so that neither the
     file's order nor a repeated conversation matters. Raises UserError as find_text does.
@@ -68,7 +68,7 @@ def find_conversations(path: Path) -> tuple[str, Callable[[], Splits[Conversatio
 
 def _find(
     path: Path, kind: _Kind[Entry], documents: Callable[[Iterator[Entry]], Iterator[Document]]
-) -> tuple[str, Callable[[], Splits[Document]]]:
+) -> tuple[int, str, Callable[[], Splits[Document]]]:
     files, notes = _split_files(path, kind) if path.is_dir() else ({"": [path]}, [])
 
     def entries(split: str) -> Iterator[Entry]:
@@ -82,7 +82,7 @@ def _find(
 
         return Splits({split: partial(documents_of, split) for split in splits}, [*notes, *more])
 
-    return identity_of(file for part in files.values() for file in part if file.exists()), read
+    return *identity_of(file for part in files.values() for file in part if file.exists()), read
 
 
 def _held_out(splits: dict[str, Entries], kind: _Kind) -> tuple[dict[str, Entries], list[str]]:

@@ -13,7 +13,7 @@ from jaxgpt.text.corpora.local import find_conversations, find_text
 
 def load_lines(path):
     """The lines of each split, and the notes."""
-    _, read = find_text(path)
+    _, _, read = find_text(path)
     splits = read()
     lines = {
         split: [line for piece in documents() for line in piece.text.split("\n")]
@@ -24,7 +24,7 @@ def load_lines(path):
 
 def load_conversations(path):
     """The conversations of each split, and the notes."""
-    _, read = find_conversations(path)
+    _, _, read = find_conversations(path)
     splits = read()
     return {split: list(documents()) for split, documents in splits.documents.items()}, splits.notes
 
@@ -143,10 +143,11 @@ def test_what_is_held_out_of_a_large_text_is_limited(tmp_path, monkeypatch):
 
 def test_the_identity_is_of_places_sizes_and_times(tmp_path):
     (tmp_path / "a.txt").write_text("one\ntwo", encoding="utf-8")
-    first, _ = find_text(tmp_path / "a.txt")
-    assert first == find_text(tmp_path / "a.txt")[0]
+    size, first, _ = find_text(tmp_path / "a.txt")
+    assert size == 7
+    assert first == find_text(tmp_path / "a.txt")[1]
     (tmp_path / "a.txt").write_text("one\ntwo three", encoding="utf-8")
-    assert first != find_text(tmp_path / "a.txt")[0]
+    assert first != find_text(tmp_path / "a.txt")[1]
 
 
 def test_blocks_are_of_words_not_of_lines(tmp_path):

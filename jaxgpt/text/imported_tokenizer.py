@@ -1,0 +1,239 @@
+"""Tokenizers made elsewhere: Hugging Face's tokenizer.json, and GPT-2's vocab.json with merges.txt.
+
+A byte-level BPE in the order of its merges, as GPT-2's, becomes our own, which encodes several times quicker. Any other
+is run by `tokenizers` itself. What chat needs beyond the tokens that are there follows after the last id: none moves.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxgpt.errors import UserError, clipped
+from jaxgpt.files import parse_json, read_text
+from jaxgpt.text.bpe_tokenizer import NAMES, PATTERNS, BpeTokenizer, from_written, irregular
+from jaxgpt.text.tokenizer import Encoded, Special, Tokenizer, tokenizer_from_dict, visible
+
+ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
+"""What ends a document, by its usual names."""
+BEGINS = ("<|begin_of_text|>", "<s>", "<bos>", "[CLS]")
+_FORMAT = 1
+
+
+def import_tokenizer(path: Path) -> Tokenizer:
+    """Returns the tokenizer of a file, a folder or a run; raises UserError where there is none that can be read."""
+    if path.is_dir():
+        if (path / "tokenizer.json").is_file():
+            return import_tokenizer(path / "tokenizer.json")
+        if (path / "vocab.json").is_file() and (path / "merges.txt").is_file():
+            return _from_vocab_and_merges(path)
+        kind = " (SentencePiece's tokenizer.model alone cannot be read)" if (path / "tokenizer.model").exists() else ""
+        raise UserError(f"data.tokenizer: {path} has no tokenizer.json, and no vocab.json with merges.txt{kind}")
+    try:
+        content = parse_json(read_text(path))
+    except OSError as error:
+        raise UserError(f"data.tokenizer: {path} cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise UserError(f"data.tokenizer: {path} is not JSON ({clipped(str(error))})") from None
+    if isinstance(content, dict) and "kind" in content:
+        return tokenizer_from_dict(content, str(path))
+    return _as_ours(content) or _as_it_is(content, str(path))
+
+
+def _from_vocab_and_merges(folder: Path) -> Tokenizer:
+    try:
+        vocab = parse_json(read_text(folder / "vocab.json"))
+        lines = read_text(folder / "merges.txt").splitlines()
+        merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+    except ValueError as error:
+        raise UserError(f"data.tokenizer: {folder / 'vocab.json'} is not JSON ({clipped(str(error))})") from None
+    tokens = _in_order_of_merges(vocab, merges, [name for name in (NAMES[0],) if name in vocab])
+    if tokens is None:
+        raise UserError(
+            f"data.tokenizer: {folder} is no vocabulary of GPT-2's kind (bytes first, then each merge in its order); "
+            "give its tokenizer.json"
+        )
+    return BpeTokenizer(tokens, "gpt2")
+
+
+def _as_ours(content: Any) -> BpeTokenizer | None:
+    """Returns a tokenizer.json as our own BPE, where that gives the same ids; else None."""
+    try:
+        model, added = content["model"], {token["content"]: token["id"] for token in content.get("added_tokens", [])}
+        merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
+        pattern = _pattern(content["pre_tokenizer"])
+        plain = model["type"] == "BPE" and not content.get("normalizer") and not model.get("dropout")
+        plain = plain and not model.get("ignore_merges") and not model.get("byte_fallback")
+        vocab = model["vocab"] | added
+        if not plain or pattern is None or set(added) - {NAMES[0]}:
+            return None
+        tokens = _in_order_of_merges(vocab, merges, list(added))
+    except (KeyError, TypeError, AttributeError):
+        return None
+    return None if tokens is None else BpeTokenizer(tokens, pattern)
+
+
+def _pattern(pre_tokenizer: Any) -> str | None:
+    """Returns the name of the way text is split before merging, where it is one of ours."""
+    if pre_tokenizer["type"] == "ByteLevel":
+        return "gpt2" if pre_tokenizer.get("use_regex", True) and not pre_tokenizer["add_prefix_space"] else None
+    if pre_tokenizer["type"] != "Sequence" or len(pre_tokenizer["pretokenizers"]) != 2:
+        return None
+    split, to_bytes = pre_tokenizer["pretokenizers"]
+    if split["type"] != "Split" or split["behavior"] != "Isolated" or split["invert"]:
+        return None
+    if to_bytes["type"] != "ByteLevel" or to_bytes["add_prefix_space"] or to_bytes.get("use_regex", True):
+        return None
+    return next((name for name, pattern in PATTERNS.items() if pattern == split["pattern"].get("Regex")), None)
+
+
+def _in_order_of_merges(vocab: Any, merges: Sequence[tuple[str, ...]], last: Sequence[str]) -> tuple[bytes, ...] | None:
+    """Returns the tokens by id: the bytes, then what each merge makes, then only those of `last`. Else None."""
+    try:
+        by_id = sorted(vocab, key=vocab.__getitem__)
+        tokens = tuple(from_written(token) for token in by_id[: len(by_id) - len(last)])
+        made = [from_written(left + right) for left, right in merges]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    in_order = list(tokens[256:]) == made and sorted(vocab.values()) == list(range(len(by_id)))
+    return tokens if in_order and by_id[len(tokens) :] == list(last) and not irregular(tokens) else None
+
+
+def _as_it_is(content: Any, source: str) -> "ImportedTokenizer":
+    """Returns a tokenizer that `tokenizers` reads, with the special tokens it lacks added after its last id."""
+    from tokenizers import AddedToken
+    from tokenizers import Tokenizer as HuggingFace
+
+    try:
+        tokenizer = HuggingFace.from_str(json.dumps(content))
+    except Exception as error:  # whatever it raises, the file is not one it can read
+        raise UserError(f"data.tokenizer: {source} is no tokenizer.json ({clipped(str(error))})") from None
+    there = tokenizer.get_vocab()
+    eos = next((name for name in ENDS if name in there), NAMES[0])
+    bos = next((name for name in BEGINS if name in there), eos)
+    names = dict(zip(("eos", "bos", "system", "user", "assistant", "end"), (eos, bos, *NAMES[1:]), strict=True))
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in names.values() if name not in there])
+    return ImportedTokenizer(tokenizer.to_str(), tuple(names.items()))
+
+
+@dataclass(frozen=True)
+class ImportedTokenizer:
+    """A tokenizer that `tokenizers` runs: its tokenizer.json, and which of its tokens are special."""
+
+    content: str
+    names: tuple[tuple[str, str], ...]
+    """(field of Special, token)."""
+
+    @property
+    def kind(self) -> str:
+        return "imported"
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from tokenizers import Tokenizer as HuggingFace
+
+        tokenizer = HuggingFace.from_str(self.content)
+        tokenizer.encode_special_tokens = True  # what looks like a special token in text is text
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
+
+    @property
+    def vocab_size(self) -> int:
+        return self._tokenizer.get_vocab_size()
+
+    @cached_property
+    def _special(self) -> Special:
+        ids = {field: self._tokenizer.token_to_id(name) for field, name in self.names}
+        return Special(**ids, pad=ids["eos"], unk=self._tokenizer.token_to_id("<unk>"))
+
+    @property
+    def special(self) -> Special:
+        return self._special
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        content = json.dumps(["imported", _FORMAT, json.loads(self.content), self.names], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the tokenizer.json and the names in hexadecimal digits."""
+        return self._fingerprint
+
+    @cached_property
+    def _control(self) -> set[int]:
+        return set(self.special.ids) - {self.special.unk}
+
+    def encode(self, text: str) -> list[int]:
+        """Returns the ids of a text."""
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids if self._control.isdisjoint(ids) else self._encode_apart(text)
+
+    def _encode_apart(self, text: str) -> list[int]:
+        """Returns the ids of a text cut within each name of a special token: some models know these as text, too."""
+        names = [name for _, name in self.names]
+        cuts = "|".join(f"(?<={re.escape(name[0])})(?={re.escape(name[1:])})" for name in names)
+        parts = self._tokenizer.encode_batch(re.split(cuts, text), add_special_tokens=False)
+        return [id for part in parts for id in part.ids if id not in self._control]
+
+    def encode_batch(self, texts: Sequence[str], tokenized: bool = False) -> Encoded:
+        """Returns the ids of each text; `tokenized` makes no difference. Of what is lost nothing more is known."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        ids = [
+            np.array(encoding.ids if self._control.isdisjoint(encoding.ids) else self._encode_apart(text), np.int32)
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
+        unk = self.special.unk
+        lost = 0 if unk is None else sum(int(np.sum(part == unk)) for part in ids)
+        return Encoded(ids, lost, 0)
+
+    def unknown(self, text: str) -> list[str]:
+        """Returns the words of a text in which something is unknown."""
+        unk = self.special.unk
+        return [] if unk is None else [word for word in dict.fromkeys(text.split()) if unk in self.encode(word)]
+
+    def token_text(self, id: int) -> str:
+        """Returns a token as it is shown to people."""
+        token = self._tokenizer.id_to_token(id) or ""
+        try:
+            return visible(from_written(token)) if id not in self.special.ids else token
+        except KeyError:
+            return visible(token.replace("▁", " ").encode()) or "∅"
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Returns the text of ids; special tokens stand as they are written."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=False)
+
+    def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """Yields for each id what of the text is known with it."""
+        from tokenizers.decoders import DecodeStream
+
+        stream = DecodeStream(skip_special_tokens=False)
+        for id in ids:
+            yield stream.step(self._tokenizer, int(id)) or ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything about the tokenizer in the types of JSON."""
+        about = {"format": _FORMAT, "kind": self.kind, "fingerprint": self.fingerprint, "special": dict(self.names)}
+        return about | {"tokenizer": json.loads(self.content)}
+
+    @classmethod
+    def from_dict(cls, content: Any, source: str = "tokenizer") -> "ImportedTokenizer":
+        """Returns the tokenizer that `to_dict` described; raises UserError, naming `source`, where it is damaged."""
+        if content.get("format") != _FORMAT:
+            raise UserError(f"{source}: format is {clipped(str(content.get('format')))}, this version reads {_FORMAT}")
+        try:
+            found = cls(json.dumps(content["tokenizer"]), tuple(content["special"].items()))
+            whole = found.fingerprint == content["fingerprint"] and found.special is not None
+        except Exception as error:  # whatever `tokenizers` raises, the file is not one it can read
+            raise UserError(f"{source}: cannot be read ({clipped(str(error))}); make the tokenizer anew") from None
+        if not whole:
+            raise UserError(f"{source}: `tokenizer` does not match `fingerprint`, the file was changed; make it anew")
+        return found
