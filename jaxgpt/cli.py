@@ -5,139 +5,32 @@ import os
 import select
 import shlex
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any
 
 import tyro
 
 from jaxgpt.command_line import errors_in_words
-from jaxgpt.config import MOST, Sampling
+from jaxgpt.config import MOST
 from jaxgpt.errors import RunError, UserError, shown
+from jaxgpt.verbs import Chat, Check, Compare, Evaluate, Explain, Report, Sample, Serve, Tokenize, Verb
 
 PASTE_SECONDS = 0.05
 MOST_SLOTS = 1024
-
-RunPath = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-
-
-Drawn = Annotated[Sampling, tyro.conf.arg(name="")]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Let a language model continue a prompt."""
-
-    run: RunPath
-    """A run folder, for example runs/base."""
-    sampling: Drawn
-    prompt: str = "The"
-    """Where the text begins."""
-    max_tokens: int = 128
-    """Longest text, in tokens."""
-    seed: int = 0
-    """The same seed gives the same text."""
-    stop_at_line_end: bool | None = None
-    """End with the line. None: where each line of the run's text is a document of its own."""
-
-
-@dataclass(frozen=True)
-class Chat:
-    """Talk with a finetuned model, or get one answer with --prompt."""
-
-    run: RunPath
-    """A run folder, for example runs/oasst."""
-    sampling: Drawn
-    prompt: str | None = None
-    """Answer this and exit."""
-    max_tokens: int = 128
-    """Longest reply, in tokens."""
-    seed: int = 0
-    """The same seed gives the same replies."""
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """Score a split, every token once; for conversations, the assistant's tokens, and answers too."""
-
-    run: RunPath
-    """A run folder, for example runs/base."""
-    split: Literal["train", "valid", "test"] = "valid"
-    """Which part of the run's corpus."""
-    stride: int | None = None
-    """Text: overlap the windows and score this many new tokens in each, so that every token has more context."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """Verify a run at rest: documents, records, and every byte of its checkpoints."""
-
-    run: RunPath
-    """A run folder, for example runs/base."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """Write one page about a run: its curves, its samples, and what its model has become."""
-
-    run: RunPath
-    """A run folder, for example runs/base; it need not be finished."""
-
-
-@dataclass(frozen=True)
-class Compare:
-    """Lay runs side by side: figures, curves, and the settings in which they differ."""
-
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN RUN ...")]
-    """Run folders, for example runs/base runs/tiny."""
-
-
-@dataclass(frozen=True)
-class Explain:
-    """Walk a text through the model: its vectors, attention, what each block changes, the next word."""
-
-    run: RunPath
-    """A run folder, for example runs/base."""
-    text: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TEXT")]
-    """What the model reads, for example "the cat sat"."""
-
-
-@dataclass(frozen=True)
-class Serve:
-    """Serve a run to programs and browsers: an OpenAI-compatible API, and a web page."""
-
-    run: RunPath
-    """A run folder, for example runs/oasst."""
-    host: str = "127.0.0.1"
-    """Where to listen; 0.0.0.0 is everywhere, for other machines too."""
-    port: int = 8000
-    """The port; 0 takes a free one."""
-    api_key: str | None = None
-    """Clients must send this key. Better given as the environment variable JAXGPT_API_KEY."""
-    slots: int = 20
-    """Most texts written at once; others wait."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the verb that the command line names."""
     with errors_in_words():
         verb = tyro.cli(
-            Annotated[
-                Annotated[Sample, tyro.conf.subcommand("sample")]
-                | Annotated[Chat, tyro.conf.subcommand("chat")]
-                | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-                | Annotated[Check, tyro.conf.subcommand("check")]
-                | Annotated[Report, tyro.conf.subcommand("report")]
-                | Annotated[Compare, tyro.conf.subcommand("compare")]
-                | Annotated[Explain, tyro.conf.subcommand("explain")]
-                | Annotated[Serve, tyro.conf.subcommand("serve")],
-                tyro.conf.FlagCreatePairsOff,
-            ],
+            Verb,
             args=arguments,
             prog="jaxgpt",
             description="Use a trained run. To train one: python train.py --help",
+            config=(tyro.conf.FlagCreatePairsOff,),
         )
-        verbs = {
+        verbs: dict[type, Callable[[Any], None]] = {
             Sample: sample,
             Chat: chat,
             Evaluate: evaluate,
@@ -145,6 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
             Report: report,
             Compare: compare,
             Explain: explain,
+            Tokenize: tokenize,
             Serve: serve,
         }
         verbs[type(verb)](verb)
@@ -327,6 +221,26 @@ def explain(verb: Explain) -> None:
     _tell_unknown(trained.run.tokenizer, verb.text)
     for line in explain.explain(trained, verb.text):
         print(line)
+
+
+def tokenize(verb: Tokenize) -> None:
+    """Prints the tokens of a text, a border after each, and what they come to."""
+    from jaxgpt.text.imported_tokenizer import import_tokenizer
+
+    text = sys.stdin.read() if verb.text == "-" else verb.text
+    path = Path(verb.by).expanduser()
+    if not path.exists():
+        raise UserError(f"with: {verb.by!r} is no path that exists; give a run, or a tokenizer.json")
+    tokenizer = import_tokenizer(path)
+    ids = tokenizer.encode(text)
+    if verb.ids:
+        print(*ids)
+        return
+    print("│".join(map(tokenizer.token_text, ids)))
+    size = len(text.encode("utf-8", "surrogatepass"))
+    each = f", {size / len(ids):.2f} bytes each" if ids else ""
+    print(f"{len(ids):,} tokens{each} ({size:,} bytes; {tokenizer.kind}, vocabulary of {tokenizer.vocab_size:,})")
+    _tell_unknown(tokenizer, text)
 
 
 def serve(verb: Serve) -> None:

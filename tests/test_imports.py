@@ -24,7 +24,8 @@ MAY_USE = {
     "report": BASE | UP_TO_MODEL | {"devices", "run", "training", "inference", "report"},
     "serve": BASE | UP_TO_MODEL | {"devices", "run", "training", "inference", "serve"},
     "stages": BASE | UP_TO_MODEL | {"devices", "run", "training", "inference", "report"},
-    "cli": BASE | UP_TO_MODEL | {"command_line", "devices", "run", "training", "inference", "report", "serve"},
+    "verbs": {"config"},
+    "cli": BASE | UP_TO_MODEL | {"command_line", "verbs", "devices", "run", "training", "inference", "report", "serve"},
     "__main__": {"cli"},
     "__init__": set(),
 }

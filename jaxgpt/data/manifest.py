@@ -8,6 +8,7 @@ from typing import Any, Literal
 from jaxgpt.config import DataConfig
 from jaxgpt.errors import clipped, shown
 
+SPELLED_BITS = math.log2(257)  # a symbol of a spelled word: one of 256 bytes, or the word's end
 VERSION = 2  # of the fingerprint and of what is counted; manifests of version 1 may know less
 
 
@@ -37,6 +38,22 @@ class TextCounts:
     def floor(self) -> float | None:
         """The floor in nats per token."""
         return None if self.floor_nats is None else self.floor_nats / self.tokens
+
+    @property
+    def spelled_bits(self) -> float:
+        """What it takes to spell unknown words, in bits.
+
+        An <unk> does not tell its word. So each is followed by the word's bytes and an end, 257 symbols alike; an <unk>
+        that the text itself has by the end alone.
+        """
+        return (self.unknown_bytes + self.unk) * SPELLED_BITS
+
+    def bits_per_byte(self, loss: float) -> float | None:
+        """Returns what a byte of the split costs at a loss in nats per token; None where its bytes are not known.
+
+        All that is needed to write the text again from what was predicted is in it, so it compares between tokenizers.
+        """
+        return (loss * self.tokens / math.log(2) + self.spelled_bits) / self.bytes if self.bytes else None
 
 
 @dataclass(frozen=True)
@@ -104,6 +121,11 @@ class Manifest:
     def floor(self, split: str) -> float | None:
         """Returns nats per token below which no model gets on a split, where that is known."""
         return self.splits[split].floor if split in self.splits else None
+
+    def bits_per_byte(self, split: str, loss: float) -> float | None:
+        """Returns what a byte of a split of text costs at a loss in nats per token, where that is known."""
+        counts = self.splits.get(split)
+        return counts.bits_per_byte(loss) if isinstance(counts, TextCounts) else None
 
     def is_of_same_data(self, other: "Manifest") -> bool:
         """Returns whether both were made from the same contents; between versions, whether all counts agree."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import jax
 
 from jaxgpt.config import Config, MeshConfig, Sampling
-from jaxgpt.data.manifest import Manifest, TextCounts
+from jaxgpt.data.manifest import SPELLED_BITS, Manifest, TextCounts
 from jaxgpt.data.prepare import open_split
 from jaxgpt.data.sources import Source, Windows
 from jaxgpt.devices.mesh import make_mesh
@@ -16,6 +16,7 @@ from jaxgpt.inference.eval_chat import answer_all
 from jaxgpt.ops.sampling import GREEDY
 from jaxgpt.run.load import Trained
 from jaxgpt.text.corpora import open_chat
+from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.training.evaluate import Score, evaluate, num_batches
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.progress import evaluation_bar
@@ -52,30 +53,32 @@ def evaluate_text(trained: Trained, split: str, stride: int | None) -> Iterator[
     else:
         window += f" every {stride}: a token sees at least {seq_len - stride} before it"
     yield f"  loss           {score.loss:.4f} nats per token"
-    yield f"  perplexity     {score.perplexity_in_words} per word-level token, <eos> and <unk> counted"
-    yield f"  bits per byte  {bits_per_byte(score, counts)}"
-    yield f"  tokens         {score.tokens:,}, each scored once; {counts.unk / counts.tokens:.2%} of them <unk>"
+    yield f"  perplexity     {score.perplexity_in_words} {per_token(run.tokenizer, counts)}"
+    yield f"  bits per byte  {bits_per_byte(score.loss, counts)}"
+    unknown = "" if run.tokenizer.special.unk is None else f"; {counts.unk / counts.tokens:.2%} of them <unk>"
+    yield f"  tokens         {score.tokens:,}, each scored once{unknown}"
     yield f"  context        {window}"
     if (floor := counts.floor) is not None:
         gap = score.loss - floor
         yield f"  entropy floor  {floor:.4f} nats per token; the model is {gap:+.4f} from it{below_floor(gap)}"
 
 
-SPELLED_BITS = math.log2(257)  # a symbol of a spelled word: one of 256 bytes, or the word's end
+def per_token(tokenizer: Tokenizer, counts: TextCounts) -> str:
+    """Returns what a token is, so that a perplexity says what it is a perplexity of."""
+    if tokenizer.kind == "word":
+        return "per word-level token, <eos> and <unk> counted"
+    name = {"char": "character", "byte": "byte", "bpe": "BPE token"}.get(tokenizer.kind, "token")
+    return f"per {name}, ends of documents counted; a token is {counts.bytes / counts.tokens:.2f} bytes"
 
 
-def bits_per_byte(score: Score, counts: TextCounts) -> str:
-    """Returns what a text costs per byte of it, with all that is needed to write it again from what was predicted.
-
-    An <unk> does not tell its word. So each is followed by the word's bytes and an end, 257 symbols alike; an <unk>
-    that the text itself has by the end alone.
-    """
-    symbols = counts.unknown_bytes + counts.unk
-    bits = score.nats / math.log(2) + symbols * SPELLED_BITS
-    told = f"{bits / counts.bytes:.4f} over {counts.bytes:,} bytes"
+def bits_per_byte(loss: float, counts: TextCounts) -> str:
+    """Returns what a text costs per byte of it, and how much of that spells what is unknown."""
+    bits = counts.bits_per_byte(loss)
+    assert bits is not None, "the text was counted"
+    told = f"{bits:.4f} over {counts.bytes:,} bytes"
     if not counts.unk:
         return told
-    share = symbols * SPELLED_BITS / bits
+    share = counts.spelled_bits / (bits * counts.bytes)
     return f"{told}; {share:.1%} of it spells what is <unk>, at {SPELLED_BITS:.3f} bits a byte and for each word's end"
 
 

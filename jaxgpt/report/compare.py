@@ -36,7 +36,7 @@ def caution(records: dict[str, Record]) -> str:
     if not all(run.data.is_of_same_data(runs[0].data) for run in runs):
         return "These runs are measured on different text: a lower loss does not mean a better model."
     if len({run.tokenizer.fingerprint for run in runs}) > 1:
-        return "These runs have different vocabularies: a loss per token does not compare, only one per byte would."
+        return "These runs have different vocabularies: a loss per token does not compare, bits per byte do."
     return ""
 
 

@@ -44,8 +44,8 @@ def result_sentence(record: Record) -> str:
     perplexity = f"{score.perplexity:,.0f}" if 20 <= score.perplexity < 1e9 else score.perplexity_in_words
     return (
         f"On text of {record.run.data.full_name} that it never trained on, this model loses {loss:.4f} nats per "
-        f"{record.run.data.unit}{when}{gap}: it is as unsure of the next word as a fair choice among "
-        f"{perplexity} words."
+        f"{record.run.data.unit}{when}{gap}: it is as unsure of the next token as a fair choice among "
+        f"{perplexity} tokens."
     )
 
 
@@ -56,6 +56,8 @@ def facts(record: Record) -> list[tuple[str, str]]:
     if record.best is not None:
         loss = record.best[1]
         found += [("Best valid loss", f"{loss:.4f}"), ("Perplexity", Score(loss, 1).perplexity_in_words)]
+        if (bits := record.run.data.bits_per_byte("valid", loss)) is not None:
+            found.append(("Bits per byte", f"{bits:.4f}"))
     found.append(("Parameters", f"{sum(parameters_by_part(config).values()):,}"))
     if record.seconds is not None:
         found.append(("Time in steps, about", clock(record.seconds)))

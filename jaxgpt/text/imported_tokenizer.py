@@ -184,15 +184,23 @@ class ImportedTokenizer:
         return [id for part in parts for id in part.ids if id not in self._control]
 
     def encode_batch(self, texts: Sequence[str], tokenized: bool = False) -> Encoded:
-        """Returns the ids of each text; `tokenized` makes no difference. Of what is lost nothing more is known."""
+        """Returns the ids of each text, and what is lost in it; `tokenized` makes no difference."""
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         ids = [
             np.array(encoding.ids if self._control.isdisjoint(encoding.ids) else self._encode_apart(text), np.int32)
             for text, encoding in zip(texts, encodings, strict=True)
         ]
+        lost = [size for text, part in zip(texts, ids, strict=True) for size in self._lost(text, part)]
+        return Encoded(ids, len(lost), sum(lost))
+
+    def _lost(self, text: str, ids: np.ndarray) -> list[int]:
+        """Returns the bytes of each part of a text that is unknown."""
         unk = self.special.unk
-        lost = 0 if unk is None else sum(int(np.sum(part == unk)) for part in ids)
-        return Encoded(ids, lost, 0)
+        if unk is None or unk not in ids:
+            return []
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        places = zip(encoding.ids, encoding.offsets, strict=True)
+        return [len(text[first:end].encode()) for id, (first, end) in places if id == unk]
 
     def unknown(self, text: str) -> list[str]:
         """Returns the words of a text in which something is unknown."""

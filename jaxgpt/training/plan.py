@@ -73,18 +73,19 @@ def announce(data: Prepared) -> None:
     for note in manifest.notes[bool(manifest.fallback_for) :]:
         print(f"  {note}")
     for split, counts in manifest.splits.items():
-        print(f"  {split}: {_counts(counts)}")
+        print(f"  {split}: {_counts(counts, data.tokenizer.special.unk is not None)}")
 
 
-def _counts(counts: TextCounts | ChatCounts) -> str:
+def _counts(counts: TextCounts | ChatCounts, has_unk: bool) -> str:
     if isinstance(counts, TextCounts):
-        share = counts.unk / max(1, counts.tokens)
-        return f"{counts.lines:,} lines, {counts.tokens:,} tokens, {share:.2%} of them <unk>"
+        tokens = max(1, counts.tokens)
+        more = f"{counts.unk / tokens:.2%} of them <unk>" if has_unk else f"{counts.bytes / tokens:.2f} bytes each"
+        return f"{counts.lines:,} lines, {counts.tokens:,} tokens, {more}"
+    unknown = f"<unk>: {counts.unk_prompts:.1%} of the words of prompts, {counts.unk_replies:.1%} of replies"
     return (
         f"{counts.conversations:,} conversations: {counts.kept:,} kept, {counts.cut:,} of them cut at a turn "
         f"({counts.messages_cut:,} messages gone in all), {counts.dropped:,} dropped: no exchange fits\n"
-        f"    {counts.tokens:,} tokens, {counts.supervised:,} of them to learn; "
-        f"<unk>: {counts.unk_prompts:.1%} of the words of prompts, {counts.unk_replies:.1%} of replies"
+        f"    {counts.tokens:,} tokens, {counts.supervised:,} of them to learn{f'; {unknown}' if has_unk else ''}"
     )
 
 

@@ -36,7 +36,9 @@ def describe(score: Score, manifest: Manifest, split: str, part: str) -> str:
     over = f"over {score.tokens:,} {manifest.unit}s of {manifest.full_name}"
     if not math.isfinite(score.loss):
         return f"{part} loss {score.loss} {over}: not finite, so this checkpoint is not the best"
-    text = f"{part} loss {score.loss:.4f} nats per token, perplexity {score.perplexity_in_words} {over}"
+    bits = manifest.bits_per_byte(split, score.loss)
+    per_byte = "" if bits is None else f", {bits:.4f} bits per byte,"
+    text = f"{part} loss {score.loss:.4f} nats per token, perplexity {score.perplexity_in_words}{per_byte} {over}"
     floor = manifest.floor(split)
     if floor is None or part.startswith("part"):
         return text
@@ -65,10 +67,12 @@ def indent(text: str) -> str:
 def summary(run: Run, result: Result, made: str, report: str, next_commands: list[str]) -> str:
     """Returns the last words of a stage: what it made, what it measured, where its report is, what to do next."""
     best = Score(result.best.valid_loss, 1)
+    bits = run.data.bits_per_byte("valid", best.loss)
+    per_byte = "" if bits is None else f", {bits:.4f} bits per byte"
     lines = [
         f"{run.path}: {made}, {result.step:,} steps in {clock(result.seconds)}",
         f"  best checkpoint: step {result.best.step}, valid loss {best.loss:.4f} nats per token, "
-        f"perplexity {best.perplexity_in_words} on {run.data.full_name}",
+        f"perplexity {best.perplexity_in_words}{per_byte} on {run.data.full_name}",
         f"  report: {report}",
         "next:",
         *(f"  {command}" for command in next_commands),

@@ -1,0 +1,120 @@
+"""The command line of python -m jaxgpt: what can be done with a run, and with which settings."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from jaxgpt.config import Sampling
+
+RunPath = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+Drawn = Annotated[Sampling, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Let a language model continue a prompt."""
+
+    run: RunPath
+    """A run folder, for example runs/base."""
+    sampling: Drawn
+    prompt: str = "The"
+    """Where the text begins."""
+    max_tokens: int = 128
+    """Longest text, in tokens."""
+    seed: int = 0
+    """The same seed gives the same text."""
+    stop_at_line_end: bool | None = None
+    """End with the line. None: where each line of the run's text is a document of its own."""
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Talk with a finetuned model, or get one answer with --prompt."""
+
+    run: RunPath
+    """A run folder, for example runs/oasst."""
+    sampling: Drawn
+    prompt: str | None = None
+    """Answer this and exit."""
+    max_tokens: int = 128
+    """Longest reply, in tokens."""
+    seed: int = 0
+    """The same seed gives the same replies."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a split, every token once; for conversations, the assistant's tokens, and answers too."""
+
+    run: RunPath
+    """A run folder, for example runs/base."""
+    split: Literal["train", "valid", "test"] = "valid"
+    """Which part of the run's corpus."""
+    stride: int | None = None
+    """Text: overlap the windows and score this many new tokens in each, so that every token has more context."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Verify a run at rest: documents, records, and every byte of its checkpoints."""
+
+    run: RunPath
+    """A run folder, for example runs/base."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write one page about a run: its curves, its samples, and what its model has become."""
+
+    run: RunPath
+    """A run folder, for example runs/base; it need not be finished."""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Lay runs side by side: figures, curves, and the settings in which they differ."""
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN RUN ...")]
+    """Run folders, for example runs/base runs/tiny."""
+
+
+@dataclass(frozen=True)
+class Explain:
+    """Walk a text through the model: its vectors, attention, what each block changes, the next word."""
+
+    run: RunPath
+    """A run folder, for example runs/base."""
+    text: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TEXT")]
+    """What the model reads, for example "the cat sat"."""
+
+
+@dataclass(frozen=True)
+class Tokenize:
+    """Show the tokens of a text with their borders, and how many bytes of it each takes."""
+
+    text: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TEXT")]
+    """What is cut into tokens; - reads it from standard input."""
+    by: Annotated[str, tyro.conf.arg(name="with", metavar="TOKENIZER")]
+    """A run, a tokenizer.json, or a folder with one or with GPT-2's vocab.json and merges.txt."""
+    ids: bool = False
+    """Print the ids alone."""
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Serve a run to programs and browsers: an OpenAI-compatible API, and a web page."""
+
+    run: RunPath
+    """A run folder, for example runs/oasst."""
+    host: str = "127.0.0.1"
+    """Where to listen; 0.0.0.0 is everywhere, for other machines too."""
+    port: int = 8000
+    """The port; 0 takes a free one."""
+    api_key: str | None = None
+    """Clients must send this key. Better given as the environment variable JAXGPT_API_KEY."""
+    slots: int = 20
+    """Most texts written at once; others wait."""
+
+
+Verb = Sample | Chat | Evaluate | Check | Report | Compare | Explain | Tokenize | Serve
