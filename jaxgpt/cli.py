@@ -225,13 +225,13 @@ def explain(verb: Explain) -> None:
 
 def tokenize(verb: Tokenize) -> None:
     """Prints the tokens of a text, a border after each, and what they come to."""
-    from jaxgpt.text.imported_tokenizer import import_tokenizer
+    from jaxgpt.text.vocabulary import find_tokenizer
 
     text = sys.stdin.read() if verb.text == "-" else verb.text
     path = Path(verb.by).expanduser()
     if not path.exists():
         raise UserError(f"with: {verb.by!r} is no path that exists; give a run, or a tokenizer.json")
-    tokenizer = import_tokenizer(path)
+    tokenizer = find_tokenizer(path)
     ids = tokenizer.encode(text)
     if verb.ids:
         print(*ids)

@@ -25,8 +25,8 @@ from jaxgpt.text.conversation import Message, Rendered, fit_answered, joined, re
 from jaxgpt.text.corpora import ChatCorpus, Conversation, Piece, Splits, TextCorpus, open_chat, open_text
 from jaxgpt.text.corpora.documents import Reader, digest_after, fingerprint
 from jaxgpt.text.moses import is_tokenized
-from jaxgpt.text.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
-from jaxgpt.text.vocabulary import Recipe, check_choice, make_tokenizer
+from jaxgpt.text.tokenizer import Tokenizer
+from jaxgpt.text.vocabulary import Recipe, check_choice, load_tokenizer, make_tokenizer, save_tokenizer
 
 BATCH = 2**20  # characters that are encoded in one call
 LONG_TEXT = 20_000_000  # tokens that were counted before it is said that encoding takes a while

@@ -31,7 +31,8 @@ from jaxgpt.data.manifest import Manifest, manifest_from_dict
 from jaxgpt.errors import UserError
 from jaxgpt.files import parse_json, read_text, write_text
 from jaxgpt.run.integrity import committed_steps
-from jaxgpt.text.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
+from jaxgpt.text.tokenizer import Tokenizer
+from jaxgpt.text.vocabulary import load_tokenizer, save_tokenizer
 
 # Settings that may differ when a run goes on: they say how long and how often to look, not what is computed.
 MAY_CHANGE = [

@@ -15,7 +15,7 @@ from jaxgpt.run.checkpoint import read_best
 from jaxgpt.run.folder import load_run
 from jaxgpt.run.integrity import committed_steps, damage, step_of
 from jaxgpt.run.load import Origin, abstract_on, restore_origin
-from jaxgpt.text.tokenizer import load_tokenizer
+from jaxgpt.text.vocabulary import load_tokenizer
 
 
 def verify_run(path: Path) -> Iterator[tuple[str, str | None]]:

@@ -18,7 +18,7 @@ import numpy as np
 from jaxgpt.errors import UserError, clipped
 from jaxgpt.files import parse_json, read_text
 from jaxgpt.text.bpe_tokenizer import NAMES, PATTERNS, BpeTokenizer, from_written, irregular
-from jaxgpt.text.tokenizer import Encoded, Special, Tokenizer, tokenizer_from_dict, visible
+from jaxgpt.text.tokenizer import Encoded, Special, Tokenizer, visible
 
 ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
 """What ends a document, by its usual names."""
@@ -27,7 +27,7 @@ _FORMAT = 1
 
 
 def import_tokenizer(path: Path) -> Tokenizer:
-    """Returns the tokenizer of a file, a folder or a run; raises UserError where there is none that can be read."""
+    """Returns the tokenizer of a file or a folder; raises UserError where there is none that can be read."""
     if path.is_dir():
         if (path / "tokenizer.json").is_file():
             return import_tokenizer(path / "tokenizer.json")
@@ -41,8 +41,6 @@ def import_tokenizer(path: Path) -> Tokenizer:
         raise UserError(f"data.tokenizer: {path} cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise UserError(f"data.tokenizer: {path} is not JSON ({clipped(str(error))})") from None
-    if isinstance(content, dict) and "kind" in content:
-        return tokenizer_from_dict(content, str(path))
     return _as_ours(content) or _as_it_is(content, str(path))
 
 

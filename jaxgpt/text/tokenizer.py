@@ -1,14 +1,9 @@
-"""What every tokenizer does, whatever its tokens are: text to ids and back. And the one place that knows the kinds."""
+"""What every tokenizer does, whatever its tokens are: text to ids and back."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-
-from jaxgpt.errors import UserError, clipped
-from jaxgpt.files import parse_json, write_text
 
 
 class Special(NamedTuple):
@@ -103,39 +98,3 @@ def visible(token: bytes) -> str:
     except UnicodeDecodeError:
         return "".join(chr(byte) if 32 < byte < 127 else f"⟨{byte:02x}⟩" for byte in token)
     return "".join(MARKS.get(c) or (c if c.isprintable() else f"⟨{ord(c):x}⟩") for c in text)
-
-
-def tokenizer_from_dict(content: Any, source: str = "tokenizer") -> Tokenizer:
-    """Returns the tokenizer that `to_dict` described; raises UserError, naming `source`, where it is damaged."""
-    from jaxgpt.text.bpe_tokenizer import BpeTokenizer
-    from jaxgpt.text.char_tokenizer import CharTokenizer
-    from jaxgpt.text.imported_tokenizer import ImportedTokenizer
-    from jaxgpt.text.word_tokenizer import WordTokenizer
-
-    kinds = {
-        "word": WordTokenizer,
-        "bpe": BpeTokenizer,
-        "byte": BpeTokenizer,
-        "char": CharTokenizer,
-        "imported": ImportedTokenizer,
-    }
-    kind = content.get("kind") if isinstance(content, dict) else type(content).__name__
-    if not isinstance(kind, str) or kind not in kinds:
-        raise UserError(f"{source}: kind is {clipped(str(kind))}; this version reads {', '.join(kinds)}; make it anew")
-    return kinds[kind].from_dict(content, source)
-
-
-def save_tokenizer(tokenizer: Tokenizer, path: Path | str) -> None:
-    """Writes a tokenizer as JSON, whole or not at all."""
-    write_text(Path(path), json.dumps(tokenizer.to_dict(), indent=0) + "\n")
-
-
-def load_tokenizer(path: Path | str) -> Tokenizer:
-    """Returns what `save_tokenizer` wrote. Raises UserError when the file is missing or not what was written."""
-    try:
-        content = parse_json(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: the tokenizer cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: not a tokenizer file, which is JSON ({error}); make it anew") from error
-    return tokenizer_from_dict(content, str(path))

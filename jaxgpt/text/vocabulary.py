@@ -1,25 +1,27 @@
-"""How a run comes to its tokenizer: trained on its text, by kind, or brought along from a file, a folder or a run."""
+"""The kinds of tokenizers: how a run comes to one, trained on its text or brought along, and how one is kept and read.
+
+A new kind is a file beside this one, and a line in each of the two tables below.
+"""
 
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from jaxgpt.errors import UserError
-from jaxgpt.text.bpe_tokenizer import byte_tokenizer, train_bpe_tokenizer
-from jaxgpt.text.char_tokenizer import train_char_tokenizer
-from jaxgpt.text.imported_tokenizer import import_tokenizer
+from jaxgpt.errors import UserError, clipped
+from jaxgpt.files import parse_json, write_text
+from jaxgpt.text.bpe_tokenizer import BpeTokenizer, byte_tokenizer, train_bpe_tokenizer
+from jaxgpt.text.char_tokenizer import CharTokenizer, train_char_tokenizer
+from jaxgpt.text.imported_tokenizer import ImportedTokenizer, import_tokenizer
 from jaxgpt.text.tokenizer import Tokenizer
-from jaxgpt.text.word_tokenizer import train_word_tokenizer
-
-KINDS = ("word", "bpe", "byte", "char")
+from jaxgpt.text.word_tokenizer import WordTokenizer, train_word_tokenizer
 
 
 class Recipe(NamedTuple):
     """What tokenizer is wanted; with the text it decides the tokenizer."""
 
     choice: str
-    """One of KINDS, or a path."""
+    """A kind in TRAINED, or a path."""
     vocab_size: int
     pattern: str = "gpt4"
     """How BPE splits text before it merges."""
@@ -29,7 +31,7 @@ class Recipe(NamedTuple):
     @property
     def identity(self) -> str:
         """What changes with the tokenizer, found without making it: for a path its files' sizes and times."""
-        if self.choice in KINDS:
+        if self.choice in TRAINED:
             return json.dumps(self)
         path = Path(self.choice).expanduser().resolve()
         files = sorted(path.glob("*.[jt][sx][ot]*")) if path.is_dir() else [path]
@@ -38,38 +40,83 @@ class Recipe(NamedTuple):
         )
 
 
+Texts = Iterator[str]
+KINDS: dict[str, Callable[[Any, str], Tokenizer]] = {
+    "word": WordTokenizer.from_dict,
+    "bpe": BpeTokenizer.from_dict,
+    "byte": BpeTokenizer.from_dict,
+    "char": CharTokenizer.from_dict,
+    "imported": ImportedTokenizer.from_dict,
+}
+"""Kind -> how it is read from what its to_dict gives."""
+
+TRAINED: dict[str, Callable[[Texts, Recipe, bool], tuple[Tokenizer, str]]] = {
+    "word": lambda texts, recipe, tokenized: train_word_tokenizer(texts, recipe.vocab_size, tokenized),
+    "bpe": lambda texts, recipe, _: train_bpe_tokenizer(texts, recipe.vocab_size, recipe.pattern),
+    "byte": lambda *_: (byte_tokenizer(), "vocabulary: the 256 bytes and the special tokens"),
+    "char": lambda texts, recipe, _: train_char_tokenizer(texts, recipe.vocab_size),
+}
+"""Kind -> how it is made from texts: (texts, recipe, whether they are tokenized) -> (tokenizer, told in words)."""
+
+
 def check_choice(choice: str) -> None:
     """Raises UserError where a choice is neither a kind of tokenizer nor a path that is there."""
-    if choice not in KINDS and not Path(choice).expanduser().exists():
+    if choice not in TRAINED and not Path(choice).expanduser().exists():
         raise UserError(
-            f"data.tokenizer: {choice!r} was given; it must be {', '.join(KINDS)}, or the path of a tokenizer.json, of "
-            "a folder with one or with GPT-2's vocab.json and merges.txt, or of a run"
+            f"data.tokenizer: {choice!r} was given; it must be {', '.join(TRAINED)}, or the path of a tokenizer.json, "
+            "of a folder with one or with GPT-2's vocab.json and merges.txt, or of a run"
         )
 
 
-def make_tokenizer(
-    recipe: Recipe, read: Callable[[], Iterator[str]], size: int, tokenized: bool
-) -> tuple[Tokenizer, str]:
+def make_tokenizer(recipe: Recipe, read: Callable[[], Texts], size: int, tokenized: bool) -> tuple[Tokenizer, str]:
     """Returns (the tokenizer of a recipe for the texts that `read` gives, how it came about in words).
 
     Of texts of more than the recipe's sample, by their `size` in bytes, some are taken, evenly spread. Raises UserError
     where the vocabulary has no room, or a file is no tokenizer.
     """
-    every = max(1, -(-size // recipe.sample))
-
-    def texts() -> Iterator[str]:
-        return (text for number, text in enumerate(read()) if number % every == 0)
-
-    part = f"\n  learned from every {every}th part of the text, data.tokenizer_sample bytes" if every > 1 else ""
-    if recipe.choice == "word":
-        tokenizer, told = train_word_tokenizer(texts(), recipe.vocab_size, tokenized)
-    elif recipe.choice == "bpe":
-        tokenizer, told = train_bpe_tokenizer(texts(), recipe.vocab_size, recipe.pattern)
-    elif recipe.choice == "char":
-        tokenizer, told = train_char_tokenizer(texts(), recipe.vocab_size)
-    elif recipe.choice == "byte":
-        return byte_tokenizer(), "vocabulary: the 256 bytes and the special tokens"
-    else:
-        tokenizer = import_tokenizer(Path(recipe.choice).expanduser())
+    if recipe.choice not in TRAINED:
+        tokenizer = find_tokenizer(Path(recipe.choice).expanduser())
         return tokenizer, f"vocabulary of {tokenizer.vocab_size:,}: that of {recipe.choice}"
-    return tokenizer, told + part
+    every = max(1, -(-size // recipe.sample))
+    texts = (text for number, text in enumerate(read()) if number % every == 0)
+    tokenizer, told = TRAINED[recipe.choice](texts, recipe, tokenized)
+    if every > 1:
+        told += f"\n  learned from every {every}th part of the text: data.tokenizer_sample is {recipe.sample:,} bytes"
+    return tokenizer, told
+
+
+def find_tokenizer(path: Path) -> Tokenizer:
+    """Returns the tokenizer of a run, a file or a folder; raises UserError where there is none that can be read."""
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if file.is_file():
+        content = _read(file)
+        if isinstance(content, dict) and "kind" in content:
+            return tokenizer_from_dict(content, str(file))
+    return import_tokenizer(path)
+
+
+def tokenizer_from_dict(content: Any, source: str = "tokenizer") -> Tokenizer:
+    """Returns the tokenizer that `to_dict` described; raises UserError, naming `source`, where it is damaged."""
+    kind = content.get("kind") if isinstance(content, dict) else type(content).__name__
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise UserError(f"{source}: kind is {clipped(str(kind))}; this version reads {', '.join(KINDS)}; make it anew")
+    return KINDS[kind](content, source)
+
+
+def save_tokenizer(tokenizer: Tokenizer, path: Path | str) -> None:
+    """Writes a tokenizer as JSON, whole or not at all."""
+    write_text(Path(path), json.dumps(tokenizer.to_dict(), indent=0) + "\n")
+
+
+def load_tokenizer(path: Path | str) -> Tokenizer:
+    """Returns what `save_tokenizer` wrote. Raises UserError when the file is missing or not what was written."""
+    return tokenizer_from_dict(_read(Path(path)), str(path))
+
+
+def _read(path: Path) -> Any:
+    try:
+        return parse_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: the tokenizer cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not a tokenizer file, which is JSON ({error}); make it anew") from error

@@ -26,7 +26,7 @@ from jaxgpt.run.resume import best_so_far, skipped_at_the_end
 from jaxgpt.run.verify import verify_run
 from jaxgpt.text.corpora import Corpus, open_chat, open_text
 from jaxgpt.text.corpora.oasst import conversations, read_messages
-from jaxgpt.text.tokenizer import load_tokenizer, save_tokenizer
+from jaxgpt.text.vocabulary import load_tokenizer, save_tokenizer
 from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 
 pytestmark = pytest.mark.long

@@ -10,7 +10,7 @@ import pytest
 
 from jaxgpt.errors import UserError
 from jaxgpt.report.build import report_after, write_report, written
-from jaxgpt.text.tokenizer import save_tokenizer
+from jaxgpt.text.vocabulary import save_tokenizer
 from jaxgpt.text.word_tokenizer import WordTokenizer
 
 SECTIONS = ["curves", "samples", "difficulty", "words", "attention", "positions", "parameters", "settings"]

@@ -17,7 +17,8 @@ from jaxgpt.text.bpe_tokenizer import (
     train_bpe_tokenizer,
     written,
 )
-from jaxgpt.text.tokenizer import load_tokenizer, save_tokenizer, tokenizer_from_dict, visible
+from jaxgpt.text.tokenizer import visible
+from jaxgpt.text.vocabulary import load_tokenizer, save_tokenizer, tokenizer_from_dict
 
 WORDS = ["the cat", "The", "don't", "hello  world", "12345", "naïve", "l'été", "你好", "👩‍👩‍👧", "\n\n", "x\r\ny"]
 TEXTS = [f"{a} {b} {a}" for a in WORDS for b in WORDS]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from jaxgpt.errors import UserError
 from jaxgpt.text.char_tokenizer import NAMES, CharTokenizer, train_char_tokenizer
-from jaxgpt.text.tokenizer import load_tokenizer, save_tokenizer, tokenizer_from_dict
+from jaxgpt.text.vocabulary import load_tokenizer, save_tokenizer, tokenizer_from_dict
 
 TEXT = "First Citizen:\nBefore we proceed any further, hear me speak. é 👩‍👩‍👧"
 TOKENIZER, TOLD = train_char_tokenizer([TEXT], 100)

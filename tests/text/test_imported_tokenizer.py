@@ -8,8 +8,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from jaxgpt.errors import UserError
 from jaxgpt.text.bpe_tokenizer import BpeTokenizer
 from jaxgpt.text.imported_tokenizer import ImportedTokenizer, import_tokenizer
-from jaxgpt.text.tokenizer import load_tokenizer, save_tokenizer
-from jaxgpt.text.vocabulary import Recipe, check_choice, make_tokenizer
+from jaxgpt.text.vocabulary import Recipe, check_choice, find_tokenizer, load_tokenizer, make_tokenizer, save_tokenizer
 from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 
 TEXTS = [
@@ -109,13 +108,13 @@ def test_any_other_is_run_as_it_is(kind, tmp_path):
 def test_the_tokenizer_of_a_run_is_taken_as_it_is(tmp_path):
     words = WordTokenizer((*SPECIAL, "a"))
     save_tokenizer(words, tmp_path / "tokenizer.json")
-    assert import_tokenizer(tmp_path) == words
+    assert find_tokenizer(tmp_path) == words
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("tokenizer.json", "{", "is not JSON"),
+        ("tokenizer.json", "{", "not a tokenizer file, which is JSON"),
         ("tokenizer.json", "[]", "is no tokenizer.json"),
         ("tokenizer.json", '{"model": {"type": "none"}}', "is no tokenizer.json"),
         ("tokenizer.json", '{"kind": "word"}', "format and kind are"),
@@ -125,7 +124,7 @@ def test_the_tokenizer_of_a_run_is_taken_as_it_is(tmp_path):
 def test_what_is_none_is_refused_in_words(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=message) as raised:
-        import_tokenizer(tmp_path)
+        find_tokenizer(tmp_path)
     assert "\n" not in str(raised.value)
 
 

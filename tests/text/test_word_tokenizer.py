@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxgpt.errors import UserError
-from jaxgpt.text.tokenizer import load_tokenizer, save_tokenizer, tokenizer_from_dict
+from jaxgpt.text.vocabulary import load_tokenizer, save_tokenizer, tokenizer_from_dict
 from jaxgpt.text.word_tokenizer import (
     SPECIAL,
     WordTokenizer,
