@@ -58,7 +58,7 @@ class DataConfig:
     """What is read, and how it is cut into batches."""
 
     corpus: str = "wikitext-2"
-    """wikitext-2, oasst1, tinyworld, tinyworld-chat, or the path of a file or folder of your own."""
+    """wikitext-2, tinyshakespeare, oasst1, tinyworld, tinyworld-chat, or the path of a file or folder of your own."""
     tokenizer: str = "word"
     """word, bpe, byte, char: made from the training text; or the path of a tokenizer.json, of a folder with one or with
     GPT-2's vocab.json and merges.txt, or of a run."""

@@ -22,6 +22,7 @@ from jaxgpt.text.corpora.documents import (
 from jaxgpt.text.corpora.hub import UnavailableError, find
 from jaxgpt.text.corpora.local import find_conversations, find_text
 from jaxgpt.text.corpora.oasst import OASST1, conversation_splits
+from jaxgpt.text.corpora.shakespeare import find_shakespeare
 from jaxgpt.text.corpora.wikitext import WIKITEXT_2
 
 __all__ = ["ChatCorpus", "Conversation", "Corpus", "Piece", "Splits", "TextCorpus", "open_chat", "open_text"]
@@ -37,7 +38,7 @@ class _Stage:
     """The corpora there are; the last one is embedded."""
 
 
-TEXT = _Stage("text", "train.py", ("wikitext-2", "tinyworld"))
+TEXT = _Stage("text", "train.py", ("wikitext-2", "tinyshakespeare", "tinyworld"))
 CHAT = _Stage("conversations", "finetune.py", ("oasst1", "tinyworld-chat"))
 
 
@@ -97,6 +98,9 @@ def _check_name(field: str, name: str, stage: _Stage) -> None:
 def _text(name: str) -> TextCorpus:
     if name == "tinyworld":
         return Corpus(name, "embedded", 0, _world_version(), _tinyworld, [])
+    if name == "tinyshakespeare":
+        size, identity, splits = find_shakespeare()
+        return Corpus(name, f"$JAXGPT_DATA/{name}", size, identity, lambda: splits, [])
     if name == "wikitext-2":
         found = find(WIKITEXT_2)
         return Corpus(name, found.source, found.size, found.identity, lambda: Splits(found.splits, []), found.notes)

@@ -4,7 +4,7 @@ import os
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from http.client import HTTPException
@@ -50,9 +50,9 @@ class Found:
 class UnavailableError(Exception):
     """The corpus is in none of the places; says why for each, and which files in $JAXGPT_DATA would do."""
 
-    def __init__(self, corpus: HubCorpus, reasons: list[str]):
-        super().__init__(f"{corpus.name} was not found: {'; '.join(reasons)}")
-        self.files = f"{corpus.name}/{{{','.join(corpus.files.values())}}}"
+    def __init__(self, name: str, files: Sequence[str], reasons: list[str]):
+        super().__init__(f"{name} was not found: {'; '.join(reasons)}")
+        self.files = f"{name}/{files[0]}" if len(files) == 1 else f"{name}/{{{','.join(files)}}}"
 
 
 def find(corpus: HubCorpus) -> Found:
@@ -67,7 +67,7 @@ def find(corpus: HubCorpus) -> Found:
             # Whoever set JAXGPT_DATA meant it to be used: say why it was not.
             return replace(found, notes=reasons if os.environ.get("JAXGPT_DATA") else [])
         reasons.append(found)
-    raise UnavailableError(corpus, reasons)
+    raise UnavailableError(corpus.name, list(corpus.files.values()), reasons)
 
 
 def _in_data_folder(corpus: HubCorpus) -> Found | str:
