@@ -10,6 +10,15 @@ import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 
+# XLA works as ever; LLVM, which takes most of the time, works less: these programs are small, and run briefly.
+QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+
+
+def pytest_configure(config):
+    """Long tests train for so long that optimized programs pay off."""
+    if config.option.markexpr == "not long" and not config.getoption("optimized"):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_TO_COMPILE}"  # also of processes it starts
+
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory) -> str:
@@ -26,4 +35,7 @@ def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=10, help="how often the tests of faults kill a run")
     parser.addoption("--damages", action="store_true", help="recover from every damage to every file, not from some")
     parser.addoption("--fuzz", type=int, default=100, help="malformed inputs a fuzz test tries")
+    parser.addoption(
+        "--optimized", action="store_true", help="compile as the commands do, which takes three times as long"
+    )
     parser.addoption("--chromium", help="path of a Chromium; the tests in tests/browser run only with it")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import httpx
+import pytest
 
 from jaxgpt import cli
 from jaxgpt.report.build import report_after
@@ -34,11 +35,11 @@ def test_looking_at_runs(workplace, finetuned, capsys, monkeypatch):
     assert "'<assistant>', the last one, takes:" in capsys.readouterr().out
 
 
-def test_talking(workplace, finetuned):
-    answer = shell(
-        workplace, "-m", "jaxgpt", "chat", "runs/mini_talk", "--prompt", "The ball of Ann is red. The ball?"
-    ).stdout
-    assert answer.startswith("The ")
+def test_talking(workplace, finetuned, capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.chdir(workplace)
+        cli.main(["chat", "runs/mini_talk", "--prompt", "The ball of Ann is red. The ball?"])
+    assert capsys.readouterr().out.startswith("The ")
     talk = "The ball of Ann is red. The ball?\n" * 4 + "too long " * 40 + "\n"
     session = shell(workplace, "-m", "jaxgpt", "chat", "runs/mini_talk", input=talk).stdout
     assert session.count("model> The") == 4
@@ -46,16 +47,20 @@ def test_talking(workplace, finetuned):
     assert "(prompt: it is 80 tokens long" in session
 
 
-def test_words_the_model_cannot_read_are_named(workplace, pretrained):
-    run = shell(workplace, "-m", "jaxgpt", "sample", "runs/mini", "--prompt", "The zebra", "--max-tokens", "3")
-    assert "(not in this model's vocabulary: zebra)" in run.stderr
+def test_words_the_model_cannot_read_are_named(workplace, pretrained, capsys, monkeypatch):
+    monkeypatch.chdir(workplace)
+    cli.main(["sample", "runs/mini", "--prompt", "The zebra", "--max-tokens", "3"])
+    assert "(not in this model's vocabulary: zebra)" in capsys.readouterr().err
 
 
-def test_sampling(workplace, pretrained):
-    text = shell(workplace, "-m", "jaxgpt", "sample", "runs/mini", "--prompt", "The ball", "--max-tokens", "6").stdout
+def test_sampling(workplace, pretrained, capsys, monkeypatch):
+    """Another process writes the same."""
+    command = ["sample", "runs/mini", "--prompt", "The ball", "--max-tokens", "6"]
+    text = shell(workplace, "-m", "jaxgpt", *command).stdout
     assert text.startswith("The ball")
-    again = shell(workplace, "-m", "jaxgpt", "sample", "runs/mini", "--prompt", "The ball", "--max-tokens", "6").stdout
-    assert text == again
+    monkeypatch.chdir(workplace)
+    cli.main(command)
+    assert text == capsys.readouterr().out
 
 
 def test_serving(workplace, finetuned):
@@ -151,17 +156,25 @@ def test_lines_of_a_pipe_are_messages_and_empty_ones_are_none(workplace, finetun
     assert said.stdout.count("model> ") == 1
 
 
-def test_a_sample_goes_on_over_the_lines_unless_asked(workplace, pretrained):
-    command = ["-m", "jaxgpt", "sample", "runs/mini", "--prompt", "The ball", "--max-tokens", "60"]
-    whole = shell(workplace, *command).stdout
+def test_a_sample_goes_on_over_the_lines_unless_asked(workplace, pretrained, capsys, monkeypatch):
+    monkeypatch.chdir(workplace)
+    command = ["sample", "runs/mini", "--prompt", "The ball", "--max-tokens", "60"]
+    cli.main(command)
+    whole = capsys.readouterr().out
     assert whole.count("\n") > 3
-    line = shell(workplace, *command, "--stop-at-line-end", "True").stdout
+    cli.main([*command, "--stop-at-line-end", "True"])
+    line = capsys.readouterr().out
     assert line == whole.split("\n")[0] + "\n"
 
 
-def test_commands_to_copy_are_quoted(workplace, pretrained):
+def test_commands_to_copy_are_quoted(workplace, pretrained, capsys, monkeypatch):
     shutil.copytree(workplace / "runs/mini", workplace / "runs/a run")
-    told = shell(workplace, "-m", "jaxgpt", "chat", "runs/a run", expect=2).stderr
+    with monkeypatch.context() as patch:
+        patch.chdir(workplace)
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(["chat", "runs/a run"])
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err
     assert "python finetune.py --run.init-from 'runs/a run'" in told
     assert "python -m jaxgpt sample 'runs/a run'" in told
     (workplace / "runs/a run/run.json").write_text("[")

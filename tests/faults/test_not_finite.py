@@ -32,7 +32,9 @@ MANIFEST = Manifest("text", "mine", "mine", "here", fingerprint="f", tokenizer="
 
 
 @pytest.fixture
-def run(tmp_path) -> Run:
+def run(tmp_path, monkeypatch) -> Run:
+    """A run of ten steps; its share of the machine's peak is of no interest here, and to measure that takes longer."""
+    monkeypatch.setattr(trainer, "peak_flops", lambda model: 1e12)
     config = Config(
         model=ModelConfig(context_len=16, embed_dim=16, num_heads=2, num_layers=1, dropout=0.1),
         data=DataConfig(seq_len=16, batch_size=8),
@@ -49,26 +51,28 @@ def fit(run: Run) -> Result:
 def poison(monkeypatch, where: str, value: float, steps: set[int]) -> None:
     """Puts a value that is not finite into these steps, counted from 1: into the data's weights, loss, or gradient.
 
-    A marked weight tells the compiled step which batches are meant.
+    A marked weight tells the compiled step which batches are meant, and the value too: one program does for all.
     """
+    marks = {math.nan: 2.0, math.inf: 3.0}
     original_batch, original_loss = trainer.batch_at, objectives.next_token
 
     def batch_at(source, seed, index, *rest):
         batch = original_batch(source, seed, index, *rest)
         if index + 1 in steps:
             weights = batch.weights.copy()
-            weights[0, 0] = value if where == "data" else 2.0
+            weights[0, 0] = value if where == "data" else marks[value]
             batch = batch._replace(weights=weights)
         return batch
 
     def poisoned(params, batch, config, key):
         loss, weight = original_loss(params, batch, config, key)
-        marked = batch.weights[0, 0] == 2.0
+        mark = batch.weights[0, 0]
+        bad = jnp.where(mark == marks[math.nan], math.nan, jnp.where(mark == marks[math.inf], math.inf, 0.0))
         if where == "loss":
-            loss = jnp.where(marked, value, loss)
+            loss = jnp.where(bad == 0.0, loss, bad)
         elif where == "gradient":
             zero = jnp.sum(params["token_embedding"]) * 0.0
-            loss = loss + zero_with_gradient(zero, jnp.where(marked, value, 0.0))
+            loss = loss + zero_with_gradient(zero, bad)
         return loss, weight
 
     monkeypatch.setattr(trainer, "batch_at", batch_at)

@@ -11,6 +11,8 @@ from jaxgpt.run.integrity import committed_steps, damage
 from jaxgpt.run.resume import best_so_far
 from tests.faults.workplace import finish, outcome, start
 
+pytestmark = pytest.mark.long
+
 
 def test_of_two_starters_one_trains_and_the_other_is_told_which(place, left_alone):
     runs = [start(place, "pretrain", "raced") for _ in range(2)]

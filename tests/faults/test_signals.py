@@ -7,6 +7,8 @@ import pytest
 
 from tests.faults.workplace import ended, finish, outcome, start, stop_when
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize(
     ("name", "when"),

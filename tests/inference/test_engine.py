@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from jaxgpt.config import ModelConfig, Sampling
 from jaxgpt.inference import decode as decode_module
-from jaxgpt.inference.engine import ClosedError, Engine, QueueFullError, Request, TokenOutput
+from jaxgpt.inference.engine import NEVER, ClosedError, Engine, QueueFullError, Request, TokenOutput
 from jaxgpt.inference.generate import banned_tokens, generate
 from jaxgpt.model.gpt import GPT, logits, unembedding
 from jaxgpt.ops.sampling import GREEDY
@@ -125,7 +125,7 @@ def test_candidates_are_the_models_probabilities(params, engine):
 
 def test_cancelled_texts_free_their_slots(engine):
     """Six slots are taken by texts without end and six more wait: once they are let go, a new one is served."""
-    endless = Request([10], STOP, 10**9, 1.0)
+    endless = Request([10], NEVER, 10**9, 1.0)
     inboxes, texts = send(engine, *[endless] * 12)
     assert all(inbox.grew.wait(60) for inbox in inboxes[:6])
     assert not any(inbox.grew.is_set() for inbox in inboxes[6:])
@@ -137,7 +137,7 @@ def test_cancelled_texts_free_their_slots(engine):
 
 
 def test_a_full_queue_refuses_all_of_a_request(engine):
-    endless = Request([10], STOP, 10**9, 1.0)
+    endless = Request([10], NEVER, 10**9, 1.0)
     inboxes, texts = send(engine, *[endless] * 6)
     assert all(inbox.grew.wait(60) for inbox in inboxes)
     _, more = send(engine, *[endless] * 38)
@@ -150,7 +150,7 @@ def test_a_full_queue_refuses_all_of_a_request(engine):
 
 def test_closing_ends_what_runs_and_takes_no_more(params):
     engine = Engine(params, CONFIG, TOKENIZER, slots=6)
-    inboxes, _ = send(engine, *[Request([10], STOP, 10**9, 1.0)] * 7)
+    inboxes, _ = send(engine, *[Request([10], NEVER, 10**9, 1.0)] * 7)
     assert inboxes[0].grew.wait(60)
     engine.close()
     assert {inbox.finish for inbox in inboxes} == {"closed"}

@@ -43,7 +43,8 @@ def _config(request) -> ModelConfig:
 
 
 # Each program here runs once or twice on a few numbers: LLVM would work on it a hundred times longer than it runs.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+jit = functools.partial(jax.jit, compiler_options=QUICK)
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxgpt.ops.matmul import matmul, matmul_over_rows
@@ -16,12 +17,13 @@ SPECS = ("BTD,DNH->BTNH", "BTNH,NHD->BTD", "BTD,DF->BTF", "BTF,FD->BTD", "BKGTH,
 def factors(spec: str) -> list[jax.Array]:
     axes = spec.replace("->", ",").split(",")
     shapes = [tuple(SHAPES[axis] for axis in names) for names in axes]
-    return [jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(shapes)]
+    rng = np.random.default_rng(0)  # jax.random would be compiled for each shape
+    return [jnp.asarray(rng.standard_normal(shape, np.float32)) for shape in shapes]
 
 
 def gradients(multiply, x: jax.Array, y: jax.Array, dz: jax.Array):
     """Of x and y, through a sum that weighs each entry of the product by dz."""
-    return jax.grad(lambda x, y: jnp.sum(multiply(x, y).astype(jnp.float32) * dz), argnums=(0, 1))(x, y)
+    return jax.jit(jax.grad(lambda x, y: jnp.sum(multiply(x, y).astype(jnp.float32) * dz), argnums=(0, 1)))(x, y)
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -73,7 +75,7 @@ def test_normalizing_and_its_gradient_are_those_of_the_formula(center):
         return x / jnp.sqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-5)
 
     def with_gradient(function):
-        return jax.value_and_grad(lambda x: jnp.sum(weigh * function(x)))(x)
+        return jax.jit(jax.value_and_grad(lambda x: jnp.sum(weigh * function(x))))(x)
 
     chex.assert_trees_all_close(
         with_gradient(lambda x: normalize(x, center, 1e-5)), with_gradient(formula), rtol=1e-5, atol=1e-5
