@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from jaxgpt.config import DataConfig
+from jaxgpt.data.encode import encode_split, encoder, progress
 from jaxgpt.data.kept import Kept, kept_for, key_of, make_kept, open_kept
-from jaxgpt.data.manifest import ChatCounts, Manifest, TextCounts, manifest_from_dict
+from jaxgpt.data.manifest import ChatCounts, Manifest, manifest_from_dict
 from jaxgpt.data.packing import packed_lines, packed_rows
 from jaxgpt.data.require import require_replies, require_text
-from jaxgpt.data.shards import Tokens, read_shards, token_dtype, write_shards
+from jaxgpt.data.shards import Tokens, read_shards, token_dtype
 from jaxgpt.data.sources import Packed, Source, Windows
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.text.conversation import Message, Rendered, fit_answered, joined, render_each
@@ -28,8 +29,7 @@ from jaxgpt.text.moses import is_tokenized
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.text.vocabulary import Recipe, check_choice, load_tokenizer, make_tokenizer, save_tokenizer
 
-BATCH = 2**20  # characters that are encoded in one call
-LONG_TEXT = 20_000_000  # tokens that were counted before it is said that encoding takes a while
+CHECKED = 20_000_000  # tokens up to which ids are looked through each time they are opened
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ def _encode_text(
     if tokenizer is None:
         tokenizer, vocabulary = make_tokenizer(recipe, _texts(splits.documents["train"]), corpus.size, tokenized)
     save_tokenizer(tokenizer, folder / "tokenizer.json")
-    counts, digests = {}, {}
-    for split, read in splits.documents.items():
-        counts[split], digests[split] = _encode_split(folder, split, read, tokenizer, tokenized)
-        if splits.floor:
-            counts[split]["floor_nats"] = splits.floor[split]
+    counts, digests, dtype = {}, {}, token_dtype(tokenizer.vocab_size)
+    with encoder(tokenizer, tokenized, corpus.size) as encode, progress(corpus.name, corpus.size) as advance:
+        for split, read in splits.documents.items():
+            found, digests[split] = encode_split(folder, split, read, encode, dtype, advance)
+            counts[split] = asdict(found) | ({"floor_nats": splits.floor[split]} if splits.floor else {})
     content = fingerprint(digests)
     facts = {
         "kind": "text",
@@ -101,49 +101,6 @@ def _encode_text(
         "vocabulary": vocabulary,
     }
     return _text_name(content, tokenizer, tokenized), facts
-
-
-def _encode_split(
-    folder: Path, split: str, read: Reader[Piece], tokenizer: Tokenizer, tokenized: bool
-) -> tuple[dict[str, Any], str]:
-    """Writes the tokens of a split; returns (its counts, the digest of its text)."""
-    special, digest = tokenizer.special, ""
-    documents = lines = unk = unknown = unknown_bytes = size = 0
-
-    def arrays() -> Iterator[np.ndarray]:
-        nonlocal digest, documents, lines, unk, unknown, unknown_bytes, size
-        for batch in _batches(read()):
-            # Where no token is a line break and nothing else, one that is inside a document belongs to its text.
-            texts = [piece.text if piece.ends or special.newline else piece.text + "\n" for piece in batch]
-            encoded = tokenizer.encode_batch(texts, tokenized)
-            unknown, unknown_bytes = unknown + encoded.unknown, unknown_bytes + encoded.unknown_bytes
-            for piece, ids in zip(batch, encoded.ids, strict=True):
-                digest = digest_after(digest, piece)
-                documents += piece.ends
-                lines += piece.text.count("\n") + 1
-                size += len(piece.text.encode("utf-8", "surrogatepass")) + 1
-                unk += 0 if special.unk is None else int(np.sum(ids == special.unk))
-                yield ids
-                if (after := special.eos if piece.ends else special.newline) is not None:
-                    yield np.array([after], np.int32)
-
-    tokens = write_shards(folder, split, arrays(), token_dtype(tokenizer.vocab_size))
-    counts = TextCounts(documents, lines, tokens, unk, unknown, unknown_bytes, size)
-    return asdict(counts), digest
-
-
-def _batches(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
-    """Yields pieces in lists of about BATCH characters."""
-    batch: list[Piece] = []
-    size = 0
-    for piece in pieces:
-        batch.append(piece)
-        size += len(piece.text)
-        if size >= BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _texts(read: Reader[Piece]) -> Callable[[], Iterator[str]]:
@@ -161,7 +118,7 @@ def _text_name(content: str, tokenizer: Tokenizer, tokenized: bool) -> str:
 def _text_source(kept: Kept, split: str, tokenizer: Tokenizer, config: DataConfig) -> Source:
     """Returns a split as the config wants it; whole lines are packed once, and kept beside."""
     tokens = read_shards(kept.folder, split, token_dtype(tokenizer.vocab_size))
-    _check_ids(tokens.all() if len(tokens) < LONG_TEXT else np.zeros(0, int), tokenizer, f"{kept.folder}, {split}")
+    _check_ids(tokens.all() if len(tokens) < CHECKED else np.zeros(0, int), tokenizer, f"{kept.folder}, {split}")
     if not config.pack_lines:
         return Windows(tokens, config.seq_len, start=tokenizer.special.bos)
     origin = key_of("lines", kept.folder.name, split, config.seq_len)

@@ -1,12 +1,11 @@
-"""Tokens on disk: written as they come, in files of one size, and read as one memory-mapped stream."""
+"""Tokens on disk: files of about one size, read as one memory-mapped stream."""
 
-import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-SHARD = 100_000_000  # tokens in a file
+SHARD = 100_000_000  # tokens in a file, 200 MB where two bytes hold an id
 
 
 def token_dtype(vocab_size: int) -> str:
@@ -14,20 +13,9 @@ def token_dtype(vocab_size: int) -> str:
     return "uint16" if vocab_size <= 2**16 else "uint32"
 
 
-def write_shards(folder: Path, split: str, arrays: Iterable[np.ndarray], dtype: str, size: int = SHARD) -> int:
-    """Writes ids into files SPLIT-00000.bin, ... of `size` tokens each, the last one shorter; returns how many ids."""
-    total = 0
-    with contextlib.ExitStack() as stack:
-        file = None
-        for ids in arrays:
-            while len(ids):
-                if file is None or total % size == 0:
-                    stack.close()
-                    file = stack.enter_context((folder / f"{split}-{total // size:05}.bin").open("wb"))
-                part, ids = np.split(ids, [size - total % size])
-                file.write(part.astype(dtype).tobytes())
-                total += len(part)
-    return total
+def shard_file(folder: Path, split: str, number: int) -> Path:
+    """Returns the name of a shard."""
+    return folder / f"{split}-{number:05}.bin"
 
 
 class Tokens:
@@ -56,6 +44,6 @@ class Tokens:
 
 
 def read_shards(folder: Path, split: str, dtype: str) -> Tokens:
-    """Returns the stream that write_shards wrote; its files are mapped, not read."""
+    """Returns the stream of a split; its files are mapped, not read."""
     files = sorted(folder.glob(f"{split}-*.bin"))
     return Tokens([np.memmap(file, dtype, "r") for file in files if file.stat().st_size])
