@@ -36,6 +36,6 @@ def pytest_addoption(parser):
     parser.addoption("--damages", action="store_true", help="recover from every damage to every file, not from some")
     parser.addoption("--fuzz", type=int, default=100, help="malformed inputs a fuzz test tries")
     parser.addoption(
-        "--optimized", action="store_true", help="compile as the commands do, which takes three times as long"
+        "--optimized", action="store_true", help="compile as the commands do, which takes twice as long"
     )
     parser.addoption("--chromium", help="path of a Chromium; the tests in tests/browser run only with it")
