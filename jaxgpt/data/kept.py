@@ -55,7 +55,7 @@ def make_kept(cache_dir: str | Path, origin: str, make: Callable[[Path], tuple[s
     """Returns what is kept for an origin; where there is nothing, `make` fills a folder and says (its name, facts).
 
     Two processes that want the same wait for one another. A record is written last, then the folder gets its name: one
-    that was interrupted has neither, and what is in it is of no effect.
+    that was interrupted has neither, and `make` finds in it what it had done. One that failed is removed.
     """
     place = _place(cache_dir)
     place.mkdir(parents=True, exist_ok=True)
@@ -63,12 +63,10 @@ def make_kept(cache_dir: str | Path, origin: str, make: Callable[[Path], tuple[s
         if (kept := kept_for(cache_dir, origin)) is not None:
             return kept
         part = place / f".{origin}.part"
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(part)  # of one that was interrupted
-        part.mkdir()
+        part.mkdir(exist_ok=True)
         try:
             name, facts = make(part)
-        except BaseException:
+        except Exception:  # what was interrupted stays, for make to go on from
             shutil.rmtree(part)
             raise
         files = {file.name: [file.stat().st_size, digest_of(file)] for file in sorted(part.iterdir())}

@@ -6,6 +6,7 @@ names, so that a run can be evaluated when its corpus has gone.
 """
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from jaxgpt.data.require import require_replies, require_text
 from jaxgpt.data.shards import Tokens, read_shards, token_dtype
 from jaxgpt.data.sources import Packed, Source, Windows
 from jaxgpt.errors import RunError, UserError
+from jaxgpt.files import parse_json, write_text
 from jaxgpt.text.conversation import Message, Rendered, fit_answered, joined, render_each
 from jaxgpt.text.corpora import ChatCorpus, Conversation, Piece, Splits, TextCorpus, open_chat, open_text
 from jaxgpt.text.corpora.documents import Reader, digest_after, fingerprint
@@ -76,14 +78,7 @@ def _encode_text(
     """Writes the tokens of every split, and their tokenizer; returns (the name by their content, the facts)."""
     splits = corpus.read()
     require_text(corpus.name, splits, config)
-    of_words = recipe.choice == "word" if tokenizer is None else tokenizer.kind == "word"
-    tokenized = of_words and config.tokenized == "true"
-    if of_words and config.tokenized == "auto":
-        tokenized = is_tokenized(line for split in splits.documents for line in _lines(splits.documents[split]))
-    vocabulary = ""
-    if tokenizer is None:
-        tokenizer, vocabulary = make_tokenizer(recipe, _texts(splits.documents["train"]), corpus.size, tokenized)
-    save_tokenizer(tokenizer, folder / "tokenizer.json")
+    tokenizer, tokenized, vocabulary = _start(folder, corpus, splits, config, tokenizer, recipe)
     counts, digests, dtype = {}, {}, token_dtype(tokenizer.vocab_size)
     with encoder(tokenizer, tokenized, corpus.size) as encode, progress(corpus.name, corpus.size) as advance:
         for split, read in splits.documents.items():
@@ -96,11 +91,38 @@ def _encode_text(
         "tokenizer": tokenizer.fingerprint,
         "splits": counts,
         "notes": splits.notes,
-        "tokenized": tokenized if of_words else None,
+        "tokenized": tokenized if tokenizer.kind == "word" else None,
         "lines_are_documents": splits.lines_are_documents,
         "vocabulary": vocabulary,
     }
     return _text_name(content, tokenizer, tokenized), facts
+
+
+def _start(
+    folder: Path,
+    corpus: TextCorpus,
+    splits: Splits[Piece],
+    config: DataConfig,
+    tokenizer: Tokenizer | None,
+    recipe: Recipe,
+) -> tuple[Tokenizer, bool, str]:
+    """Returns (the tokenizer, whether the text is split into words already, how the tokenizer came about).
+
+    What was decided is kept in the folder: a start that goes on from an interrupted one reads it there.
+    """
+    started = folder / "started.json"
+    if started.exists():
+        return load_tokenizer(folder / "tokenizer.json"), *parse_json(started.read_text(encoding="utf-8"))
+    of_words = recipe.choice == "word" if tokenizer is None else tokenizer.kind == "word"
+    tokenized = of_words and config.tokenized == "true"
+    if of_words and config.tokenized == "auto":
+        tokenized = is_tokenized(line for split in splits.documents for line in _lines(splits.documents[split]))
+    vocabulary = ""
+    if tokenizer is None:
+        tokenizer, vocabulary = make_tokenizer(recipe, _texts(splits.documents["train"]), corpus.size, tokenized)
+    save_tokenizer(tokenizer, folder / "tokenizer.json")
+    write_text(started, json.dumps([tokenized, vocabulary]))
+    return tokenizer, tokenized, vocabulary
 
 
 def _texts(read: Reader[Piece]) -> Callable[[], Iterator[str]]:

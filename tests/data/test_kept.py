@@ -77,7 +77,7 @@ def test_large_files_are_digested_when_they_are_written_only(tmp_path, monkeypat
     assert kept_for(tmp_path, "origin") is None
 
 
-def test_what_fails_or_was_interrupted_leaves_nothing(tmp_path):
+def test_what_fails_leaves_nothing(tmp_path):
     def fail(folder):
         (folder / "half.npy").write_bytes(b"half")
         raise RuntimeError("no")
@@ -85,10 +85,22 @@ def test_what_fails_or_was_interrupted_leaves_nothing(tmp_path):
     with pytest.raises(RuntimeError):
         make_kept(tmp_path, "origin", fail)
     assert not list(tmp_path.rglob("half.npy"))
-    (tmp_path / "tokens" / ".origin.part").mkdir()
-    (tmp_path / "tokens" / ".origin.part" / "half.npy").write_bytes(b"half")  # as after a kill
-    make, _ = make_once()
-    assert [file.name for file in make_kept(tmp_path, "origin", make).folder.iterdir()] == ["a.npy", "record.json"]
+
+
+def test_what_was_interrupted_goes_on_from_what_is_there(tmp_path):
+    def interrupted(folder):
+        (folder / "half.npy").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_kept(tmp_path, "origin", interrupted)
+    assert kept_for(tmp_path, "origin") is None
+
+    def rest(folder):
+        assert (folder / "half.npy").read_bytes() == b"half"
+        return "content", {}
+
+    assert (make_kept(tmp_path, "origin", rest).folder / "half.npy").exists()
 
 
 def test_other_parts_are_another_key():

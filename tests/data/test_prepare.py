@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from jaxgpt.config import DataConfig
-from jaxgpt.data import prepare
+from jaxgpt.data import encode, prepare
 from jaxgpt.data.kept import make_kept
 from jaxgpt.data.prepare import open_split, prepare_chat, prepare_text
 from jaxgpt.data.require import require_enough, require_known, require_text
-from jaxgpt.data.shards import write_shards
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import parse_json
 from jaxgpt.text.corpora import Corpus, Splits, documents
@@ -84,8 +83,8 @@ def test_large_text_is_encoded_in_pieces_as_in_one(config, monkeypatch):
     lines = {"train": [f"a b{'c' * (n % 7)} ." for n in range(500)], "valid": ["a b"]}
     whole = prepare_text(text_of(lines), config, TOKENIZER)
     monkeypatch.setattr(documents, "PIECE", 100)
-    monkeypatch.setattr(prepare, "BATCH", 300)
-    monkeypatch.setattr(prepare, "write_shards", partial(write_shards, size=64))
+    monkeypatch.setattr(encode, "BATCH", 300)
+    monkeypatch.setattr(prepare, "encode_split", partial(encode.encode_split, size=64))
     corpus = dataclasses.replace(text_of(lines), identity="cut")
     cut = prepare_text(corpus, dataclasses.replace(config, cache_dir=f"{config.cache_dir}/cut"), TOKENIZER)
     assert cut.manifest.splits == whole.manifest.splits
