@@ -66,6 +66,12 @@ class DataConfig:
     """bpe: how text is split before pairs are merged, as GPT-2 or GPT-4 did."""
     tokenizer_sample: int = 10**9
     """Bytes of training text, spread over all of it, that a tokenizer is made from at most."""
+    text_field: str = "text"
+    """JSON lines, parquet and arrow of text: the field that holds it."""
+    paragraphs: bool = False
+    """Plain text: whether blank lines end documents; otherwise a file is one."""
+    skip_bad: bool = False
+    """Text: leave out what cannot be read, and say how much; otherwise it is an error."""
     fallback: str | None = None
     """Corpus that stands in, with a loud notice, when the one asked for cannot be found. None: an error."""
     oasst_all_paths: bool = False

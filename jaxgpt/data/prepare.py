@@ -25,7 +25,7 @@ from jaxgpt.data.sources import Packed, Source, Windows
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import parse_json, write_text
 from jaxgpt.text.conversation import Message, Rendered, fit_answered, joined, render_each
-from jaxgpt.text.corpora import ChatCorpus, Conversation, Piece, Splits, TextCorpus, open_chat, open_text
+from jaxgpt.text.corpora import ChatCorpus, Conversation, Piece, Reading, Splits, TextCorpus, open_chat, open_text
 from jaxgpt.text.corpora.documents import Reader, digest_after, fingerprint
 from jaxgpt.text.moses import is_tokenized
 from jaxgpt.text.tokenizer import Tokenizer
@@ -45,6 +45,12 @@ class Prepared:
     """How the tokenizer came about, in words, where it was made for this text."""
     example: list[Message] = field(default_factory=list)
     """Conversations: the first one, as it is trained on."""
+
+
+def find_text_of(config: DataConfig, corpus: str | None = None) -> TextCorpus:
+    """Returns the text that a config asks for, or another corpus read as it says; nothing is read yet."""
+    reading = Reading(config.text_field, config.paragraphs, config.skip_bad)
+    return open_text(config.corpus if corpus is None else corpus, None if corpus else config.fallback, reading)
 
 
 def prepare_text(
@@ -90,12 +96,17 @@ def _encode_text(
         "fingerprint": content,
         "tokenizer": tokenizer.fingerprint,
         "splits": counts,
-        "notes": splits.notes,
+        "notes": [*splits.notes, *_skipped(splits.skipped)],
         "tokenized": tokenized if tokenizer.kind == "word" else None,
         "lines_are_documents": splits.lines_are_documents,
         "vocabulary": vocabulary,
     }
     return _text_name(content, tokenizer, tokenized), facts
+
+
+def _skipped(bad: dict[str, None]) -> list[str]:
+    """Returns a note on what was left out as it could not be read."""
+    return [f"{len(bad):,} bad lines or files left out, the first: {next(iter(bad))}"] if bad else []
 
 
 def _start(
@@ -258,7 +269,7 @@ def open_split(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig, spl
         name = _text_name(manifest.fingerprint, tokenizer, bool(manifest.tokenized))
         if (kept := open_kept(config.cache_dir, name)) is not None:
             return manifest, _text_source(kept, split, tokenizer, config)
-        data = prepare_text(open_text(manifest.corpus, None), config, tokenizer)
+        data = prepare_text(find_text_of(config, manifest.corpus), config, tokenizer)
     _require_split(split, data.manifest.name, data.sources)
     return data.manifest, data.sources[split]
 

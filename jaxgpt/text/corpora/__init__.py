@@ -15,6 +15,7 @@ from jaxgpt.text.corpora.documents import (
     Corpus,
     Document,
     Piece,
+    Reading,
     Splits,
     TextCorpus,
     in_memory,
@@ -25,7 +26,7 @@ from jaxgpt.text.corpora.oasst import OASST1, conversation_splits
 from jaxgpt.text.corpora.shakespeare import find_shakespeare
 from jaxgpt.text.corpora.wikitext import WIKITEXT_2
 
-__all__ = ["ChatCorpus", "Conversation", "Corpus", "Piece", "Splits", "TextCorpus", "open_chat", "open_text"]
+__all__ = ["ChatCorpus", "Conversation", "Corpus", "Piece", "Reading", "Splits", "TextCorpus", "open_chat", "open_text"]
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,17 @@ class _Stage:
     """The corpora there are; the last one is embedded."""
 
 
+READ = Reading()
 TEXT = _Stage("text", "train.py", ("wikitext-2", "tinyshakespeare", "tinyworld"))
 CHAT = _Stage("conversations", "finetune.py", ("oasst1", "tinyworld-chat"))
 
 
-def open_text(corpus: str, fallback: str | None) -> TextCorpus:
+def open_text(corpus: str, fallback: str | None, reading: Reading = READ) -> TextCorpus:
     """Returns the text corpus of that name or path or, when it cannot be found, the fallback; nothing is read yet.
 
     Raises UserError for an unknown name, a corpus of conversations, files that cannot be text, and nothing to read.
     """
-    return _open(corpus, fallback, TEXT, _text)
+    return _open(corpus, fallback, TEXT, lambda name: _text(name, reading))
 
 
 def open_chat(corpus: str, fallback: str | None, oasst_all_paths: bool = False) -> ChatCorpus:
@@ -95,7 +97,7 @@ def _check_name(field: str, name: str, stage: _Stage) -> None:
         raise UserError(f"{field}: {name!r} is no known corpus and no path that exists{guess}; {allowed}")
 
 
-def _text(name: str) -> TextCorpus:
+def _text(name: str, reading: Reading) -> TextCorpus:
     if name == "tinyworld":
         return Corpus(name, "embedded", 0, _world_version(), _tinyworld, [])
     if name == "tinyshakespeare":
@@ -105,7 +107,7 @@ def _text(name: str) -> TextCorpus:
         found = find(WIKITEXT_2)
         return Corpus(name, found.source, found.size, found.identity, lambda: Splits(found.splits, []), found.notes)
     path = Path(name).expanduser().resolve()
-    size, identity, read = find_text(path)
+    size, identity, read = find_text(path, reading)
     return Corpus(path.name, "files", size, identity, read, [])
 
 

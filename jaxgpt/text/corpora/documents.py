@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -27,6 +28,17 @@ Reader = Callable[[], Iterator[Document]]
 """Reads documents from the beginning, each time it is called."""
 
 
+class Reading(NamedTuple):
+    """How files of text are read."""
+
+    field: str = "text"
+    """The field, or column, that holds the text of a document."""
+    paragraphs: bool = False
+    """Whether blank lines end documents in plain text; otherwise a file is a document."""
+    skip_bad: bool = False
+    """Whether what cannot be read is left out, and counted."""
+
+
 @dataclass(frozen=True)
 class Splits(Generic[Document]):
     """What a corpus holds."""
@@ -39,6 +51,8 @@ class Splits(Generic[Document]):
     """Split -> nats below which no model gets on the whole of it, where its true distribution is known."""
     exact: dict[str, list[bool]] | None = None
     """Split -> for each conversation whether only one last answer is right, where that is known."""
+    skipped: dict[str, None] = field(default_factory=dict)
+    """What was left out as it could not be read, each with its place: known when documents have been read."""
     lines_are_documents: bool = False
     """Text: whether each line is a text of its own; otherwise lines go on from one to the next."""
 
@@ -80,6 +94,13 @@ def pieces(lines: Iterable[str]) -> Iterator[Piece]:
         size += len(line) + 1
     if part:
         yield Piece("\n".join(part))
+
+
+def paragraphs(lines: Iterable[str]) -> Iterator[Piece]:
+    """Yields the documents of lines in which blank lines end one."""
+    for is_text, part in groupby(lines, key=lambda line: bool(line.strip())):
+        if is_text:
+            yield from pieces(part)
 
 
 def in_memory(documents: Sequence[Document]) -> Reader[Document]:

@@ -1,4 +1,4 @@
-"""What is held out for validation and test where files do not say it: the end of a text, conversations by a hash."""
+"""What is held out for validation and test where files do not say it: the end of a text, documents by a hash."""
 
 import hashlib
 import json
@@ -8,13 +8,16 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar
 
-from jaxgpt.text.corpora.documents import Conversation
+from jaxgpt.text.corpora.documents import Conversation, Piece
 
+SHARE = 0.05  # of a corpus, as valid and as test
 MOST_HELD_OUT = 1_000_000  # words that are held out as valid, and as test
+MOST_BYTES = 4_000_000  # that documents held out as valid, and as test, have about
+SMALL = 2**26  # bytes of a corpus up to which it is made sure that something is held out
 
-Entry = TypeVar("Entry", str, Conversation)
+Entry = TypeVar("Entry", str, Piece, Conversation)
 Entries = Callable[[], Iterator[Entry]]
-"""Reads lines, or conversations, from the beginning, each time it is called."""
+"""Reads lines, documents or conversations from the beginning, each time it is called."""
 
 
 def hold_out_lines(lines: Entries[str], parts: int) -> list[Entries[str]]:
@@ -84,8 +87,7 @@ def hold_out_conversations(conversations: Entries[Conversation], parts: int) -> 
     ranked = sorted({_digest(messages) for messages in conversations()})
     if len(ranked) <= parts:
         return [conversations]
-    size = max(1, len(ranked) // 20)
-    part_of = {digest: 1 + rank // size for rank, digest in enumerate(ranked[: parts * size])}
+    part_of = _by_rank(ranked, parts)
 
     def part(number: int) -> Iterator[Conversation]:
         return (messages for messages in conversations() if part_of.get(_digest(messages), 0) == number)
@@ -93,5 +95,54 @@ def hold_out_conversations(conversations: Entries[Conversation], parts: int) -> 
     return [partial(part, number) for number in range(1 + parts)]
 
 
-def _digest(messages: Conversation) -> bytes:
-    return hashlib.sha256(json.dumps(messages).encode()).digest()
+def hold_out_documents(documents: Entries[Piece], parts: int, size: int) -> list[Entries[Piece]]:
+    """Returns train and `parts` held-out parts of 5 % of the documents each, or of less where that is much text.
+
+    A document is held out by a hash of its beginning: it stays where it is when others are added, and equals stay
+    together. In a large text, `size` bytes, the share is halved until a part has about MOST_BYTES; what leaves a part
+    then goes to train. In a small one, of which a part would be empty, the lowest hashes are held out.
+    """
+    share = SHARE
+    while share * size > MOST_BYTES:
+        share /= 2
+
+    def of_digest(digest: bytes) -> int:
+        number, rest = divmod(int.from_bytes(digest[:8]) / 2**64, SHARE)
+        return int(number) + 1 if number < parts and rest < share else 0
+
+    part_of: Callable[[Piece], int] = lambda piece: of_digest(_digest(piece))  # noqa: E731
+    if size < SMALL:
+        ranked = sorted({_digest(piece) for piece in _beginnings(documents())})
+        if len(ranked) <= parts:
+            return [documents]
+        if {of_digest(digest) for digest in ranked} != set(range(parts + 1)):
+            of_rank = _by_rank(ranked, parts)
+            part_of = lambda piece: of_rank.get(_digest(piece), 0)  # noqa: E731
+
+    def part(number: int) -> Iterator[Piece]:
+        begins, chosen = True, False
+        for piece in documents():
+            chosen = part_of(piece) == number if begins else chosen
+            begins = piece.ends
+            if chosen:
+                yield piece
+
+    return [partial(part, number) for number in range(1 + parts)]
+
+
+def _beginnings(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    begins = True
+    for piece in pieces:
+        if begins:
+            yield piece
+        begins = piece.ends
+
+
+def _by_rank(ranked: list[bytes], parts: int) -> dict[bytes, int]:
+    size = max(1, int(len(ranked) * SHARE))
+    return {digest: 1 + rank // size for rank, digest in enumerate(ranked[: parts * size])}
+
+
+def _digest(document: Conversation | Piece) -> bytes:
+    content = document.text if isinstance(document, Piece) else json.dumps(document)
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest()

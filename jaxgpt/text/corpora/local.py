@@ -2,19 +2,37 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, NamedTuple
 
 from jaxgpt.errors import UserError, shown
 from jaxgpt.text.conversation import ROLES
-from jaxgpt.text.corpora.documents import Conversation, Document, Piece, Splits, identity_of, pieces
-from jaxgpt.text.corpora.files import is_compressed, read_json_lines, read_lines, read_parquet
-from jaxgpt.text.corpora.held_out import Entries, Entry, hold_out_conversations, hold_out_lines
-
-JSON_LINES = (".jsonl", ".json")
+from jaxgpt.text.corpora.documents import (
+    Conversation,
+    Document,
+    Piece,
+    Reading,
+    Splits,
+    identity_of,
+    paragraphs,
+    pieces,
+)
+from jaxgpt.text.corpora.files import (
+    JSON_LINES,
+    TABLES,
+    UNPACKED,
+    OnBad,
+    content_suffix,
+    is_packed,
+    read_json_lines,
+    read_lines,
+    read_table,
+    refuse,
+)
+from jaxgpt.text.corpora.held_out import Entries, hold_out_conversations, hold_out_documents, hold_out_lines
 
 # Words that make a file of a folder a split: train.txt, wiki.valid.tokens, test-00000-of-00001.parquet.
 SPLIT_WORDS = {
@@ -26,8 +44,12 @@ SPLIT_WORDS = {
 }
 
 
+PACKED = 4  # times as large is a packed text when it is unpacked, about
+FEW_FILES = 20  # plain text files up to which the end of all of them together is held out, not whole ones
+
+
 @dataclass(frozen=True)
-class _Kind(Generic[Entry]):
+class _Kind(Generic[Document]):
     """What differs between text and conversations."""
 
     noun: str
@@ -36,21 +58,47 @@ class _Kind(Generic[Entry]):
     accepts: Callable[[Path], bool]
     refusal: str
     """Why it accepts no other."""
-    read: Callable[[Path], Iterator[Entry]]
-    hold_out: Callable[[Entries[Entry], int], list[Entries[Entry]]]
-    """(entries, parts) -> train and that many held-out parts of 5 % each; no such part if there is too little."""
-    held_out_how: str
+    read: Callable[[Path], Iterator[Document]]
+    hold_out: Callable[[Entries[Document], int, list[Path]], tuple[list[Entries[Document]], str]]
+    """(documents, parts, their files) -> (train and that many held-out parts of 5 % each, how they were chosen); no
+    such part if there is too little."""
 
 
-def find_text(path: Path) -> tuple[int, str, Callable[[], Splits[Piece]]]:
-    """Returns (size in bytes, identity, reader) of a text or parquet file, or of a folder of them.
+def find_text(path: Path, reading: Reading = Reading()) -> tuple[int, str, Callable[[], Splits[Piece]]]:  # noqa: B008
+    """Returns (size in bytes, identity, reader) of a file of text or of documents, or of a folder of them.
 
-    A single file is cut into contiguous blocks, 90 % train, 5 % valid, 5 % test. Raises UserError for what cannot be
-    text; so does the reader, for what cannot be read.
+    Of plain text 5 % of the words are held out as valid and 5 % as test, from its end; of documents (JSON lines, rows
+    of tables, many files) as many, by a hash. The reader raises UserError for what cannot be read.
     """
-    if path.suffix.lower() in JSON_LINES:
-        raise UserError(f"{path}: {path.suffix} files hold conversations, which finetune.py reads; give train.py text")
-    return _find(path, _LINES, pieces)
+    bad: dict[str, None] = {}
+    on_bad = (lambda error: bad.setdefault(str(error))) if reading.skip_bad else refuse
+
+    def hold_out(documents: Entries[Piece], parts: int, files: list[Path]) -> tuple[list[Entries[Piece]], str]:
+        of_documents = any(content_suffix(file) in (*JSON_LINES, *TABLES) for file in files)
+        if of_documents or reading.paragraphs or len(files) > FEW_FILES:
+            size = sum(file.stat().st_size * (PACKED if file.suffix.lower() in UNPACKED else 1) for file in files)
+            return hold_out_documents(documents, parts, size), "whole documents, chosen by a hash of how they begin"
+
+        def lines() -> Iterator[str]:
+            return (line for piece in documents() for line in piece.text.split("\n"))
+
+        held_out = hold_out_lines(lines, parts)
+        return [lambda part=part: pieces(part()) for part in held_out], "blocks of lines in the file's order"
+
+    beside = path.is_dir() and any(
+        file.is_file() and not file.name.startswith(".") and content_suffix(file) not in JSON_LINES
+        for file in path.rglob("*")
+    )
+    kind = _Kind(
+        noun="lines",
+        files="any text, .jsonl, .parquet, .arrow, and .gz or .zst of text",
+        accepts=lambda file: not (beside and content_suffix(file) in JSON_LINES),
+        refusal="there is text beside them and they may hold conversations",
+        read=lambda file: read_text(file, reading, on_bad),
+        hold_out=hold_out,
+    )
+    size, identity, read = _find(path, kind)
+    return size, f"{identity} {reading}", lambda: replace(read(), skipped=bad)
 
 
 def find_conversations(path: Path) -> tuple[int, str, Callable[[], Splits[Conversation]]]:
@@ -63,52 +111,48 @@ def find_conversations(path: Path) -> tuple[int, str, Callable[[], Splits[Conver
         raise UserError(
             f"{path}: finetune.py reads conversations from {_CONVERSATIONS.files} files; text is for train.py"
         )
-    return _find(path, _CONVERSATIONS, iter)
+    return _find(path, _CONVERSATIONS)
 
 
-def _find(
-    path: Path, kind: _Kind[Entry], documents: Callable[[Iterator[Entry]], Iterator[Document]]
-) -> tuple[int, str, Callable[[], Splits[Document]]]:
+def _find(path: Path, kind: _Kind[Document]) -> tuple[int, str, Callable[[], Splits[Document]]]:
     files, notes = _split_files(path, kind) if path.is_dir() else ({"": [path]}, [])
 
-    def entries(split: str) -> Iterator[Entry]:
+    def documents(split: str) -> Iterator[Document]:
         return chain.from_iterable(map(kind.read, files[split]))
 
     def read() -> Splits[Document]:
-        splits, more = _held_out({split: partial(entries, split) for split in files}, kind)
-
-        def documents_of(split: str) -> Iterator[Document]:
-            return documents(splits[split]())
-
-        return Splits({split: partial(documents_of, split) for split in splits}, [*notes, *more])
+        splits, more = _held_out({split: partial(documents, split) for split in files}, kind, files)
+        return Splits(splits, [*notes, *more])
 
     return *identity_of(file for part in files.values() for file in part if file.exists()), read
 
 
-def _held_out(splits: dict[str, Entries], kind: _Kind) -> tuple[dict[str, Entries], list[str]]:
+def _held_out(
+    splits: dict[str, Entries], kind: _Kind, files: dict[str, list[Path]]
+) -> tuple[dict[str, Entries], list[str]]:
     """Returns the splits with what is held out of train where files do not give it, and notes on that."""
-    if "" in splits:  # one file
-        train, *parts = kind.hold_out(splits[""], 2)
+    if "" in splits:  # no file says a split
+        (train, *parts), how = kind.hold_out(splits[""], 2, files[""])
+        of = "one file" if len(files[""]) == 1 else f"{len(files['']):,} files"
         if not parts:
-            return {"train": train}, [f"one file with too few {kind.noun} to hold any out: all of it is train"]
-        how = f"one file: 90 % train, 5 % valid, 5 % test, {kind.held_out_how}"
-        return {"train": train, "valid": parts[0], "test": parts[1]}, [how]
+            return {"train": train}, [f"{of} with too few {kind.noun} to hold any out: all of it is train"]
+        return {"train": train, "valid": parts[0], "test": parts[1]}, [f"{of}: 90 % train, 5 % valid, 5 % test, {how}"]
     if "valid" in splits:
         return splits, []
-    train, *parts = kind.hold_out(splits["train"], 1)
+    (train, *parts), how = kind.hold_out(splits["train"], 1, files["train"])
     if not parts:
         return splits, [f"no file for valid, and too few {kind.noun} in train to hold any out"]
-    how = f"no file for valid: 5 % of train is held out as valid, {kind.held_out_how}"
+    how = f"no file for valid: 5 % of train is held out as valid, {how}"
     return {**splits, "train": train, "valid": parts[0]}, [how]
 
 
 def _split_files(folder: Path, kind: _Kind[Any]) -> tuple[dict[str, list[Path]], list[str]]:
-    """Returns the files of each split, or the only file as that of split "", and notes on what is not read and why."""
+    """Returns the files of each split, or all as those of split "", and notes on what is not read and why."""
     passed_over: dict[str, list[str]] = {}
     files = []
-    for entry in sorted(folder.iterdir()):
-        if why := _why_not(entry, kind):
-            passed_over.setdefault(why, []).append(entry.name)
+    for entry in sorted(entry for entry in folder.rglob("*") if entry.is_file()):
+        if why := _why_not(entry.relative_to(folder), entry, kind):
+            passed_over.setdefault(why, []).append(str(entry.relative_to(folder)))
         else:
             files.append(entry)
     if not files:
@@ -117,28 +161,27 @@ def _split_files(folder: Path, kind: _Kind[Any]) -> tuple[dict[str, list[Path]],
             f"{folder}: no file in it to read {kind.noun} from ({kind.files}); put train.*, valid.* there"
             + (f". {notes[0].upper()}{notes[1:]}" if notes else "")
         )
-    if len(files) == 1:
-        return {"": files}, _passed_over(passed_over)
     splits: dict[str, list[Path]] = {split: [] for split in ("train", "valid", "test")}
+    others = []
     for file in files:
-        words = [SPLIT_WORDS[word] for word in re.split(r"[._-]", file.name.lower()) if word in SPLIT_WORDS]
-        if words:
-            splits[words[0]].append(file)
-        else:
-            passed_over.setdefault("their names say no split", []).append(file.name)
+        parts = re.split(r"[/\\._-]", str(file.relative_to(folder)).lower())
+        words = [SPLIT_WORDS[word] for word in parts if word in SPLIT_WORDS]
+        (splits[words[-1]] if words else others).append(file)
+    if len(files) == 1 or len(others) == len(files):
+        return {"": files}, _passed_over(passed_over)
     if not splits["train"]:
         some = ", ".join(file.name for file in files[:5]) + (", ..." if len(files) > 5 else "")
         raise UserError(f"{folder}: no train.* among its files ({some}); name them train.*, valid.* and test.*")
+    if others:
+        passed_over["their names say no split"] = [str(file.relative_to(folder)) for file in others]
     return {split: part for split, part in splits.items() if part}, _passed_over(passed_over)
 
 
-def _why_not(entry: Path, kind: _Kind[Any]) -> str | None:
-    """Returns why an entry of a folder is not read, or None where it is."""
-    if entry.name.startswith("."):
+def _why_not(name: Path, entry: Path, kind: _Kind[Any]) -> str | None:
+    """Returns why a file of a folder is not read, or None where it is."""
+    if any(part.startswith(".") for part in name.parts):
         return "they are hidden"
-    if not entry.is_file():
-        return "they are no files"
-    if is_compressed(entry):
+    if is_packed(entry):
         return "they are compressed (unpack them first)"
     return None if kind.accepts(entry) else kind.refusal
 
@@ -151,19 +194,37 @@ def _passed_over(names: dict[str, list[str]]) -> list[str]:
     ]
 
 
-def _read_lines(path: Path) -> Iterator[str]:
-    if path.suffix.lower() != ".parquet":
-        yield from read_lines(path)
+def read_text(path: Path, reading: Reading, on_bad: OnBad) -> Iterator[Piece]:
+    """Yields the documents of a file: of JSON lines and tables each row, of plain text the file or its paragraphs."""
+    suffix = content_suffix(path)
+    if suffix not in (*JSON_LINES, *TABLES):
+        lines = read_lines(path, on_bad)
+        yield from paragraphs(lines) if reading.paragraphs else pieces(lines)
         return
-    for place, text in read_parquet(path, "text"):
-        if not isinstance(text, str):
-            raise UserError(f"{place}: text is {type(text).__name__}; it must be a string")
-        yield from text.removesuffix("\n").split("\n")
+    rows = (
+        ((place, value.get(reading.field, _Missing(value))) for place, value in read_json_lines(path, on_bad))
+        if suffix in JSON_LINES
+        else read_table(path, reading.field, on_bad)
+    )
+    for place, text in rows:
+        if isinstance(text, str) and not any("\ud800" <= letter <= "\udfff" for letter in text):
+            yield Piece(text.removesuffix("\n"))
+        elif isinstance(text, _Missing):
+            hint = "; conversations are for finetune.py" if "messages" in text.value else ""
+            keys = ", ".join(map(shown, list(text.value)[:10])) or "nothing"
+            on_bad(UserError(f"{place}: no {shown(reading.field)}; it has {keys}; name it with data.text_field{hint}"))
+        else:
+            what = "has half of a surrogate pair" if isinstance(text, str) else f"is {type(text).__name__}"
+            on_bad(UserError(f"{place}: {reading.field} {what}; it must be a string of text"))
+
+
+class _Missing(NamedTuple):
+    value: dict[str, Any]
 
 
 def _read_conversations(path: Path) -> Iterator[Conversation]:
     if path.suffix.lower() == ".parquet":
-        for place, value in read_parquet(path, "messages"):
+        for place, value in read_table(path, "messages"):
             yield _conversation(value, place)
         return
     for place, value in read_json_lines(path):
@@ -199,21 +260,11 @@ def _conversation(value: Any, place: str) -> Conversation:
     return messages
 
 
-_LINES = _Kind(
-    noun="lines",
-    files="any text, .parquet",
-    accepts=lambda file: file.suffix.lower() not in JSON_LINES,
-    refusal="they hold conversations, which finetune.py reads",
-    read=_read_lines,
-    hold_out=hold_out_lines,
-    held_out_how="blocks of lines in the file's order",
-)
 _CONVERSATIONS = _Kind(
     noun="conversations",
     files=".jsonl, .json, .parquet",
     accepts=lambda file: file.suffix.lower() in (*JSON_LINES, ".parquet"),
     refusal="they hold no conversations (.jsonl, .json, .parquet)",
     read=_read_conversations,
-    hold_out=hold_out_conversations,
-    held_out_how="chosen by a hash of their content",
+    hold_out=lambda talks, parts, _: (hold_out_conversations(talks, parts), "chosen by a hash of their content"),
 )

@@ -1,7 +1,7 @@
 """Files and folders of one's own: splits, what is held out, and one clear line for each mistake."""
 
-import gzip
 import json
+import lzma
 import re
 
 import pytest
@@ -83,7 +83,7 @@ def test_a_folder_has_a_file_for_each_split(tmp_path, names):
     splits, notes = load_lines(tmp_path)
     assert splits == {split: [name] for split, name in zip(("train", "valid", "test"), names, strict=False)}
     assert notes == [
-        "not read, as they hold conversations, which finetune.py reads: extra.jsonl",
+        "not read, as there is text beside them and they may hold conversations: extra.jsonl",
         "not read, as their names say no split: notes.txt",
     ]
 
@@ -111,7 +111,9 @@ def test_a_folder_with_one_file_is_that_file(tmp_path):
 
 def test_text_from_parquet(tmp_path, monkeypatch):
     file = write_parquet(monkeypatch, tmp_path / "x.parquet", [{"text": "a\nb\n"}, {"text": ""}, {"text": "c"}])
-    assert load_lines(file)[0] == {"train": ["a", "b"], "valid": [""], "test": ["c"]}
+    splits, notes = load_lines(file)
+    assert sorted(part for split in splits.values() for part in ["\n".join(split)]) == ["", "a\nb", "c"]
+    assert notes == ["one file: 90 % train, 5 % valid, 5 % test, whole documents, chosen by a hash of how they begin"]
 
 
 def test_a_text_corpus_says_what_it_is(tmp_path):
@@ -162,14 +164,13 @@ def test_what_is_not_read_is_named_and_why(tmp_path):
     for name in ("train.txt", "valid.txt", "notes.txt", ".hidden"):
         (tmp_path / name).write_text("a b\n" * 9, encoding="utf-8")
     (tmp_path / "train-2.jsonl").write_text("{}\n", encoding="utf-8")
-    (tmp_path / "train.txt.gz").write_bytes(gzip.compress(b"a b\n"))
-    (tmp_path / "train").mkdir()
+    (tmp_path / "train.txt.xz").write_bytes(lzma.compress(b"a b\n"))
     _, notes = load_lines(tmp_path)
     told = "\n".join(notes)
-    for name in ("notes.txt", ".hidden", "train-2.jsonl", "train.txt.gz", "train"):
+    for name in ("notes.txt", ".hidden", "train-2.jsonl", "train.txt.xz"):
         assert re.search(rf"^not read, as .*[ :]{re.escape(name)}(,|$)", told, re.MULTILINE), (name, told)
-    assert "they hold conversations, which finetune.py reads: train-2.jsonl" in told
-    assert "compressed (unpack them first): train.txt.gz" in told
+    assert "they may hold conversations: train-2.jsonl" in told
+    assert "compressed (unpack them first): train.txt.xz" in told
 
 
 def test_conversations_beside_other_files_are_named_too(tmp_path):
@@ -180,9 +181,9 @@ def test_conversations_beside_other_files_are_named_too(tmp_path):
 
 
 def test_a_compressed_file_is_called_one(tmp_path):
-    (tmp_path / "book.txt.gz").write_bytes(gzip.compress(b"a b\n"))
-    with pytest.raises(UserError, match=r"book\.txt\.gz: a compressed file; unpack it first"):
-        load_lines(tmp_path / "book.txt.gz")
+    (tmp_path / "book.txt.xz").write_bytes(lzma.compress(b"a b\n"))
+    with pytest.raises(UserError, match=r"book\.txt\.xz: a compressed file; unpack it first"):
+        load_lines(tmp_path / "book.txt.xz")
 
 
 # Conversations
@@ -310,5 +311,5 @@ def test_text_for_finetuning_and_conversations_for_training(tmp_path):
     (tmp_path / "a.txt").write_text("a\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"finetune\.py reads conversations from .*; text is for train\.py"):
         open_chat(str(tmp_path / "a.txt"), fallback=None)
-    with pytest.raises(UserError, match=r"\.jsonl files hold conversations, which finetune\.py reads"):
-        open_text(str(write_chats(tmp_path / "a.jsonl", [chat(1)])), fallback=None)
+    with pytest.raises(UserError, match=r"a\.jsonl, line 1: no 'text'; it has 'messages'; .*for finetune\.py"):
+        load_lines(write_chats(tmp_path / "a.jsonl", [chat(1)]))
