@@ -29,6 +29,7 @@ ARGUMENTS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 SETTINGS = {"temperature": 1, "top_p": 1, "max_tokens": 24, "seed": "5"}
+WAIT_MS = 60_000  # the engine compiles what a first answer needs while the page waits for it
 DESKTOP, PHONE = {"width": 1200, "height": 800}, {"width": 390, "height": 844}
 
 
@@ -52,8 +53,9 @@ def server() -> Iterator[Running]:
 
 @pytest.fixture(scope="session")
 def chromium(request) -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=request.config.getoption("chromium"), args=ARGUMENTS)
         yield browser
@@ -67,7 +69,7 @@ def open_page(chromium, server) -> Iterator[Callable[..., Page]]:
 
     def open_page(viewport=DESKTOP, color_scheme="light", **settings) -> Page:
         context = chromium.new_context(viewport=viewport, color_scheme=color_scheme)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(WAIT_MS)
         kept = json.dumps(json.dumps(SETTINGS | settings))
         context.add_init_script(f"localStorage.getItem('jaxgpt') ?? localStorage.setItem('jaxgpt', {kept})")
         page = context.new_page()
