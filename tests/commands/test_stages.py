@@ -17,7 +17,8 @@ from tests.commands.miniature import COLOURS, MODEL, ROOT, THINGS, shell
 def test_pretraining(workplace, pretrained):
     assert "data: text.txt (files)" in pretrained
     assert re.search(
-        r"step 12: valid loss [\d.]+ nats per token, perplexity [\d.]+ over \d+ tokens of text.txt", pretrained
+        r"step 12: valid loss [\d.]+ nats per token, perplexity [\d.]+, [\d.]+ bits per byte, over \d+ tokens of text.txt",
+        pretrained,
     )
     assert "runs/mini: a language model, 30 steps" in pretrained
     assert re.search(r"^  report: runs/mini/report\.html \(\d+ kB\)$", pretrained, re.MULTILINE)

@@ -19,7 +19,7 @@ from jaxgpt.text.corpora import open_text
 with errors_in_words():
     corpus = open_text("wikitext-2", None)
     documents = corpus.read().documents.values()
-    print(corpus.source, *(sum(piece.text.count("\n") + 1 for piece in read()) for read in documents))
+    print(corpus.source, *(sum(piece.text.count(chr(10)) + 1 for piece in read()) for read in documents))
 """
 
 
