@@ -165,10 +165,12 @@ def _more_is_pasted() -> bool:
 
 def evaluate(verb: Evaluate) -> None:
     """Prints what a split costs the model, named exactly."""
-    from jaxgpt.inference.evaluate import evaluate_chat, evaluate_text
+    from jaxgpt.inference.evaluate import evaluate_chat, evaluate_file, evaluate_text
 
     trained = _load(verb.run)
-    if trained.run.data.is_chat:
+    if verb.text is not None:
+        lines = evaluate_file(trained, Path(verb.text).expanduser(), verb.stride)
+    elif trained.run.data.is_chat:
         if verb.stride is not None:
             raise UserError("stride: conversations are scored whole; leave it out")
         lines = evaluate_chat(trained, verb.split)

@@ -51,6 +51,8 @@ class Evaluate:
     """A run folder, for example runs/base."""
     split: Literal["train", "valid", "test"] = "valid"
     """Which part of the run's corpus."""
+    text: str | None = None
+    """Score all the text of this file in place of a split."""
     stride: int | None = None
     """Text: overlap the windows and score this many new tokens in each, so that every token has more context."""
 

@@ -65,7 +65,7 @@ def encode_split(
     part: list[np.ndarray] = []
     for pieces, encoded in encode(batches):
         part.append(encoded.ids.astype(dtype))
-        _count(done, pieces, encoded)
+        count(done, pieces, encoded)
         advance(sum(len(piece.text) + 1 for piece in pieces), len(encoded.ids))
         if sum(map(len, part)) >= size:
             _write(folder, split, part, done)
@@ -75,7 +75,8 @@ def encode_split(
     return done.counts, done.digest
 
 
-def _count(done: Progress, pieces: list[Piece], encoded: EncodedBatch) -> None:
+def count(done: Progress, pieces: list[Piece], encoded: EncodedBatch) -> None:
+    """Adds a batch to how far a split is encoded."""
     done.batches += 1
     for piece in pieces:
         done.digest = digest_after(done.digest, piece)

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from jaxgpt.config import DataConfig
-from jaxgpt.data.encode import encode_split, encoder, progress
+from jaxgpt.data.encode import Progress, batches_of, count, encode_batch, encode_split, encoder, progress
 from jaxgpt.data.kept import Kept, kept_for, key_of, make_kept, open_kept
-from jaxgpt.data.manifest import ChatCounts, Manifest, manifest_from_dict
+from jaxgpt.data.manifest import ChatCounts, Manifest, TextCounts, manifest_from_dict
 from jaxgpt.data.packing import packed_lines, packed_rows
 from jaxgpt.data.require import require_replies, require_text
 from jaxgpt.data.shards import Tokens, read_shards, token_dtype
@@ -27,6 +27,8 @@ from jaxgpt.files import parse_json, write_text
 from jaxgpt.text.conversation import Message, Rendered, fit_answered, joined, render_each
 from jaxgpt.text.corpora import ChatCorpus, Conversation, Piece, Reading, Splits, TextCorpus, open_chat, open_text
 from jaxgpt.text.corpora.documents import Reader, digest_after, fingerprint
+from jaxgpt.text.corpora.files import refuse
+from jaxgpt.text.corpora.local import read_text
 from jaxgpt.text.moses import is_tokenized
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.text.vocabulary import Recipe, check_choice, load_tokenizer, make_tokenizer, save_tokenizer
@@ -272,6 +274,24 @@ def open_split(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig, spl
         data = prepare_text(find_text_of(config, manifest.corpus), config, tokenizer)
     _require_split(split, data.manifest.name, data.sources)
     return data.manifest, data.sources[split]
+
+
+def encode_file(path: Path, config: DataConfig, tokenizer: Tokenizer) -> tuple[TextCounts, Windows]:
+    """Returns (the counts, windows) of all the text of one file, in memory; raises UserError where it cannot be read."""
+    reading = Reading(config.text_field, config.paragraphs, config.skip_bad)
+
+    def read() -> Iterator[Piece]:
+        return read_text(path, reading, refuse)
+
+    tokenized = tokenizer.kind == "word" and (
+        is_tokenized(_lines(read)) if config.tokenized == "auto" else config.tokenized == "true"
+    )
+    done, ids = Progress(), [np.zeros(0, np.int32)]
+    for batch in batches_of(read()):
+        encoded = encode_batch(tokenizer, batch, tokenized)
+        count(done, batch, encoded)
+        ids.append(encoded.ids)
+    return done.counts, Windows(np.concatenate(ids), config.seq_len, start=tokenizer.special.bos)
 
 
 def kept_streams(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig) -> dict[str, Tokens]:

@@ -70,9 +70,41 @@ class Packed:
         return Batch(tokens, targets, weights.astype(np.float32), segments, positions)
 
 
+MOST_LISTED = 2**24  # samples whose order is kept as a list, 128 MB; that of more is computed as it is asked for
+
+
+def _order(num_samples: int, seed: int, epoch: int, places: np.ndarray) -> np.ndarray:
+    """Returns the samples at these places of an epoch's order: every sample has one place."""
+    if num_samples <= MOST_LISTED:
+        return _listed(num_samples, seed, epoch)[places]
+    return _bijection(num_samples, seed, epoch, places)
+
+
 @lru_cache(maxsize=2)
-def _order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
+def _listed(num_samples: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(num_samples)
+
+
+def _bijection(num_samples: int, seed: int, epoch: int, places: np.ndarray) -> np.ndarray:
+    """Returns places mixed by a Feistel network (Luby and Rackoff 1988) of a power of four of places.
+
+    What falls beyond the samples is mixed again, until it does not: so each sample has one place, whatever their count.
+    """
+    half = np.uint64(-(-int(num_samples - 1).bit_length() // 2))
+    mask = np.uint64((1 << int(half)) - 1)
+    keys = np.random.Generator(np.random.Philox(key=[seed, epoch])).integers(0, 2**64, 8, np.uint64)
+    mixed = np.asarray(places).astype(np.uint64)
+    beyond = np.ones(mixed.shape, bool)
+    while beyond.any():
+        left, right = mixed[beyond] >> half, mixed[beyond] & mask
+        for key in keys:
+            x = (right + key) * np.uint64(0x9E3779B97F4A7C15)  # the mixing of splitmix64 (Steele et al. 2014)
+            x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            left, right = right, left ^ ((x ^ (x >> np.uint64(31))) & mask)
+        mixed[beyond] = (left << half) | right
+        beyond = mixed >= num_samples
+    return mixed.astype(np.int64)
 
 
 def sample_indices(num_samples: int, epochs: int, seed: int, step: int, batch_size: int) -> np.ndarray:
@@ -85,7 +117,7 @@ def sample_indices(num_samples: int, epochs: int, seed: int, step: int, batch_si
     for epoch in np.unique(places // num_samples):
         if epoch < epochs:
             here = places // num_samples == epoch
-            indices[here] = _order(num_samples, seed, int(epoch))[places[here] % num_samples]
+            indices[here] = _order(num_samples, seed, int(epoch), places[here] % num_samples)
     return indices
 
 

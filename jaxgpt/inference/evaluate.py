@@ -3,12 +3,14 @@
 import dataclasses
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 
 from jaxgpt.config import Config, MeshConfig, Sampling
 from jaxgpt.data.manifest import SPELLED_BITS, Manifest, TextCounts
-from jaxgpt.data.prepare import open_split
+from jaxgpt.data.prepare import encode_file, open_split
+from jaxgpt.data.require import WARN_UNK_SHARE
 from jaxgpt.data.sources import Source, Windows
 from jaxgpt.devices.mesh import make_mesh
 from jaxgpt.errors import RunError, UserError, shown
@@ -32,30 +34,49 @@ def evaluate_text(trained: Trained, split: str, stride: int | None) -> Iterator[
     Raises UserError for a split or stride that cannot be, RunError where the loss is not finite.
     """
     config, run = trained.config, trained.run
-    if stride is not None and not 1 <= stride <= config.data.seq_len:
-        raise UserError(
-            f"stride: {shown(stride)} was given; it must be between 1 and the window, {config.data.seq_len} tokens"
-        )
+    _check_stride(stride, config.data.seq_len)
     manifest, source = open_split(run.data, run.tokenizer, config.data, split)
     if stride is not None:
         if not isinstance(source, Windows):
             raise UserError("stride: this run keeps its lines whole, and every token sees its whole line; leave it out")
         source = dataclasses.replace(source, stride=stride)
     yield from _heading(trained, manifest, split)
+    yield from _scored(trained, manifest.splits[split], source, stride)
+
+
+def evaluate_file(trained: Trained, path: Path, stride: int | None) -> Iterator[str]:
+    """Yields the lines of an evaluation on all the text of a file; raises as `evaluate_text` does."""
+    seq_len = trained.config.data.seq_len
+    _check_stride(stride, seq_len)
+    counts, source = encode_file(path, trained.config.data, trained.run.tokenizer)
+    if not counts.tokens:
+        raise UserError(f"{path}: there is no text in it")
+    yield f"{trained.run.path}, step {trained.step}, on {path}"
+    if counts.unknown_share > WARN_UNK_SHARE:
+        yield f"  NOTE: {counts.unknown_share:.1%} of its words are unknown to the tokenizer"
+    yield from _scored(trained, counts, dataclasses.replace(source, stride=stride), stride)
+
+
+def _check_stride(stride: int | None, seq_len: int) -> None:
+    if stride is not None and not 1 <= stride <= seq_len:
+        raise UserError(f"stride: {shown(stride)} was given; it must be between 1 and the window, {seq_len} tokens")
+
+
+def _scored(trained: Trained, counts: TextCounts, source: Source, stride: int | None) -> Iterator[str]:
+    """Yields what the text of a source costs the model."""
+    tokenizer, seq_len = trained.run.tokenizer, trained.config.data.seq_len
     score = _score(trained, source)
-    counts = manifest.splits[split]
-    seq_len = config.data.seq_len
     window = f"windows of {seq_len} tokens"
-    if config.data.pack_lines:
+    if not isinstance(source, Windows):
         window = "its line from the beginning"
     elif stride is None or stride == seq_len:
         window += " side by side: a token sees what is before it in its window"
     else:
         window += f" every {stride}: a token sees at least {seq_len - stride} before it"
     yield f"  loss           {score.loss:.4f} nats per token"
-    yield f"  perplexity     {score.perplexity_in_words} {per_token(run.tokenizer, counts)}"
+    yield f"  perplexity     {score.perplexity_in_words} {per_token(tokenizer, counts)}"
     yield f"  bits per byte  {bits_per_byte(score.loss, counts)}"
-    unknown = "" if run.tokenizer.special.unk is None else f"; {counts.unk / counts.tokens:.2%} of them <unk>"
+    unknown = "" if tokenizer.special.unk is None else f"; {counts.unk / counts.tokens:.2%} of them <unk>"
     yield f"  tokens         {score.tokens:,}, each scored once{unknown}"
     yield f"  context        {window}"
     if (floor := counts.floor) is not None:

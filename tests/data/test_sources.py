@@ -4,6 +4,7 @@ import chex
 import numpy as np
 import pytest
 
+from jaxgpt.data import sources
 from jaxgpt.data.sources import EMPTY, Packed, Windows, batch_at, in_order, num_steps, sample_indices
 
 STREAM = np.arange(100, 203, dtype=np.int32)  # 103 tokens, all different
@@ -97,3 +98,30 @@ def test_packed_rows_and_the_pmap_view():
     view = batch.per_device(2)
     chex.assert_shape(list(view), (2, 2, 4))
     np.testing.assert_array_equal(view.tokens[1, 0], rows[0, 0])
+
+
+@pytest.mark.parametrize("count", [5, 64, 65, 1_000, 4_097])
+def test_the_order_of_many_samples_is_a_permutation_too(monkeypatch, count):
+    monkeypatch.setattr(sources, "MOST_LISTED", 0)
+    every = [sample_indices(count, 2, seed, 0, 2 * count) for seed in (0, 1)]
+    for indices in every:
+        assert sorted(indices[:count].tolist()) == sorted(indices[count:].tolist()) == list(range(count))
+    assert not np.array_equal(every[0], every[1])
+    assert not np.array_equal(every[0][:count], every[0][count:])
+    steps = np.concatenate([sample_indices(count, 2, 0, step, 7) for step in range(2 * count // 7)])
+    assert np.array_equal(steps, every[0][: len(steps)])  # of any step at once, without those before
+
+
+def test_the_order_of_many_samples_looks_random(monkeypatch):
+    monkeypatch.setattr(sources, "MOST_LISTED", 0)
+    order = sample_indices(100_000, 1, 0, 0, 100_000) / 100_000
+    assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 0.02
+    assert abs(np.corrcoef(order, np.arange(100_000))[0, 1]) < 0.02
+    assert np.all(np.abs(np.histogram(order[:10_000], 10)[0] - 1_000) < 150)
+
+
+def test_a_step_far_into_ten_billion_tokens_is_found_at_once():
+    windows = 10**10 // 1_024
+    indices = sample_indices(windows * 2, 1, 0, 1_000_000, 8)
+    assert len(set(indices.tolist())) == 8
+    assert all(0 <= index < windows * 2 for index in indices)
