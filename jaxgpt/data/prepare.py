@@ -277,7 +277,7 @@ def open_split(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig, spl
 
 
 def encode_file(path: Path, config: DataConfig, tokenizer: Tokenizer) -> tuple[TextCounts, Windows]:
-    """Returns (the counts, windows) of all the text of one file, in memory; raises UserError where it cannot be read."""
+    """Returns (the counts, windows) of all the text of one file, in memory; raises UserError for what is no text."""
     reading = Reading(config.text_field, config.paragraphs, config.skip_bad)
 
     def read() -> Iterator[Piece]:

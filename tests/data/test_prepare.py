@@ -1,6 +1,7 @@
 """From a corpus to sources and a manifest: counted, cut where it must be, refused where it makes no sense."""
 
 import dataclasses
+import json
 import re
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from jaxgpt.config import DataConfig
 from jaxgpt.data import encode, prepare
 from jaxgpt.data.kept import make_kept
-from jaxgpt.data.prepare import open_split, prepare_chat, prepare_text
+from jaxgpt.data.prepare import encode_file, open_split, prepare_chat, prepare_text
 from jaxgpt.data.require import require_enough, require_known, require_text
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import parse_json
@@ -247,3 +248,14 @@ def test_conversations_are_opened_without_reading_them(config, monkeypatch):
     monkeypatch.setattr(prepare, "open_chat", None)
     _, source = open_split(data.manifest, TOKENIZER, config, "train")
     assert np.array_equal(source.gather(np.arange(1)).tokens, data.sources["train"].gather(np.arange(1)).tokens)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
+def test_a_file_is_encoded_as_a_corpus_of_it_would_be(config, tmp_path, name):
+    text = "a b c\nx d"
+    content = text if name == "a.txt" else json.dumps({"text": text}) + "\n"
+    (tmp_path / name).write_text(content)
+    counts, source = encode_file(tmp_path / name, config, TOKENIZER)
+    assert (counts.documents, counts.lines, counts.tokens, counts.unk, counts.bytes) == (1, 2, 7, 1, 10)
+    expected = [*TOKENIZER.encode(text), TOKENIZER.special.eos]
+    assert source.gather(np.array([0])).targets[0, :7].tolist() == expected
