@@ -7,6 +7,7 @@ import json
 import resource
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -45,7 +46,10 @@ def measure(options: Options) -> dict[str, Any]:
         documents = corpus.read().documents
         began = used()
         recipe = Recipe(options.tokenizer, options.vocab_size, sample=options.sample)
-        texts = lambda: (piece.text for piece in documents["train"]())
+
+        def texts() -> Iterator[str]:
+            return (piece.text for piece in documents["train"]())
+
         tokenizer, _ = make_tokenizer(recipe, texts, corpus.size, tokenized=False)
         made = used()
         data = prepare_text(corpus, config, tokenizer)

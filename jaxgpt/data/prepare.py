@@ -16,17 +16,18 @@ import numpy as np
 
 from jaxgpt.config import DataConfig
 from jaxgpt.data.encode import Progress, batches_of, count, encode_batch, encode_split, encoder, progress
+from jaxgpt.data.encode_chat import encode_chat
 from jaxgpt.data.kept import Kept, kept_for, key_of, make_kept, open_kept
-from jaxgpt.data.manifest import ChatCounts, Manifest, TextCounts, manifest_from_dict
-from jaxgpt.data.packing import packed_lines, packed_rows
-from jaxgpt.data.require import require_replies, require_text
+from jaxgpt.data.manifest import Manifest, TextCounts, manifest_from_dict
+from jaxgpt.data.packing import packed_lines
+from jaxgpt.data.require import require_text
 from jaxgpt.data.shards import Tokens, read_shards, token_dtype
 from jaxgpt.data.sources import Packed, Source, Windows
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import parse_json, write_text
-from jaxgpt.text.conversation import Message, Rendered, fit_answered, joined, render_each
-from jaxgpt.text.corpora import ChatCorpus, Conversation, Piece, Reading, Splits, TextCorpus, open_chat, open_text
-from jaxgpt.text.corpora.documents import Reader, digest_after, fingerprint
+from jaxgpt.text.conversation import Message
+from jaxgpt.text.corpora import ChatCorpus, Piece, Reading, Splits, TextCorpus, open_chat, open_text
+from jaxgpt.text.corpora.documents import Reader, fingerprint
 from jaxgpt.text.corpora.files import refuse
 from jaxgpt.text.corpora.local import read_text
 from jaxgpt.text.moses import is_tokenized
@@ -174,71 +175,13 @@ def prepare_chat(corpus: ChatCorpus, config: DataConfig, tokenizer: Tokenizer) -
     origin = key_of("talks", corpus.identity, tokenizer.fingerprint, config.seq_len)
 
     def make(folder: Path) -> tuple[str, dict[str, Any]]:
-        return _encode_chat(folder, corpus.name, corpus.read(), config, tokenizer)
+        facts = encode_chat(folder, corpus.name, corpus.read(), config, tokenizer)
+        return _talks_name(facts["fingerprint"], tokenizer, config.seq_len), facts
 
     kept = kept_for(config.cache_dir, origin) or make_kept(config.cache_dir, origin, make)
     manifest = _manifest(corpus, kept.facts, config)
     sources: dict[str, Source] = {split: _talks(kept, split, tokenizer) for split in manifest.splits}
     return Prepared(sources, manifest, tokenizer, example=kept.facts["example"])
-
-
-def _encode_chat(
-    folder: Path, name: str, splits: Splits[Conversation], config: DataConfig, tokenizer: Tokenizer
-) -> tuple[str, dict[str, Any]]:
-    """Writes the rows of every split; returns (the name by their content, the facts)."""
-    example: list[Message] = []
-    counts, digests = {}, {}
-    for split, read in splits.documents.items():
-        kept, digest = [], ""
-        cut = dropped = messages_cut = conversations = 0
-        unknown = {"prompts": np.zeros(2, int), "replies": np.zeros(2, int)}  # (unknown words, words)
-        for conversation in read():
-            digest = digest_after(digest, conversation)
-            rendered = render_each(conversation, tokenizer)
-            fitted = fit_answered(rendered, config.seq_len + 1)
-            conversations += 1
-            cut += bool(fitted) and len(fitted) < len(rendered)
-            dropped += not fitted
-            messages_cut += len(rendered) - len(fitted)
-            for message in rendered:
-                unknown["replies" if message.role == "assistant" else "prompts"] += _words(message, tokenizer)
-            if fitted:
-                kept.append(joined(fitted))
-                example = example or [message.message for message in fitted]
-        np.save(folder / f"{split}.npy", packed_rows(kept, config.seq_len))
-        tokens, supervised = sum(len(ids) for ids, _ in kept), sum(sum(mask[1:]) for _, mask in kept)
-        shares = {role: float(found / max(1, words)) for role, (found, words) in unknown.items()}
-        counts[split] = ChatCounts(
-            conversations,
-            len(kept),
-            cut,
-            dropped,
-            messages_cut,
-            tokens,
-            supervised,
-            unk_prompts=shares["prompts"],
-            unk_replies=shares["replies"],
-        )
-        digests[split] = digest
-    require_replies(name, counts["train"], config.seq_len)
-    content = fingerprint(digests)
-    facts = {
-        "kind": "chat",
-        "fingerprint": content,
-        "tokenizer": tokenizer.fingerprint,
-        "splits": {split: asdict(found) for split, found in counts.items()},
-        "notes": splits.notes,
-        "example": example,
-    }
-    return _talks_name(content, tokenizer, config.seq_len), facts
-
-
-def _words(message: Rendered, tokenizer: Tokenizer) -> tuple[int, int]:
-    """Returns (unknown words, words) of what is said."""
-    special = tokenizer.special
-    unknown = 0 if special.unk is None else message.content_ids.count(special.unk)
-    breaks = 0 if special.newline is None else message.content_ids.count(special.newline)
-    return unknown, len(message.content_ids) - breaks
 
 
 def _talks_name(content: str, tokenizer: Tokenizer, seq_len: int) -> str:
