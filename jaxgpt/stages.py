@@ -37,7 +37,7 @@ class Stage:
 
 
 def begin(config: Config, model_of: Callable[[Origin, Config], ModelConfig]) -> tuple[Config, Origin | None]:
-    """Starts JAX, and returns (the config with its run's model where training goes on from one, that run)."""
+    """Starts JAX, and returns (the config with its run's model where training continues one, that run)."""
     start_jax(config.data.cache_dir, run_ahead=False)
     join_processes()
     origin = None

@@ -1,4 +1,4 @@
-"""Text to token shards: in one reading, in bounded memory, by all cores; what was interrupted goes on from there.
+"""Text to token shards: in one reading, in bounded memory, by all cores; what was interrupted continues from there.
 
 A split is read in batches of pieces. A shard is some whole batches, and has a record of how far the text was read when
 it was full. So a start that finds shards reads over what is in them, and ends with the same bytes.

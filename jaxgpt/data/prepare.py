@@ -122,7 +122,7 @@ def _start(
 ) -> tuple[Tokenizer, bool, str]:
     """Returns (the tokenizer, whether the text is split into words already, how the tokenizer came about).
 
-    What was decided is kept in the folder: a start that goes on from an interrupted one reads it there.
+    What was decided is kept in the folder: a start that continues an interrupted one reads it there.
     """
     started = folder / "started.json"
     if started.exists():

@@ -111,7 +111,7 @@ def failing_together() -> Iterator[None]:
         elif isinstance(error, jax.errors.JaxRuntimeError):
             print(
                 f"error: another process of this job has ended, or cannot be reached ({str(error).splitlines()[0]}). "
-                "What was saved before is whole, and the same command goes on from there",
+                "What was saved before is whole, and the same command continues from there",
                 file=sys.stderr,
             )
         else:

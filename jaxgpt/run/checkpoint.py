@@ -25,7 +25,7 @@ from jaxgpt.run.state import TrainState
 ARRAYS = ("params", "optimizer")
 DOCUMENTS = ("config", "tokenizer", "data")
 
-OLDER_STAND = "What was saved before is whole, and the same command goes on from there"
+OLDER_STAND = "What was saved before is whole, and the same command continues from there"
 ROOM_BESIDE_ARRAYS = 2_000_000  # bytes for documents and metadata
 
 

@@ -43,7 +43,7 @@ def _dtype_for(config: Config) -> tuple[str, str]:
 
 
 def model_of(origin: Origin, config: Config) -> ModelConfig:
-    """Returns the model of the run that training goes on from, with this config's dropout, remat and dtype.
+    """Returns the model of the run that training continues, with this config's dropout, remat and dtype.
 
     Says which settings of the config it takes the place of.
     """

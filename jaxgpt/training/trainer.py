@@ -237,7 +237,7 @@ class Trainer:
     def _leave_if_asked(self, step: int) -> None:
         """Ends the process where a signal asked for it; the state of this step is saved."""
         if number := self.stopping():
-            continues = f"the same command{without_restart(self.config)} goes on from there"
+            continues = f"the same command{without_restart(self.config)} continues from there"
             self.progress.say(f"stopped at step {step} and saved; {continues}")
             raise SystemExit(128 + number)
 

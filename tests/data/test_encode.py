@@ -107,7 +107,7 @@ def test_a_stream_over_shards_is_one_array():
     assert (len(tokens), tokens.all().tolist()) == (100, list(range(100)))
 
 
-def test_a_batch_is_encoded_with_line_breaks_where_documents_go_on():
+def test_a_batch_has_line_breaks_where_documents_go_on():
     pieces = [Piece("a", ends=False), Piece("b")]
     assert encode_batch(WORDS, pieces, False).ids.tolist() == [7, 1, 8, 1]
     by_bytes = byte_tokenizer()

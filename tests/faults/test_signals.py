@@ -25,7 +25,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(place, left_alone, name, whe
     assert stop_when(run, lambda: when(place / "runs" / name), signal.SIGTERM, random.Random(name))
     out, err = run.communicate(timeout=60)
     assert run.returncode == 143, out + err
-    assert "and saved; the same command goes on from there" in out
+    assert "and saved; the same command continues from there" in out
     assert "Traceback" not in err
     finish(place, "pretrain", name)
     assert outcome(place / "runs" / name) == left_alone["pretrain"]

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxgpt.config import ModelConfig, Sampling
+from jaxgpt.config import Config, MeshConfig, ModelConfig, Sampling
+from jaxgpt.devices.mesh import inference_mesh
 from jaxgpt.errors import UserError
 from jaxgpt.inference.generate import banned_tokens, continue_text, encode_prompt, generate, stream
 from jaxgpt.model.gpt import GPT, logits, unembedding
 from jaxgpt.ops.sampling import GREEDY
+from jaxgpt.run.load import abstract_on
 from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 
 WORDS = tuple(f"w{i}" for i in range(60 - len(SPECIAL)))
@@ -150,3 +152,21 @@ def test_continue_text_and_its_prompts(params):
     assert text("w1 " * 63)
     with pytest.raises(ValueError, match="a prompt is empty"):
         next(stream(params, CONFIG, [[1], []], KEY, GREEDY, BANNED, STOP, 1))
+
+
+def test_sharded_parameters_write_the_same(params):
+    """As a model too large for one device is loaded: on the shards of its training."""
+    mesh = inference_mesh(MeshConfig(fsdp=2, tensor=2))
+    abstract = abstract_on(mesh, Config(model=CONFIG))
+    sharded = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), params, abstract)
+    kernel = sharded["block_0"]["mlp"]["up"]["kernel"]
+    assert (mesh.size, kernel.addressable_shards[0].data.size) == (4, kernel.size // 4)
+    prompts = [[10, 11, 12], [20]]
+    expected = generate(params, CONFIG, prompts, KEY, GREEDY, BANNED, STOP, 12)
+    assert generate(sharded, CONFIG, prompts, KEY, GREEDY, BANNED, STOP, 12) == expected
+
+
+def test_of_fewer_devices_as_many_shards_as_divide_are_used():
+    assert inference_mesh(MeshConfig(fsdp=3, tensor=1)).size == 3
+    assert inference_mesh(MeshConfig(fsdp=64, tensor=1)).size == 8
+    assert inference_mesh(MeshConfig()).size == 1

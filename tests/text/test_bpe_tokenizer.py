@@ -97,7 +97,7 @@ def test_control_words_in_text_are_text():
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_the_stream_shows_no_half_character_and_reads_no_id_ahead():
+def test_the_stream_shows_no_half_character():
     tokenizer = byte_tokenizer()
     taken = []
 

@@ -37,7 +37,7 @@ def test_what_is_unknown_is_counted_and_named(text):
         assert TOKENIZER.decode(ids.tolist()) == text
 
 
-def test_the_frequent_characters_stay_where_there_is_no_room_for_all():
+def test_where_there_is_no_room_the_frequent_characters_stay():
     tokenizer, told = train_char_tokenizer(["aaabbc"], len(NAMES) + 2)
     assert tokenizer.characters == ("a", "b")
     assert told.startswith("4 characters in train")  # and the line break, which prompts may have

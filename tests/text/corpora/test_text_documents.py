@@ -99,7 +99,7 @@ def test_held_out_documents_stay_where_they_are_when_others_come():
     assert set(before.values()) == {0, 1, 2}
 
 
-def test_of_more_text_less_is_held_out_and_what_leaves_goes_to_train():
+def test_of_more_text_less_is_held_out_and_goes_to_train():
     small, large = (split_of(TEXTS, size=size) for size in (2**26, 2**30))
     assert all(large[text] in (small[text], 0) for text in TEXTS)
     assert 0 < sum(number > 0 for number in large.values()) < sum(number > 0 for number in small.values())
