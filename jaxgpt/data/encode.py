@@ -1,4 +1,4 @@
-"""Text to token shards: in one reading, in bounded memory, by all cores; what was interrupted continues from there.
+"""Text to token shards: each split in one reading, in bounded memory, by all cores; interrupted, it continues.
 
 A split is read in batches of pieces. A shard is some whole batches, and has a record of how far the text was read when
 it was full. So a start that finds shards reads over what is in them, and ends with the same bytes.
@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxgpt.data.manifest import TextCounts
 from jaxgpt.data.shards import SHARD, shard_file
+from jaxgpt.errors import RunError
 from jaxgpt.files import parse_json, write_text
 from jaxgpt.text.corpora import Piece
 from jaxgpt.text.corpora.documents import Reader, digest_after
@@ -148,6 +149,8 @@ def encode_batch(tokenizer: Tokenizer, batch: list[Piece], tokenized: bool) -> E
         if (after := special.eos if piece.ends else special.newline) is not None:
             parts.append(np.array([after], np.int32))
     together = np.concatenate(parts)
+    if together.max() >= tokenizer.vocab_size:  # the model would read another token's vector and say nothing
+        raise RunError(f"the tokenizer gave id {together.max()}, and has {tokenizer.vocab_size} tokens")
     unk = 0 if special.unk is None else int(np.sum(together == special.unk))
     return EncodedBatch(together, unk, encoded.unknown, encoded.unknown_bytes)
 

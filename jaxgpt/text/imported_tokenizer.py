@@ -142,9 +142,13 @@ class ImportedTokenizer:
         tokenizer.no_truncation()
         return tokenizer
 
+    @cached_property
+    def _vocab_size(self) -> int:
+        return max(self._tokenizer.get_vocab().values()) + 1  # there may be ids without a token
+
     @property
     def vocab_size(self) -> int:
-        return self._tokenizer.get_vocab_size()
+        return self._vocab_size
 
     @cached_property
     def _special(self) -> Special:
@@ -209,9 +213,10 @@ class ImportedTokenizer:
         """Returns a token as it is shown to people."""
         token = self._tokenizer.id_to_token(id) or ""
         try:
-            return visible(from_written(token)) if id not in self.special.ids else token
+            shown = visible(from_written(token)) if id not in self.special.ids else token
         except KeyError:
-            return visible(token.replace("▁", " ").encode()) or "∅"
+            shown = visible(token.replace("▁", " ").encode())
+        return shown or "∅"
 
     def decode(self, ids: Iterable[int]) -> str:
         """Returns the text of ids; special tokens stand as they are written."""

@@ -16,6 +16,8 @@ from jaxgpt.text.imported_tokenizer import ImportedTokenizer, import_tokenizer
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.text.word_tokenizer import WordTokenizer, train_word_tokenizer
 
+FILES = ("tokenizer.json", "vocab.json", "merges.txt")  # of a folder, that say what its tokenizer is
+
 
 class Recipe(NamedTuple):
     """What tokenizer is wanted; with the text it decides the tokenizer."""
@@ -34,7 +36,7 @@ class Recipe(NamedTuple):
         if self.choice in TRAINED:
             return json.dumps(self)
         path = Path(self.choice).expanduser().resolve()
-        files = sorted(path.glob("*.[jt][sx][ot]*")) if path.is_dir() else [path]
+        files = [path / name for name in FILES] if path.is_dir() else [path]
         return json.dumps(
             [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
         )
@@ -81,7 +83,7 @@ def make_tokenizer(recipe: Recipe, read: Callable[[], Texts], size: int, tokeniz
     texts = (text for number, text in enumerate(read()) if number % every == 0)
     tokenizer, told = TRAINED[recipe.choice](texts, recipe, tokenized)
     if every > 1:
-        told += f"\n  learned from every {every}th part of the text: data.tokenizer_sample is {recipe.sample:,} bytes"
+        told += f"\n  learned from one in {every} parts of the text: data.tokenizer_sample is {recipe.sample:,} bytes"
     return tokenizer, told
 
 

@@ -9,6 +9,7 @@ from jaxgpt.data import encode
 from jaxgpt.data.encode import encode_batch, encode_split, encoder, progress
 from jaxgpt.data.manifest import TextCounts
 from jaxgpt.data.shards import Tokens, read_shards, shard_file
+from jaxgpt.errors import RunError
 from jaxgpt.text.bpe_tokenizer import byte_tokenizer
 from jaxgpt.text.corpora.documents import Piece
 from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
@@ -112,3 +113,9 @@ def test_a_batch_has_line_breaks_where_documents_go_on():
     assert encode_batch(WORDS, pieces, False).ids.tolist() == [7, 1, 8, 1]
     by_bytes = byte_tokenizer()
     assert encode_batch(by_bytes, pieces, False).ids.tolist() == [97, 10, 98, by_bytes.special.eos]
+
+
+def test_an_id_beyond_the_vocabulary_is_never_written(monkeypatch):
+    monkeypatch.setattr(WordTokenizer, "vocab_size", 8)
+    with pytest.raises(RunError, match="the tokenizer gave id 8, and has 8 tokens"):
+        encode_batch(WORDS, [Piece("a b")], False)

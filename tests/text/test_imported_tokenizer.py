@@ -160,7 +160,7 @@ def test_a_large_text_is_sampled_evenly_and_that_is_said():
 
     tokenizer, told = make_tokenizer(Recipe("char", 300, sample=100), read, 400, False)
     assert tokenizer.characters == ("\n", " ", "a", "c")
-    assert "every 4th part of the text" in told
+    assert "one in 4 parts of the text" in told
     assert len(taken) == 100
 
 
@@ -170,3 +170,12 @@ def test_the_identity_of_a_recipe_changes_with_its_files(tmp_path):
     assert before == Recipe(str(path), 300).identity != Recipe("bpe", 300).identity
     written(gpt2_like(("<|endoftext|>", "<|pad|>")), tmp_path)
     assert before != Recipe(str(path), 300).identity
+
+
+def test_ids_without_a_token_have_a_place_and_a_mark(tmp_path):
+    content = json.loads(other_kinds()["two special tokens"].to_str())
+    content["added_tokens"][-1]["id"] += 5
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    ours = import_tokenizer(tmp_path)
+    assert max(ours.special.ids) < ours.vocab_size
+    assert all(ours.token_text(id).strip() for id in range(ours.vocab_size))

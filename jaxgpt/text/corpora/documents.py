@@ -82,18 +82,39 @@ ChatCorpus = Corpus[Conversation]
 """Conversations to finetune on."""
 
 
+class Line(NamedTuple):
+    """A line of text, without its newline."""
+
+    text: str
+    ends: bool
+    """Whether its document ends with it."""
+
+
 def pieces(lines: Iterable[str]) -> Iterator[Piece]:
     """Yields a document of many lines in pieces of about PIECE characters, so that none holds all of a large file."""
+    return pieces_of(Line(line, ends=False) for line in lines)
+
+
+def pieces_of(lines: Iterable[Line]) -> Iterator[Piece]:
+    """Yields the documents of lines in such pieces; the last line ends a document in any case."""
     part: list[str] = []
-    size = 0
+    size, ended = 0, False
     for line in lines:
-        if size >= PIECE:
-            yield Piece("\n".join(part), ends=False)
+        if part and (ended or size >= PIECE):
+            yield Piece("\n".join(part), ends=ended)
             part, size = [], 0
-        part.append(line)
-        size += len(line) + 1
+        part.append(line.text)
+        size, ended = size + len(line.text) + 1, line.ends
     if part:
         yield Piece("\n".join(part))
+
+
+def lines_of(pieces: Iterable[Piece]) -> Iterator[Line]:
+    """Yields the lines of documents."""
+    for piece in pieces:
+        *lines, last = piece.text.split("\n")
+        yield from (Line(line, ends=False) for line in lines)
+        yield Line(last, piece.ends)
 
 
 def paragraphs(lines: Iterable[str]) -> Iterator[Piece]:

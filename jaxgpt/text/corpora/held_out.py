@@ -8,29 +8,29 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar
 
-from jaxgpt.text.corpora.documents import Conversation, Piece
+from jaxgpt.text.corpora.documents import Conversation, Line, Piece
 
 SHARE = 0.05  # of a corpus, as valid and as test
 MOST_HELD_OUT = 1_000_000  # words that are held out as valid, and as test
 MOST_BYTES = 4_000_000  # that documents held out as valid, and as test, have about
 SMALL = 2**26  # bytes of a corpus up to which it is made sure that something is held out
 
-Entry = TypeVar("Entry", str, Piece, Conversation)
+Entry = TypeVar("Entry", Line, Piece, Conversation)
 Entries = Callable[[], Iterator[Entry]]
 """Reads lines, documents or conversations from the beginning, each time it is called."""
 
 
-def hold_out_lines(lines: Entries[str], parts: int) -> list[Entries[str]]:
+def hold_out_lines(lines: Entries[Line], parts: int) -> list[Entries[Line]]:
     """Returns train and, from the end of the lines, `parts` held-out blocks of 5 % of the words each.
 
     Blocks are of whole lines, at least one; a line so long that it would make a block twice as large is cut. They are
     held in memory, the rest is not: a block has at most MOST_HELD_OUT words.
     """
     words = count = 0
-    tail: deque[tuple[str, int]] = deque()  # the last lines, with as many words as blocks may need
+    tail: deque[tuple[Line, int]] = deque()  # the last lines, with as many words as blocks may need
     in_tail = 0
     for line in lines():
-        tail.append((line, _num_words(line)))
+        tail.append((line, _num_words(line.text)))
         in_tail += tail[-1][1]
         words, count = words + tail[-1][1], count + 1
         while len(tail) > parts + 1 and in_tail - tail[0][1] > 4 * parts * MOST_HELD_OUT:
@@ -40,30 +40,31 @@ def hold_out_lines(lines: Entries[str], parts: int) -> list[Entries[str]]:
     if not blocks[0]:
         return [lines]
 
-    def train() -> Iterator[str]:
+    def train() -> Iterator[Line]:
         yield from islice(lines(), before)
         yield from left
 
     return [train, *(partial(iter, block) for block in blocks)]
 
 
-def _blocks(lines: list[str], size: int, parts: int) -> tuple[list[str], list[list[str]]]:
+def _blocks(lines: list[Line], size: int, parts: int) -> tuple[list[Line], list[list[Line]]]:
     """Returns (the lines that are left, blocks of about `size` words from their end)."""
     left = list(lines)
     if size == 0 and len(lines) <= parts:
         return left, [[] for _ in range(parts)]
     blocks = []
     for _ in range(parts):
-        block: list[str] = []
+        block: list[Line] = []
         held = 0
         while left and (not block or held < size):
-            words = _num_words(left[-1])
+            words = _num_words(left[-1].text)
             if block and held + words - size > size - held:
                 break  # nearer to 5 % without it
             if size and words > 2 * size:
-                head, tail = _cut(left.pop(), size - held)
-                left.append(head)
-                block.append(tail)
+                text, ends = left.pop()
+                head, tail = _cut(text, size - held)
+                left.append(Line(head, True))
+                block.append(Line(tail, ends))
                 break
             held += words
             block.append(left.pop())

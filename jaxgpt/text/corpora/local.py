@@ -17,8 +17,10 @@ from jaxgpt.text.corpora.documents import (
     Reading,
     Splits,
     identity_of,
+    lines_of,
     paragraphs,
     pieces,
+    pieces_of,
 )
 from jaxgpt.text.corpora.files import (
     JSON_LINES,
@@ -79,11 +81,8 @@ def find_text(path: Path, reading: Reading = Reading()) -> tuple[int, str, Calla
             size = sum(file.stat().st_size * (PACKED if file.suffix.lower() in UNPACKED else 1) for file in files)
             return hold_out_documents(documents, parts, size), "whole documents, chosen by a hash of how they begin"
 
-        def lines() -> Iterator[str]:
-            return (line for piece in documents() for line in piece.text.split("\n"))
-
-        held_out = hold_out_lines(lines, parts)
-        return [lambda part=part: pieces(part()) for part in held_out], "blocks of lines in the file's order"
+        held_out = hold_out_lines(lambda: lines_of(documents()), parts)
+        return [lambda part=part: pieces_of(part()) for part in held_out], "blocks of lines in the file's order"
 
     beside = path.is_dir() and any(
         file.is_file() and not file.name.startswith(".") and content_suffix(file) not in JSON_LINES
@@ -207,7 +206,7 @@ def read_text(path: Path, reading: Reading, on_bad: OnBad) -> Iterator[Piece]:
         else read_table(path, reading.field, on_bad)
     )
     for place, text in rows:
-        if isinstance(text, str) and not any("\ud800" <= letter <= "\udfff" for letter in text):
+        if isinstance(text, str) and _is_whole(text):
             yield Piece(text.removesuffix("\n"))
         elif isinstance(text, _Missing):
             hint = "; conversations are for finetune.py" if "messages" in text.value else ""
@@ -216,6 +215,15 @@ def read_text(path: Path, reading: Reading, on_bad: OnBad) -> Iterator[Piece]:
         else:
             what = "has half of a surrogate pair" if isinstance(text, str) else f"is {type(text).__name__}"
             on_bad(UserError(f"{place}: {reading.field} {what}; it must be a string of text"))
+
+
+def _is_whole(text: str) -> bool:
+    """Returns whether UTF-8 can hold a text: it has no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _Missing(NamedTuple):

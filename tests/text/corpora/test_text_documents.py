@@ -169,3 +169,13 @@ def test_one_bad_file_among_many_is_named(tmp_path):
     found, splits = read(tmp_path, Reading(skip_bad=True))
     assert sum(map(len, found.values())) == 199
     assert len(splits.skipped) == 1
+
+
+def test_a_few_files_stay_documents_where_the_end_is_held_out(tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.txt").write_text("".join(f"file {number} line {line}\n" for line in range(40)))
+    found, _ = read(tmp_path)
+    assert [text.splitlines()[0] for text in found["train"]] == [f"file {number} line 0" for number in range(3)]
+    assert [len(found[split]) for split in ("train", "valid", "test")] == [3, 1, 1]
+    lines = [line for split in ("train", "valid", "test") for text in found[split] for line in text.splitlines()]
+    assert lines == [f"file {number} line {line}" for number in range(3) for line in range(40)]
