@@ -111,7 +111,7 @@ def test_ctrl_c_saves_and_the_same_command_continues(workplace, pretrained):
                 break
         rest = run.stdout.read()
     assert run.returncode == 130
-    assert re.search(r"stopped at step \d+ and saved; the same command goes on", rest)
+    assert re.search(r"stopped at step \d+ and saved; the same command continues from there", rest)
     shell(workplace, "train.py", *command[2:])
 
     def losses(name):
