@@ -64,6 +64,8 @@ def make_kept(cache_dir: str | Path, origin: str, make: Callable[[Path], tuple[s
             return kept
         part = place / f".{origin}.part"
         part.mkdir(exist_ok=True)
+        for unfinished in part.glob(".*"):  # a file that was being written when the process was killed
+            unfinished.unlink()
         try:
             name, facts = make(part)
         except Exception:  # what was interrupted stays, for make to go on from

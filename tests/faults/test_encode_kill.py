@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,11 @@ def contents(cache: Path) -> dict[str, bytes]:
     return {str(file.relative_to(cache)): file.read_bytes() for file in sorted(files)}
 
 
+def count(cache: Path) -> int:
+    """How many shards there are, whole or not."""
+    return sum(1 for _ in cache.rglob("*.bin*"))
+
+
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path, request):
     seeded = random.Random(0)
     words = [f"w{seeded.randrange(9_999)}é" for _ in range(400_000)]
@@ -40,17 +46,18 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path, request)
     assert start(tmp_path, "whole").wait(120) == 0
     whole = contents(tmp_path / "whole")
     assert sum(name.endswith(".bin") for name in whole) > 8
-    interrupted = 0
     for number in range(request.config.getoption("kills")):
         cache = f"cache{number}"
-        for _ in range(3):  # killed up to three times
+        for _ in range(3):  # killed three times, at a shard of its own each time
+            shards = seeded.randrange(1, 4) + count(tmp_path / cache)
             child = start(tmp_path, cache)
-            try:
-                child.wait(seeded.uniform(0.5, 4.0))
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-                interrupted += any((tmp_path / cache).rglob("train-*.bin"))
+            while count(tmp_path / cache) < shards and child.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(0.001)
+            assert child.poll() is None, "it ended before it could be killed"
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(seeded.uniform(0, 0.02))
+            child.kill()
+            child.wait()
         assert start(tmp_path, cache).wait(120) == 0
         assert contents(tmp_path / cache) == whole
-    assert interrupted
