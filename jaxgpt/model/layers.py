@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgpt.ops.dropout import dropout
-from jaxgpt.ops.matmul import matmul, precision
+from jaxgpt.ops.matmul import add_bias, matmul, precision
 from jaxgpt.ops.norm import normalize
 
 Initializer = Callable[..., jax.Array]
@@ -40,7 +40,7 @@ class Linear(nn.Module):
             return y
         shape, axes = tuple(self.shape)[-self.bias_axes :], tuple(self.axes)[-self.bias_axes :]
         bias: Any = self.param("bias", nn.with_logical_partitioning(nn.initializers.zeros, axes), shape)
-        return y + bias.astype(activations)
+        return add_bias(y, bias)
 
 
 class Norm(nn.Module):

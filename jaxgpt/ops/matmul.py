@@ -58,6 +58,24 @@ def _product_backward(spec, dtype, result, factors, dz):
 _product.defvjp(_product_forward, _product_backward)
 
 
+@jax.custom_vjp
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+    """Returns x + bias in x's dtype; the bias's gradient is summed in float32, however short x's numbers are."""
+    return x + bias.astype(x.dtype)
+
+
+def _add_bias_forward(x, bias):
+    return add_bias(x, bias), bias
+
+
+def _add_bias_backward(bias, dz):
+    axes = tuple(range(dz.ndim - bias.ndim))
+    return dz, jnp.sum(dz, axis=axes, dtype=jnp.float32).astype(bias.dtype)
+
+
+add_bias.defvjp(_add_bias_forward, _add_bias_backward)
+
+
 def matmul_over_rows(spec: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype, result: jnp.dtype) -> jax.Array:
     """Returns product(spec, x, y) where axes are summed over that lead in both, like "BTF,BTD->FD".
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgpt.ops.matmul import matmul, matmul_over_rows
+from jaxgpt.ops.matmul import add_bias, matmul, matmul_over_rows
 from jaxgpt.ops.norm import normalize, row_sum
 
 B, T, D, N, H, F = 2, 5, 16, 4, 8, 24
@@ -32,6 +32,16 @@ def test_gradients_are_those_of_einsum(spec):
     float32 = jnp.dtype("float32")
     ours = gradients(lambda x, y: matmul(spec, x, y, float32, float32), x, y, dz)
     chex.assert_trees_all_close(ours, gradients(lambda x, y: jnp.einsum(spec, x, y), x, y, dz), rtol=1e-5, atol=1e-5)
+
+
+def test_a_bias_sums_its_gradient_in_float32():
+    x, bias, dz = (jnp.ones(shape, jnp.bfloat16) for shape in ((1024, N, H), (N, H), (1024, N, H)))
+    bias = bias.astype(jnp.float32)
+    dz = dz.at[0].set(1024.0)  # after it a sum in bfloat16 would hear no other one
+    y, pull = jax.vjp(add_bias, x, bias)
+    dx, dbias = pull(dz)
+    assert y.dtype == dx.dtype == jnp.bfloat16
+    chex.assert_trees_all_equal(dbias, jnp.full((N, H), 1024.0 + 1023.0))
 
 
 @pytest.mark.parametrize("spec", ["BTF,BTD->FD", "BTD,BTF->DF", "BKGTS,BKGTH->BKSH", "BKGTH,BKGTS->BKSH"])
