@@ -15,7 +15,7 @@ import tyro
 
 from benchmarks import limit
 from benchmarks.entrant import Entrant
-from benchmarks.race import Mode, quickest, run_rounds, spread, start
+from benchmarks.race import Mode, quickest, run_rounds, spread, start, step_seconds
 from benchmarks.report import markdown, plot_rates
 from benchmarks.shapes import SHAPES, Shape, as_dict
 
@@ -31,6 +31,12 @@ class Options:
     """Models to train, of: base, tiny, character, gpt2."""
     peers: tuple[str, ...] = ("torch", "transformers")
     """torch, transformers, or the path of a file with nanoGPT's or nanochat's GPT and GPTConfig."""
+    batch_size: int | None = None
+    """Windows in a step, in place of the shapes' own."""
+    dropout: float | None = None
+    """Dropout, in place of the shapes' own."""
+    modes: tuple[str, ...] = ("float32", "mixed", "bfloat16", "float32, compiled", "bfloat16, compiled")
+    """Modes that are tried; of each entrant the quickest is raced."""
     rounds: int = 5
     """Rounds; in each every entrant runs once."""
     growth: bool = False
@@ -39,6 +45,16 @@ class Options:
     """Folder for the JSON files, the plots and the entrants' log."""
     cache_dir: str = "~/.cache/jaxgpt"
     """Where compiled programs are kept."""
+
+
+def shape_of(name: str, options: Options) -> Shape:
+    """Returns the shape of this name, with the batch and the dropout that were asked for."""
+    shape = SHAPES[name]
+    return replace(
+        shape,
+        batch_size=options.batch_size or shape.batch_size,
+        dropout=shape.dropout if options.dropout is None else options.dropout,
+    )
 
 
 def jaxgpt_modes(shape: Shape, options: Options) -> list[Mode]:
@@ -51,21 +67,23 @@ def jaxgpt_modes(shape: Shape, options: Options) -> list[Mode]:
             {"shape": asdict(shape), "dtype": dtype, "cache_dir": options.cache_dir},
         )
         for dtype in ("float32", "mixed", "bfloat16")
+        if dtype in options.modes
     ]
 
 
-def peer_modes(peer: str, shape: Shape) -> list[Mode]:
+def peer_modes(peer: str, shape: Shape, options: Options) -> list[Mode]:
     """Returns a peer in float32 and bfloat16, eager and compiled."""
     name = peer if peer in ("torch", "transformers") else f"{Path(peer).parent.name}/{Path(peer).name}"
     return [
         Mode(
             name,
-            f"{dtype}{', compiled' if compiled else ''}",
+            label,
             "benchmarks.train_torch",
             {"shape": asdict(shape), "peer": peer, "dtype": dtype, "compiled": compiled},
         )
         for dtype in ("float32", "bfloat16")
         for compiled in (False, True)
+        if (label := f"{dtype}{', compiled' if compiled else ''}") in options.modes
     ]
 
 
@@ -81,7 +99,9 @@ def race(name: str, shape: Shape, options: Options, log: Any) -> dict[str, Any]:
     print(f"\n{name}: {shape}", flush=True)
     limits = [measure_limit(options, log)]
     chosen, trials = [], {}
-    for modes in (jaxgpt_modes(shape, options), *(peer_modes(peer, shape) for peer in options.peers)):
+    for modes in (jaxgpt_modes(shape, options), *(peer_modes(peer, shape, options) for peer in options.peers)):
+        if not modes:
+            raise SystemExit(f"no mode is left; of --modes {', '.join(options.modes)} an entrant has none")
         mode, trials[modes[0].entrant] = quickest(modes, log, print)
         if mode is not None:
             chosen.append(mode)
@@ -90,8 +110,7 @@ def race(name: str, shape: Shape, options: Options, log: Any) -> dict[str, Any]:
 
     with contextlib.ExitStack() as stack:
         children = [stack.enter_context(contextlib.closing(start(mode, log))) for mode in chosen]
-        quickest_trial = min(trials[mode.entrant][mode.label] for mode in chosen)
-        steps = max(2, math.ceil(SECONDS_A_ROUND / quickest_trial))
+        steps = max(2, math.ceil(SECONDS_A_ROUND / min(step_seconds(child) for child in children)))
         answers = run_rounds(children, options.rounds, steps)
     limits.append(measure_limit(options, log))
     machine = limit.best_of(limits)
@@ -109,7 +128,7 @@ def race(name: str, shape: Shape, options: Options, log: Any) -> dict[str, Any]:
                 "tokens_per_second": spread(rates),
                 "jaxgpt_is_quicker_by": spread(ratios),
                 "share_of_limit": used,
-                "peak_mb": max(answer["peak_mb"] for answer in mine),
+                "peak_mb": max(answer["device_mb"] or answer["peak_mb"] for answer in mine),
                 "first_step_seconds": child.first_step_seconds,
                 "loss": [child.first["losses"][0], mine[-1]["losses"][-1]],
             }
@@ -177,7 +196,7 @@ def main() -> None:
         raise SystemExit(2)
     options.out.mkdir(parents=True, exist_ok=True)
     with (options.out / "log.txt").open("w") as log:
-        results = {name: race(name, SHAPES[name], options, log) for name in options.shapes}
+        results = {name: race(name, shape_of(name, options), options, log) for name in options.shapes}
         document: dict[str, Any] = {"races": results}
         if options.growth:
             document["growth"] = growth(options, log)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 
 from benchmarks.entrant import serve
 from benchmarks.shapes import BETAS, GRAD_CLIP, LEARNING_RATE, WEIGHT_DECAY, Shape, text
@@ -38,6 +39,7 @@ def main() -> None:
             beta2=BETAS[1],
         ),
     )
+    sys.stdout = sys.stderr  # answers alone go to the parent
     start_jax(config.data.cache_dir, run_ahead=False)
 
     import jax
@@ -46,21 +48,27 @@ def main() -> None:
     from jaxgpt.data.batch import Batch
     from jaxgpt.devices.mesh import make_mesh
     from jaxgpt.training.optimizer import make_optimizer
+    from jaxgpt.training.plan import settle
     from jaxgpt.training.step import compile_steps
 
+    config = settle(config)
     compiled = compile_steps(config, make_optimizer(config.optimizer, 1_000_000), make_mesh(config))
     state, step = compiled.init(), 0
 
     def work(num_steps: int) -> dict:
         nonlocal state, step
-        losses = []
-        for _ in range(num_steps):
-            tokens, targets = text(shape, step)
+        losses, texts = [], [text(shape, step + i) for i in range(num_steps)]
+        began = time.perf_counter()
+        for tokens, targets in texts:
             batch = compiled.put(Batch(tokens, targets, np.ones(tokens.shape, np.float32)))
             state, metrics = compiled.train_step(state, batch)
             losses.append(metrics["loss"])
-            step += 1
-        return {"losses": [float(loss) for loss in jax.device_get(losses)]}
+        step += num_steps
+        return {
+            "losses": [float(loss) for loss in jax.device_get(losses)],
+            "seconds": time.perf_counter() - began,
+            "device_mb": (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0) / 1e6,
+        }
 
     serve(work)
 

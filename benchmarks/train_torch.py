@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import json
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -129,9 +130,10 @@ def main() -> None:
 
     def work(num_steps: int) -> dict:
         nonlocal step
-        losses = []
-        for _ in range(num_steps):
-            tokens, targets = (torch.from_numpy(ids).long().to(device) for ids in text(shape, step))
+        losses, texts = [], [text(shape, step + i) for i in range(num_steps)]
+        began = time.perf_counter()
+        for pair in texts:
+            tokens, targets = (torch.from_numpy(ids).long().to(device) for ids in pair)
             with torch.autocast(device, dtype=torch.bfloat16) if bfloat16 else contextlib.nullcontext():
                 loss = forward(tokens, targets)
             loss.backward()
@@ -139,9 +141,13 @@ def main() -> None:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             losses.append(loss.detach())
-            step += 1
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        return {"losses": [float(loss) for loss in losses], "parameters": parameters}
+        step += num_steps
+        return {
+            "losses": [float(loss) for loss in losses],
+            "seconds": time.perf_counter() - began,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "device_mb": torch.cuda.max_memory_allocated() / 1e6 if device == "cuda" else 0.0,
+        }
 
     serve(work)
 
