@@ -1,7 +1,8 @@
 """Next-token cross entropy from hidden states, in tiles: the array of all logits never exists.
 
 With 30,000 words the logits of a batch are half a gigabyte, and writing them costs more than computing them. So the
-tokens pass in tiles of a few hundred; the gradient of a tile is taken while its probabilities are still at hand.
+tokens pass in tiles, of a few hundred on a CPU and some thousands elsewhere; the gradient of a tile is taken while its
+probabilities are still at hand.
 """
 
 import math
@@ -11,12 +12,14 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from jaxgpt.ops.norm import row_sum
 
 FLOAT32 = jnp.dtype("float32")
 TILE_BYTES = 48 * 2**20  # of logits and exponentials: with 30,000 words 256 tokens in bfloat16, 128 in float32
 LEAST_TOKENS, MOST_TOKENS = 128, 1024  # of a tile: products of fewer are slower on CPU; at most 1 kB a word of the head
+DEVICE_TOKENS = 8_192  # of a tile on a GPU or TPU: each tile reads and writes the head's gradient once
 SMALL_LOGIT = 64.0  # e^64 times a million words is far below float32's largest number, e^-64 far above its smallest
 
 
@@ -42,12 +45,12 @@ def cross_entropy(
     """Returns (sum of weight times -log p(target), sum of weights), in nats and float32.
 
     Rows of head_VD from vocab_size on are padding and get no probability. `dtype` is that of the products; sums,
-    softmax and the head's gradient are float32. Differentiable in hidden_BTD and head_VD.
+    softmax and the head's gradient are float32. A tile has `tile_tokens` tokens on each device; None: as many as suit
+    the platform. Differentiable in hidden_BTD and head_VD.
     """
     chex.assert_rank([hidden_BTD, head_VD], [3, 2])
     chex.assert_shape([targets_BT, weights_BT], hidden_BTD.shape[:2])
     weights_BT = jax.lax.stop_gradient(weights_BT)
-    tile_tokens = tile_tokens or _tile_tokens(head_VD, dtype)
     loss: Any = _loss_sum(hidden_BTD, head_VD, targets_BT, weights_BT, vocab_size, dtype, tile_tokens)
     return loss, jnp.sum(weights_BT)
 
@@ -62,14 +65,19 @@ def token_losses(
 ) -> jax.Array:
     """Returns -log p(target) of every token, losses_BT in nats; in the same tiles, for evaluation."""
 
-    def tile(_: None, inputs: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
-        h_BtD, targets_Bt = inputs
-        log_p_BtV = jax.nn.log_softmax(_tile_logits(h_BtD, head_VD.astype(dtype), vocab_size))
-        return None, -jnp.take_along_axis(log_p_BtV, targets_Bt[..., None], axis=-1)[..., 0]
+    def losses(most: int, *inputs: jax.Array) -> jax.Array:
+        hidden_BTD, head_VD, targets_BT = inputs
 
-    T = targets_BT.shape[1]
-    _, losses = jax.lax.scan(tile, None, _tiles((hidden_BTD, targets_BT), tile_tokens or _tile_tokens(head_VD, dtype)))
-    return _untile(losses, T)
+        def tile(_: None, inputs: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
+            h_BtD, targets_Bt = inputs
+            log_p_BtV = jax.nn.log_softmax(_tile_logits(h_BtD, head_VD.astype(dtype), vocab_size))
+            return None, -jnp.take_along_axis(log_p_BtV, targets_Bt[..., None], axis=-1)[..., 0]
+
+        _, tiles = jax.lax.scan(tile, None, _tiles((hidden_BTD, targets_BT), most))
+        return _untile(tiles, targets_BT.shape[1])
+
+    cpu, other = (partial(losses, most) for most in _widths(tile_tokens, head_VD, dtype))
+    return jax.lax.platform_dependent(hidden_BTD, head_VD, targets_BT, cpu=cpu, default=other)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
@@ -78,12 +86,49 @@ def _loss_sum(hidden_BTD, head_VD, targets_BT, weights_BT, vocab_size, dtype, ti
 
 
 def _forward(hidden_BTD, head_VD, targets_BT, weights_BT, vocab_size, dtype, tile_tokens):
-    """The loss is one number, so its gradient is known up to a factor before the backward pass: take it now.
+    """The loss is one number, so its gradient is known up to a factor before the backward pass: take it now."""
+    cpu, other = _widths(tile_tokens, head_VD, dtype)
+    return jax.lax.platform_dependent(
+        hidden_BTD,
+        head_VD,
+        targets_BT,
+        weights_BT,
+        cpu=partial(_on_cpu, vocab_size, dtype, cpu),
+        default=partial(_on_devices, vocab_size, dtype, other),
+    )
+
+
+def _on_devices(vocab_size, dtype, tile_tokens, hidden_BTD, head_VD, targets_BT, weights_BT):
+    """d loss / d logits = weight * (p - onehot(target)), which is fused with the softmax and written once, in dtype."""
+    V = head_VD.shape[0]
+    head = head_VD.astype(dtype)
+    product = partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+    def tile(carry, inputs):
+        loss, dhead_VD = carry
+        h_BtD, targets_Bt, weights_Bt = inputs
+        h_BtD = h_BtD.astype(dtype)
+        logits_BtV = _tile_logits(h_BtD, head, vocab_size)
+        log_p_BtV = jax.nn.log_softmax(logits_BtV)
+        losses_Bt = -jnp.take_along_axis(log_p_BtV, targets_Bt[..., None], axis=-1)[..., 0]
+        is_target_BtV = jnp.arange(V) == targets_Bt[..., None]
+        dlogits_BtV = (weights_Bt[..., None] * (jnp.exp(log_p_BtV) - is_target_BtV)).astype(dtype)
+        dhead_VD = dhead_VD + product("BtV,BtD->VD", dlogits_BtV, h_BtD)
+        dh_BtD = product("BtV,VD->BtD", dlogits_BtV, head)
+        return (loss + jnp.sum(weights_Bt * losses_Bt), dhead_VD), dh_BtD
+
+    start = jnp.zeros((), jnp.float32), jnp.zeros(head_VD.shape, jnp.float32)
+    (loss, dhead_VD), dh = jax.lax.scan(tile, start, _tiles((hidden_BTD, targets_BT, weights_BT), tile_tokens))
+    dh_BTD = _untile(dh, targets_BT.shape[1])
+    return loss, (dh_BTD.astype(hidden_BTD.dtype), dhead_VD.astype(head_VD.dtype))
+
+
+def _on_cpu(vocab_size, dtype, tile_tokens, hidden_BTD, head_VD, targets_BT, weights_BT):
+    """Here the array of [tile, vocab] is written twice only, as its passes through memory are what costs.
 
     d loss / d logits = weight * (p - onehot(target)): the p part in tiles, the sparse part after them. With
     p = exp(logits - peak) / total, whatever peak keeps that in range, the division and the weight are left to the small
-    factors of each product, and the array of [tile, vocab] is written twice only: as logits, and as exponentials in the
-    products' own precision.
+    factors of each product: so it is written as logits, and as exponentials in the products' own precision.
     """
     V = head_VD.shape[0]
     unknown_V = jnp.where(jnp.arange(V) < vocab_size, 0.0, -jnp.inf)
@@ -140,6 +185,18 @@ def _tile_tokens(head_VD: jax.Array, dtype: jnp.dtype) -> int:
     return min(max(fitting, LEAST_TOKENS), MOST_TOKENS)
 
 
+def _widths(tile_tokens: int | None, head_VD: jax.Array, dtype: jnp.dtype) -> tuple[int, int]:
+    """Returns the tokens of a tile on (a CPU, another device)."""
+    return tile_tokens or _tile_tokens(head_VD, dtype), tile_tokens or DEVICE_TOKENS
+
+
+def _batch_shards() -> int:
+    """Returns over how many devices the mesh in force divides a batch."""
+    axes: Any = (nn.logical_to_mesh_axes(("batch",)) or (None,))[0] or ()
+    shape = jax.sharding.get_abstract_mesh().shape
+    return math.prod(shape[axis] for axis in ((axes,) if isinstance(axes, str) else axes))
+
+
 def _longest(x: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.max(row_sum(jnp.square(x.astype(jnp.float32)))))
 
@@ -170,11 +227,12 @@ def _rounded(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
 def _tiles(arrays: Any, tile_tokens: int) -> Any:
     """Returns each [B, T, ...] array as [T/t, B, t, ...], T padded with zeros to a multiple of t.
 
-    Tiles run along T, not B: the batch stays where the mesh put it. There are two at least: XLA unrolls a loop of one,
-    folds the transposed factor back into its bfloat16 product, and then has no CPU code for it.
+    Tiles run along T, not B: the batch stays where the mesh put it, each device with its rows of `tile_tokens` tokens.
+    There are two at least: XLA unrolls a loop of one, folds the transposed factor back into its bfloat16 product, and
+    then has no CPU code for it.
     """
     batch, length = jax.tree.leaves(arrays)[0].shape[:2]
-    width = min(-(-length // 2), max(1, tile_tokens // batch))
+    width = min(-(-length // 2), max(1, tile_tokens * _batch_shards() // batch))
     count = max(2, -(-length // width))
 
     def cut(x: jax.Array) -> jax.Array:

@@ -1,13 +1,15 @@
 """The tiled loss is the plain loss, in value and gradients."""
 
 import functools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
-from jaxgpt.ops.cross_entropy import _tile_tokens, cross_entropy, token_losses
+from jaxgpt.ops.cross_entropy import _on_devices, _tile_tokens, _tiles, cross_entropy, token_losses
 
 B, T, D = 4, 10, 16
 
@@ -48,6 +50,26 @@ def test_tiled_equals_plain(vocab, padded, tile_tokens):
     np.testing.assert_allclose(
         jax.jit(tiled)(hidden, head)[0], expected, rtol=1e-5
     )  # the forward pass without a gradient
+
+
+@pytest.mark.parametrize("tile_tokens", [12, 512])
+@pytest.mark.parametrize(("vocab", "padded"), [(101, 128), (37, 37)])
+def test_the_way_of_gpus_equals_plain(vocab, padded, tile_tokens):
+    hidden, head, targets, weights = inputs(vocab, padded)
+    on_devices = jax.jit(partial(_on_devices, vocab, jnp.dtype("float32"), tile_tokens))
+    loss, gradients = on_devices(hidden, head, targets, weights)
+    expected, expected_gradients = plain_with_gradients(hidden, head, targets, weights, vocab)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    for got, want in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_allclose(got, want, atol=2e-5)
+
+
+def test_a_tile_has_as_many_tokens_on_each_device_however_many_there_are():
+    mesh = jax.sharding.AbstractMesh((4, 2, 1), ("data", "fsdp", "tensor"))
+    with jax.sharding.use_abstract_mesh(mesh), nn.logical_axis_rules((("batch", ("data", "fsdp")),)):
+        tiles = jax.eval_shape(partial(_tiles, tile_tokens=64), jnp.zeros((16, 1024)))
+    assert tiles.shape == (1024 // 32, 16, 32)  # 2 rows of 32 on each of 8
+    assert jax.eval_shape(partial(_tiles, tile_tokens=64), jnp.zeros((16, 1024))).shape == (256, 16, 4)
 
 
 def test_gradient_scales_with_what_follows():
