@@ -48,9 +48,13 @@ class ModelConfig:
     """Predict words with the token embedding itself; otherwise with a matrix of its own."""
     remat: bool = False
     """Compute the blocks' activations a second time in the backward pass instead of keeping them: less memory."""
+    attention: Literal["auto", "xla", "cudnn"] = "auto"
+    """The kernel of attention in training: xla is our own; cudnn is NVIDIA's fused one, which drops no weights and
+    multiplies in bfloat16; auto tries what this machine has and takes the faster kind."""
     dtype: Literal["auto", "float32", "mixed", "bfloat16"] = "float32"
-    """Precision of matrix products and of activations: mixed multiplies bfloat16 and keeps float32, bfloat16 keeps
-    bfloat16; auto takes what this machine is fast at. Parameters, sums, norms, softmax and loss are float32 always."""
+    """Precision of matrix products and of activations: float32 is that on every device, not TF32; mixed multiplies
+    bfloat16 and keeps float32, bfloat16 keeps bfloat16; auto takes what this machine is fast at. Parameters, sums,
+    norms, softmax and loss are float32 always."""
 
 
 @dataclass(frozen=True)
@@ -356,7 +360,7 @@ def run_dir(config: Config) -> Path:
     return Path(config.run.folder) / config.run.name
 
 
-HOW_TO_TRAIN = frozenset({"model.dropout", "model.remat", "model.dtype"})
+HOW_TO_TRAIN = frozenset({"model.attention", "model.dropout", "model.dtype", "model.remat"})
 """Fields of the model that say how it is trained, not what it is: going on from a run may change them."""
 
 

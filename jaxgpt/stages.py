@@ -15,7 +15,7 @@ from jaxgpt.report.build import report_after
 from jaxgpt.run.folder import Run
 from jaxgpt.run.load import Origin, find_origin
 from jaxgpt.training.objectives import Objective, next_token
-from jaxgpt.training.plan import plan, settle_dtype
+from jaxgpt.training.plan import plan, settle
 from jaxgpt.training.summary import summary
 from jaxgpt.training.trainer import fit
 
@@ -46,7 +46,7 @@ def begin(config: Config, model_of: Callable[[Origin, Config], ModelConfig]) -> 
         print(f"from: {origin.run.path}, step {origin.step}, trained on {origin.run.data.full_name}")
         config = dataclasses.replace(config, model=model_of(origin, config))
     check_window(config)
-    return settle_dtype(config), origin
+    return settle(config), origin
 
 
 def run_of(config: Config, data: Prepared) -> Run:

@@ -16,8 +16,8 @@ import numpy as np
 from jaxgpt.command_line import main
 from jaxgpt.errors import UserError
 from jaxgpt.inference.introspect import activations, directions, losses, position_similarity, project
-from jaxgpt.model.attention import attention_mask
 from jaxgpt.model.gpt import Params
+from jaxgpt.ops.attention import attention_mask
 from jaxgpt.report.charts import Point, bar_chart, heat_map, scatter, standalone
 from jaxgpt.report.run_data import read_record, text_batch
 from jaxgpt.report.training_sections import curves

@@ -3,29 +3,21 @@
 import math
 from functools import partial
 
-import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgpt.config import ModelConfig
 from jaxgpt.model.layers import Linear, Norm, apply_rope
-from jaxgpt.ops.attention import attention_weights, dot_product_attention
+from jaxgpt.ops.attention import (
+    attention_mask,
+    attention_weights,
+    causal_attention,
+    dot_product_attention,
+    heads_first,
+    heads_last,
+)
 from jaxgpt.ops.matmul import Precision, precision
-
-
-def attention_mask(segments_BT: jax.Array) -> jax.Array:
-    """Returns mask_BTS, true where query t may look at key s: not later, and in the same segment.
-
-    Two conversations packed in one row, segments [1, 1, 2, 2]:
-
-        [[1, 0, 0, 0],
-         [1, 1, 0, 0],
-         [0, 0, 1, 0],
-         [0, 0, 1, 1]]
-    """
-    T = segments_BT.shape[1]
-    return jnp.tril(jnp.ones((T, T), bool)) & (segments_BT[:, :, None] == segments_BT[:, None, :])
 
 
 def _write(cached_BKSH: jax.Array, new_BKTH: jax.Array, first_B: jax.Array) -> jax.Array:
@@ -35,11 +27,31 @@ def _write(cached_BKSH: jax.Array, new_BKTH: jax.Array, first_B: jax.Array) -> j
     return jax.vmap(partial(jax.lax.dynamic_update_slice_in_dim, axis=1))(cached_BKSH, new_BKTH, first_B)
 
 
+def _over_cache(
+    q_BTNH: jax.Array,
+    k_BTKH: jax.Array,
+    v_BTKH: jax.Array,
+    positions_BT: jax.Array,
+    cache: tuple[jax.Array, jax.Array],
+    activations: jnp.dtype,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Returns (the attended y_BTNH, the cache with the new keys and values in the slots that positions count)."""
+    compute_dtype = cache[0].dtype  # as it lies there: casting all of it would cost more than any product
+    q_BKGTH, k_BKTH, v_BKTH = heads_first(q_BTNH, k_BTKH, v_BTKH)
+    k_BKSH = _write(cache[0], k_BKTH.astype(compute_dtype), positions_BT[:, 0])
+    v_BKSH = _write(cache[1], v_BKTH.astype(compute_dtype), positions_BT[:, 0])
+    mask_BTS = positions_BT[:, :, None] >= jnp.arange(k_BKSH.shape[2])
+    used = Precision(compute_dtype, activations)
+    y_BKGTH = dot_product_attention(q_BKGTH, k_BKSH, v_BKSH, mask_BTS, used, causal=False)
+    return heads_last(y_BKGTH), (k_BKSH, v_BKSH)
+
+
 class Attention(nn.Module):
     """Scaled dot-product attention (Vaswani et al. 2017), optionally with grouped-query heads (Ainslie et al. 2023).
 
-    Called with x_BTD, mask_BTS, positions_BT and, when generating, the layer's cached (k_BKSH, v_BKSH), where the new
-    ones go to the slots that positions_BT counts. Returns the attended y_BTD and the updated cache (or None).
+    Called with x_BTD, segments_BT (or None), positions_BT and, when generating, the layer's cached (k_BKSH, v_BKSH),
+    where the new ones go to the slots that positions_BT counts. Returns the attended y_BTD and the updated cache (or
+    None).
     """
 
     config: ModelConfig
@@ -48,15 +60,14 @@ class Attention(nn.Module):
     def __call__(
         self,
         x_BTD: jax.Array,
-        mask_BTS: jax.Array,
+        segments_BT: jax.Array | None,
         positions_BT: jax.Array,
         cache: tuple[jax.Array, jax.Array] | None = None,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
         config = self.config
         compute_dtype, activations = precision(config.dtype)
         D, N = config.embed_dim, config.num_heads
-        K, H = config.num_kv_heads or N, D // N
-        G = N // K  # query heads that share a key and value head
+        K, H = config.num_kv_heads or N, D // N  # N / K query heads share a key and value head
         B, T, _ = x_BTD.shape
         init = nn.initializers.normal(0.02)
 
@@ -72,29 +83,25 @@ class Attention(nn.Module):
         if config.positions == "rotary":
             q_BTNH, k_BTKH = (apply_rope(x, positions_BT, config.context_len) for x in (q_BTNH, k_BTKH))
 
-        # Heads before positions: every product below is then a plain batch of matrices, which CPUs like.
-        q_BKGTH = jnp.transpose(q_BTNH.reshape(B, T, K, G, H), (0, 2, 3, 1, 4))
-        k_BKSH, v_BKSH = jnp.swapaxes(k_BTKH, 1, 2), jnp.swapaxes(v_BTKH, 1, 2)
-        if cache is not None:
-            compute_dtype = cache[0].dtype  # as it lies there: casting all of it would cost more than any product
-            k_BKSH = _write(cache[0], k_BKSH.astype(compute_dtype), positions_BT[:, 0])
-            v_BKSH = _write(cache[1], v_BKSH.astype(compute_dtype), positions_BT[:, 0])
-            cache = k_BKSH, v_BKSH
-        chex.assert_shape(mask_BTS, (B, T, k_BKSH.shape[2]))
-
-        if self.is_mutable_collection("intermediates"):
-            self.sow("intermediates", "weights_BKGTS", attention_weights(q_BKGTH, k_BKSH, mask_BTS, compute_dtype))
-        y_BKGTH = dot_product_attention(
-            q_BKGTH,
-            k_BKSH,
-            v_BKSH,
-            mask_BTS,
-            Precision(compute_dtype, activations),
-            causal=cache is None,
-            key=self.make_rng("dropout") if self.has_rng("dropout") else None,
-            dropout_rate=config.dropout,
-        )
-        y_BTNH = jnp.transpose(y_BKGTH, (0, 3, 1, 2, 4)).reshape(B, T, N, H)
+        used = Precision(compute_dtype, activations)
+        if cache is None:
+            key = self.make_rng("dropout") if self.has_rng("dropout") else None
+            y_BTNH = causal_attention(
+                q_BTNH,
+                k_BTKH,
+                v_BTKH,
+                segments_BT,
+                config.attention,
+                used,
+                key=key,
+                dropout_rate=config.dropout,
+            )
+            if self.is_mutable_collection("intermediates"):
+                q_BKGTH, k_BKTH, _ = heads_first(q_BTNH, k_BTKH, v_BTKH)
+                mask_BTS = attention_mask(jnp.ones((B, T), jnp.int32) if segments_BT is None else segments_BT)
+                self.sow("intermediates", "weights_BKGTS", attention_weights(q_BKGTH, k_BKTH, mask_BTS, compute_dtype))
+        else:
+            y_BTNH, cache = _over_cache(q_BTNH, k_BTKH, v_BTKH, positions_BT, cache, activations)
 
         out_init = nn.initializers.normal(0.02 / math.sqrt(2 * config.num_layers))
         axes = ("heads", "head_dim", "embed")

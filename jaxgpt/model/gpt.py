@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgpt.config import ModelConfig
-from jaxgpt.model.attention import Attention, attention_mask
+from jaxgpt.model.attention import Attention
 from jaxgpt.model.kv_cache import KVCache
 from jaxgpt.model.layers import Dropout, Linear, Norm
 from jaxgpt.ops.matmul import precision
@@ -67,13 +67,13 @@ class Block(nn.Module):
     def __call__(
         self,
         x_BTD: jax.Array,
-        mask_BTS: jax.Array,
+        segments_BT: jax.Array | None,
         positions_BT: jax.Array,
         cache: tuple[jax.Array, jax.Array] | None,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
         config = self.config
         normed_BTD = Norm(config.norm, name="attention_norm")(x_BTD)
-        y_BTD, cache = Attention(config, name="attention")(normed_BTD, mask_BTS, positions_BT, cache)
+        y_BTD, cache = Attention(config, name="attention")(normed_BTD, segments_BT, positions_BT, cache)
         x_BTD = x_BTD + Dropout(config.dropout, name="attention_dropout")(y_BTD)
         y_BTD = Mlp(config, name="mlp")(Norm(config.norm, name="mlp_norm")(x_BTD))
         x_BTD = x_BTD + Dropout(config.dropout, name="mlp_dropout")(y_BTD)
@@ -106,13 +106,8 @@ class GPT(nn.Module):
             if segments_BT is not None or positions_BT is not None:
                 raise ValueError("with a cache, segments and positions follow from what it holds")
             positions_BT = cache.lengths_B[:, None] + jnp.arange(T)
-            mask_BTS = positions_BT[:, :, None] >= jnp.arange(config.context_len)
-        else:
-            if segments_BT is None:
-                segments_BT = jnp.ones((B, T), jnp.int32)
-            if positions_BT is None:
-                positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
-            mask_BTS = attention_mask(segments_BT)
+        elif positions_BT is None:
+            positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
         chex.assert_shape(positions_BT, (B, T))
 
         def table(name: str, rows: int, axis: str) -> jax.Array:
@@ -135,7 +130,7 @@ class GPT(nn.Module):
         self.sow("intermediates", "residual_BTD", x_BTD)
         for i in range(L):
             layer = None if cache is None else cache.layers[i]
-            x_BTD, layer = block(config, name=f"block_{i}")(x_BTD, mask_BTS, positions_BT, layer)
+            x_BTD, layer = block(config, name=f"block_{i}")(x_BTD, segments_BT, positions_BT, layer)
             layers.append(layer)
             self.sow("intermediates", "residual_BTD", x_BTD)
         hidden_BTD = Norm(config.norm, name="final_norm")(x_BTD)

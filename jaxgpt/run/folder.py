@@ -50,6 +50,7 @@ MAY_CHANGE = [
     "run.folder",
     "data.cache_dir",
     "data.fallback",
+    "model.attention",
     "mesh.data",
     "mesh.fsdp",
     "mesh.tensor",

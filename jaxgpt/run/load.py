@@ -1,5 +1,6 @@
 """A run's parameters, from disk straight onto the devices: for finetuning, sampling, chat and evaluation."""
 
+import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,8 @@ def load_trained(path: str | Path) -> Trained:
     origin = find_origin(path)
     config = origin.run.sized
     params = restore_origin(origin, abstract_on(inference_mesh(config.mesh), config), alone=True)
-    return Trained(origin.run, config, params, origin.step)
+    model = dataclasses.replace(config.model, attention="xla")  # a kernel of where it was trained may not be here
+    return Trained(origin.run, dataclasses.replace(config, model=model), params, origin.step)
 
 
 def abstract_on(mesh: Mesh, config: Config) -> Params:

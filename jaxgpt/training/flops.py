@@ -8,7 +8,7 @@ import jax
 
 from jaxgpt.config import Config, ModelConfig
 from jaxgpt.data.batch import Batch
-from jaxgpt.devices.setup import product_flops
+from jaxgpt.devices.peak import peak_flops
 from jaxgpt.model.gpt import padded_vocab_size
 from jaxgpt.model.parameters import abstract_params, parameter_kind
 from jaxgpt.ops.matmul import precision
@@ -16,7 +16,6 @@ from jaxgpt.training.progress import clock
 from jaxgpt.training.step import Compiled
 
 TIMED_STEPS = 5
-PRODUCT_SIZE = 2_048  # large enough to be as quick as a product gets, small enough to take a tenth of a second
 
 
 def flops_per_token(model: ModelConfig, seq_len: int) -> int:
@@ -28,9 +27,10 @@ def flops_per_token(model: ModelConfig, seq_len: int) -> int:
     return 6 * (kernels + head) + 12 * model.num_layers * model.embed_dim * seq_len
 
 
-def peak_flops(model: ModelConfig) -> float:
-    """Returns the floating-point operations a second of the best of three large products on all devices, measured."""
-    return product_flops(precision(model.dtype).compute_dtype, PRODUCT_SIZE) * jax.device_count()
+def peak_tokens_per_second(model: ModelConfig, seq_len: int) -> float:
+    """Returns what all devices would train on if a step were nothing but their best product: MFU is the share of it."""
+    flops, _ = peak_flops(precision(model.dtype).compute_dtype)
+    return flops * jax.device_count() / flops_per_token(model, seq_len)
 
 
 def cost(config: Config, compiled: Compiled, batch: Batch, steps: int) -> list[str]:
@@ -51,8 +51,10 @@ def cost(config: Config, compiled: Compiled, batch: Batch, steps: int) -> list[s
     step_seconds = statistics.median(seconds[1:])
     per_token = flops_per_token(config.model, config.data.seq_len)
     per_step = per_token * config.data.batch_size * config.data.seq_len
-    share = per_step / step_seconds / peak_flops(config.model)
-    of_peak = f", {share:.0%} of the best product here" if share <= 1 else ""  # else it was timed on a busy machine
+    peak, source = peak_flops(precision(config.model.dtype).compute_dtype)
+    share = per_step / step_seconds / (peak * jax.device_count())
+    # Above 1 the machine was busy while the peak was measured.
+    of_peak = f", {share:.0%} of the {source} peak of {peak / 1e12:,.1f} TFLOP/s" if share <= 1 else ""
     return [
         f"memory on each of {jax.device_count()} x {jax.devices()[0].device_kind}: {sum(parts.values()):,.0f} MB",
         *(f"  {part:26} {size:>8,.0f} MB" for part, size in parts.items()),

@@ -12,7 +12,8 @@ from jaxgpt.data.prepare import Prepared
 from jaxgpt.data.sources import batch_at
 from jaxgpt.devices.distributed import on_primary
 from jaxgpt.devices.mesh import make_mesh
-from jaxgpt.devices.setup import fast_dtype
+from jaxgpt.devices.setup import fast_dtype, fused_attention
+from jaxgpt.errors import UserError
 from jaxgpt.model.parameters import abstract_params, parameter_part
 from jaxgpt.run.folder import Run, latest_step, read_run
 from jaxgpt.run.load import Origin
@@ -20,6 +21,26 @@ from jaxgpt.training.flops import cost
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import compile_steps
 from jaxgpt.training.trainer import total_steps
+
+
+def settle(config: Config) -> Config:
+    """Returns the config with every "auto" of the model replaced by what this machine is fast at."""
+    return settle_attention(settle_dtype(config))
+
+
+def settle_attention(config: Config) -> Config:
+    """Returns the config with model.attention settled; raises UserError where cudnn is asked for and cannot be."""
+    asked, model = config.model.attention, config.model
+    if asked == "xla":
+        return config
+    if asked == "cudnn" and model.dropout:
+        raise UserError(f"model.attention: cudnn drops no weights, and model.dropout is {model.dropout}; give 0 or xla")
+    kernel, why = on_primary(lambda: fused_attention(model, config.data.seq_len))
+    if asked == "cudnn" and kernel != "cudnn":
+        raise UserError(f"model.attention: cudnn was given; it cannot be had here ({why}); give auto or xla")
+    if jax.default_backend() != "cpu":
+        print(f"model.attention: {kernel} ({why})")
+    return dataclasses.replace(config, model=dataclasses.replace(model, attention=kernel))
 
 
 def settle_dtype(config: Config) -> Config:

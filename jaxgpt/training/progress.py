@@ -57,7 +57,7 @@ class TrainingProgress:
 
     @property
     def mfu(self) -> float | None:
-        """That speed's share of what the devices would reach if a step were one large matrix product.
+        """Model FLOPs utilization (Chowdhery et al. 2022): that speed over the speed at the devices' peak.
 
         None as well where it is above 1: the devices were busy with something else when that product was timed.
         """

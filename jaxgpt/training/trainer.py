@@ -24,7 +24,7 @@ from jaxgpt.run.folder import Run
 from jaxgpt.run.load import Origin
 from jaxgpt.run.metrics import append_sample
 from jaxgpt.training.evaluate import Score, evaluate, num_batches, some_of
-from jaxgpt.training.flops import flops_per_token, out_of_memory, peak_flops
+from jaxgpt.training.flops import out_of_memory, peak_tokens_per_second
 from jaxgpt.training.objectives import Objective, next_token
 from jaxgpt.training.opening import Opened, opened
 from jaxgpt.training.optimizer import learning_rate_schedule, make_optimizer
@@ -68,7 +68,7 @@ def fit(
     learning_rates = np.broadcast_to(np.asarray(schedule(jnp.arange(steps))), steps)
     compiled = compile_steps(config, make_optimizer(config.optimizer, planned), mesh, objective)
     began = time.perf_counter()
-    peak = peak_flops(config.model) / flops_per_token(config.model, config.data.seq_len)
+    peak = peak_tokens_per_second(config.model, config.data.seq_len)
     step_tokens = config.data.batch_size * config.data.seq_len
 
     with contextlib.ExitStack() as stack:

@@ -4,10 +4,13 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax.numpy as jnp
 import pytest
 
-from jaxgpt.config import Config, ModelConfig, RunConfig
+from jaxgpt.config import Config, DataConfig, ModelConfig, RunConfig
 from jaxgpt.devices import setup
+from jaxgpt.errors import UserError
+from jaxgpt.ops import attention
 from jaxgpt.training import plan
 
 AUTO = Config(model=ModelConfig(dtype="auto"), run=RunConfig(name="mine"))
@@ -47,10 +50,67 @@ def test_a_run_that_goes_on_keeps_its_dtype(monkeypatch, tmp_path, capsys):
     assert plan.settle_dtype(again).model.dtype == "float32"
 
 
-def test_auto_takes_bfloat16_on_an_accelerator(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("platform", "capability", "dtype"),
+    [("tpu", None, "bfloat16"), ("gpu", "9.0", "bfloat16"), ("gpu", "8.0", "bfloat16"), ("gpu", "7.5", "float32")],
+)
+def test_auto_goes_by_what_the_accelerator_has(monkeypatch, tmp_path, platform, capability, dtype):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(setup.jax, "default_backend", lambda: "gpu")
-    assert plan.settle_dtype(AUTO).model.dtype == "bfloat16"
+    chip = SimpleNamespace(device_kind="chip", compute_capability=capability)
+    monkeypatch.setattr(setup.jax, "default_backend", lambda: platform)
+    monkeypatch.setattr(setup.jax, "devices", lambda: [chip])
+    assert plan.settle_dtype(AUTO).model.dtype == dtype
+
+
+class TestAttention:
+    """Which kernel "auto" takes; no GPU is here, so what one would answer is put in its place."""
+
+    @staticmethod
+    def config(**model) -> Config:
+        model = {"dtype": "mixed", "dropout": 0.0, "embed_dim": 16, "num_heads": 2} | model
+        return Config(model=ModelConfig(**model), data=DataConfig(seq_len=8))
+
+    def test_cpu_takes_our_own_and_says_nothing(self, capsys):
+        assert plan.settle_attention(self.config()).model.attention == "xla"
+        assert capsys.readouterr().out == ""
+
+    @pytest.mark.parametrize(
+        ("model", "why"),
+        [({"dropout": 0.1}, "model.dropout is 0.1"), ({"dtype": "float32"}, "model.dtype is float32")],
+    )
+    def test_gpu_says_why_it_is_not_cudnn(self, monkeypatch, capsys, model, why):
+        monkeypatch.setattr(setup.jax, "default_backend", lambda: "gpu")
+        assert plan.settle_attention(self.config(**model)).model.attention == "xla"
+        assert why in capsys.readouterr().out
+
+    @pytest.mark.parametrize("spoil", [lambda y: y * 1.1, lambda y: y * jnp.nan, None])
+    def test_gpu_tries_the_kernel_and_falls_back_loudly(self, monkeypatch, capsys, spoil):
+        def fused(q, k, v, segments, precision):
+            if spoil is None:
+                raise RuntimeError("no kernel image\nand more")
+            return spoil(attention.causal_attention(q, k, v, segments, "xla", precision))
+
+        monkeypatch.setattr(setup.jax, "default_backend", lambda: "gpu")
+        monkeypatch.setattr(attention, "_cudnn", fused)
+        assert plan.settle_attention(self.config()).model.attention == "xla"
+        said = capsys.readouterr().out
+        assert "NOT cudnn" in said
+        assert ("no kernel image" if spoil is None else "of its scale") in said
+        assert "and more" not in said
+
+    def test_gpu_takes_the_kernel_that_agrees(self, monkeypatch, capsys):
+        def fused(q, k, v, segments, precision):
+            return attention.causal_attention(q, k, v, segments, "xla", precision)
+
+        monkeypatch.setattr(setup.jax, "default_backend", lambda: "gpu")
+        monkeypatch.setattr(attention, "_cudnn", fused)
+        assert plan.settle_attention(self.config()).model.attention == "cudnn"
+        assert "cudnn (fused" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(("model", "why"), [({}, "on a CPU"), ({"dropout": 0.1}, "model.dropout is 0.1")])
+    def test_asked_for_where_it_cannot_be_it_is_refused(self, model, why):
+        with pytest.raises(UserError, match=why):
+            plan.settle_attention(self.config(attention="cudnn", **model))
 
 
 def test_a_dtype_that_was_asked_for_stays(capsys):

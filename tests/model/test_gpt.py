@@ -12,11 +12,12 @@ import pytest
 from flax import linen as nn
 
 from jaxgpt.config import ModelConfig
-from jaxgpt.model.attention import Attention, attention_mask
+from jaxgpt.model.attention import Attention
 from jaxgpt.model.gpt import GPT, Block, Mlp, logits, padded_vocab_size, unembedding
 from jaxgpt.model.kv_cache import init_cache
 from jaxgpt.model.layers import Dropout, Linear, Norm, apply_rope
 from jaxgpt.model.parameters import PARTS, parameter_kind, parameter_part
+from jaxgpt.ops.attention import attention_mask
 from jaxgpt.ops.dropout import hashed_bits
 from jaxgpt.ops.matmul import precision
 
@@ -67,19 +68,19 @@ def test_shapes_of_every_module(config):
     B, T, D, N = 2, 8, config.embed_dim, config.num_heads
     x_BTD = jnp.ones((B, T, D))
     positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
-    mask_BTS = attention_mask(jnp.ones((B, T), jnp.int32))
-    chex.assert_shape(mask_BTS, (B, T, T))
+    segments_BT = jnp.ones((B, T), jnp.int32)
+    chex.assert_shape(attention_mask(segments_BT), (B, T, T))
     key = jax.random.key(0)
 
     def output(module: nn.Module, *inputs):
         """Returns the shapes that a module gives: they need no arithmetic, so nothing is compiled."""
         return jax.eval_shape(module.init_with_output, key, *inputs)[0]
 
-    y_BTD, cache = output(Attention(config), x_BTD, mask_BTS, positions_BT)
+    y_BTD, cache = output(Attention(config), x_BTD, segments_BT, positions_BT)
     chex.assert_shape(y_BTD, (B, T, D))
     assert cache is None
     chex.assert_shape(output(Mlp(config), x_BTD), (B, T, D))
-    y_BTD, _ = output(Block(config), x_BTD, mask_BTS, positions_BT, None)
+    y_BTD, _ = output(Block(config), x_BTD, segments_BT, positions_BT, None)
     chex.assert_shape(y_BTD, (B, T, D))
     chex.assert_shape(output(Norm(config.norm), x_BTD), (B, T, D))
     rotated = jax.eval_shape(lambda x_BTNH: apply_rope(x_BTNH, positions_BT, T), jnp.ones((B, T, N, D // N)))

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxgpt.model.attention import attention_mask
-from jaxgpt.ops.attention import LEAST_QUERIES, attention_weights, dot_product_attention
+from jaxgpt.ops.attention import LEAST_QUERIES, attention_mask, attention_weights, dot_product_attention
 from jaxgpt.ops.matmul import precision
 
 FLOAT32 = precision("float32")
