@@ -62,8 +62,10 @@ def _check_numbers(verb: Sample | Chat) -> None:
 
 
 def _tell_unknown(tokenizer, text: str) -> None:
-    """Says which words of a prompt the model cannot read: to it they are all the same <unk>."""
-    if unknown := tokenizer.unknown(text):
+    """Says what of a prompt the model cannot read: to it that is all the same <unk>."""
+    from jaxgpt.text.tokenizer import visible
+
+    if unknown := [visible(part.encode("utf-8", "surrogatepass")) for part in tokenizer.unknown(text)]:
         print(f"(not in this model's vocabulary: {', '.join(unknown)})", file=sys.stderr, flush=True)
 
 

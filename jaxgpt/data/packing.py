@@ -57,6 +57,6 @@ def packed_lines(stream: np.ndarray, eos_id: int, seq_len: int) -> np.ndarray:
     if longest > seq_len:
         raise UserError(
             f"data.pack_lines: a line of {longest} tokens does not fit in a window of {seq_len}; "
-            "give a longer data.seq_len, or let lines be cut"
+            "give a longer --data.seq-len, or --data.no-pack-lines, which lets windows cut lines"
         )
     return packed_rows([(line.tolist(), [1] * len(line)) for line in lines], seq_len)

@@ -53,7 +53,8 @@ def evaluate_file(trained: Trained, path: Path, stride: int | None) -> Iterator[
         raise UserError(f"{path}: there is no text in it")
     yield f"{trained.run.path}, step {trained.step}, on {path}"
     if counts.unknown_share > WARN_UNK_SHARE:
-        yield f"  NOTE: {counts.unknown_share:.1%} of its words are unknown to the tokenizer"
+        parts = "characters" if trained.run.tokenizer.kind == "char" else "words"
+        yield f"  NOTE: {counts.unknown_share:.1%} of its {parts} are unknown to the tokenizer"
     yield from _scored(trained, counts, dataclasses.replace(source, stride=stride), stride)
 
 
@@ -100,7 +101,7 @@ def bits_per_byte(loss: float, counts: TextCounts) -> str:
     if not counts.unk:
         return told
     share = counts.spelled_bits / (bits * counts.bytes)
-    return f"{told}; {share:.1%} of it spells what is <unk>, at {SPELLED_BITS:.3f} bits a byte and for each word's end"
+    return f"{told}; {share:.1%} of it spells what is <unk>, at {SPELLED_BITS:.3f} bits a byte and for the end of each"
 
 
 def evaluate_chat(trained: Trained, split: str) -> Iterator[str]:
@@ -113,10 +114,11 @@ def evaluate_chat(trained: Trained, split: str) -> Iterator[str]:
     yield from _heading(trained, manifest, split)
     score = _score(trained, source)
     counts = manifest.splits[split]
-    yield f"  loss           {score.loss:.4f} nats per assistant token (its words and the end token)"
+    yield f"  loss           {score.loss:.4f} nats per assistant token (what it says, and the end token)"
     yield f"  perplexity     {score.perplexity_in_words} per assistant token"
     yield f"  tokens         {score.tokens:,} in {counts.kept:,} conversations, window {config.data.seq_len}"
-    yield f"  <unk>          {counts.unk_prompts:.2%} of prompts, {counts.unk_replies:.2%} in replies"
+    if run.tokenizer.special.unk is not None:
+        yield f"  <unk>          {counts.unk_prompts:.2%} of prompts, {counts.unk_replies:.2%} in replies"
     key = jax.random.key(config.run.seed)
     corpus = open_chat(run.data.corpus, None, config.data.oasst_all_paths).read()  # answers expected, as written
     conversations = corpus.documents[split]

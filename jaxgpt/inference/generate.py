@@ -35,7 +35,7 @@ def encode_prompt(prompt: str, tokenizer: Tokenizer, config: ModelConfig) -> lis
     """Returns the ids of a prompt; raises UserError when it is empty or leaves no room in the context."""
     ids = tokenizer.encode(prompt)
     if not ids:
-        raise UserError("prompt: it is empty; write a word or more for the model to continue")
+        raise UserError("prompt: it is empty; write something for the model to continue")
     if len(ids) >= config.context_len:
         raise UserError(
             f"prompt: it is {len(ids)} tokens long; this model's context is {config.context_len} tokens, so write at "

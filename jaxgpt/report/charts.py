@@ -178,7 +178,7 @@ def bar_chart(title: str, rows: Sequence[tuple[str, float, str]], width: int = 4
 
 
 class Point(NamedTuple):
-    """A word on a map: where, which group, and whether its name is written beside it if there is room."""
+    """A token on a map: where, which group, and whether its name is written beside it if there is room."""
 
     name: str
     x: float
@@ -245,15 +245,15 @@ def heat_map(
         x, y = left + (j + 0.5) * cell + 2, top - 4
         turned = f'<text class="small" transform="translate({x:.1f} {y:.1f}) rotate(-52)">{escape(clip(column))}</text>'
         parts.append(turned)
-    slack = 26 if columns else 6  # the last slanted word leans out
+    slack = 26 if columns else 6  # the last slanted name leans out
     return _svg(
         title, math.ceil(left + width + slack), math.ceil(top + height + 6), parts, "small" if rows else "title"
     )
 
 
-def clip(word: str, most: int = 12) -> str:
-    """Returns a word, cut where it is too long for a chart."""
-    return word if len(word) <= most else word[: most - 1] + "…"
+def clip(name: str, most: int = 12) -> str:
+    """Returns a name, cut where it is too long for a chart."""
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def standalone(svg: str) -> str:

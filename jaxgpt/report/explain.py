@@ -1,4 +1,4 @@
-"""A text's walk through a model, told in lines: words, vectors, attention, what each block changes, the next word."""
+"""A text's walk through a model, told in lines: tokens, vectors, attention, what each block changes, the next token."""
 
 from collections.abc import Iterator, Sequence
 
@@ -20,7 +20,7 @@ WIDEST = 110  # columns that maps side by side may take
 
 
 def tokens_of(trained: Trained, text: str) -> list[int]:
-    """Returns the ids that the model reads for a text: after a line's end, or as what a user says.
+    """Returns the ids that the model reads for a text: as a document begins, or as what a user says.
 
     Raises UserError where the text is empty or too long.
     """
@@ -42,7 +42,7 @@ def explain(trained: Trained, text: str) -> Iterator[str]:
     for layer in range(model.num_layers):
         yield from _attention(model, names, seen, layer)
         yield from _change(tokenizer, names, seen, layer)
-    yield from _next_word(model, tokenizer, names, seen)
+    yield from _next_token(model, tokenizer, names, seen)
 
 
 def _vectors(trained: Trained, tokens: Sequence[int], names: Sequence[str], seen: Activations) -> Iterator[str]:
@@ -50,18 +50,18 @@ def _vectors(trained: Trained, tokens: Sequence[int], names: Sequence[str], seen
     D, V = model.embed_dim, model.vocab_size
     learned = model.positions == "learned"
     yield ""
-    yield f"1. Words become ids, and ids vectors: ids [{T}] -> x [{T}, {D}]"
+    yield f"1. Text becomes tokens, and each id a vector: ids [{T}] -> x [{T}, {D}]"
     yield f"   who I am: row `id` of the token embedding [{V:,}, {D}]"
     if learned:
         yield f"   where I sit: row `place` of the position embedding [{model.context_len}, {D}]; x is their sum"
     else:
         yield "   where I sit: rotary positions add nothing here; each block turns queries and keys by their place"
-    width = max(map(len, names))
+    width = max(len("token"), *map(len, names))
     identity = np.asarray(embedding(trained.params), np.float32)[np.asarray(tokens)]
     vectors = ("who I am", "where I sit", "x") if learned else ("who I am: x",)
     column = len(_numbers(identity[0])) + 3
     heads = "".join(f"{vector:{column}}" for vector in vectors)
-    yield f"   place  {'word':{width}}  {'id':>6}   {heads}".rstrip()
+    yield f"   place  {'token':{width}}  {'id':>6}   {heads}".rstrip()
     for place, (name, token) in enumerate(zip(names, tokens, strict=True)):
         line = f"   {place:5}  {name:{width}}  {token:6}   {_numbers(identity[place])}"
         if learned:
@@ -101,18 +101,18 @@ def _change(tokenizer: Tokenizer, names: Sequence[str], seen: Activations, layer
         f"   attention and mlp were added to the vector of {names[-1]!r}: its length was {sizes[0]:.3g}, is "
         f"{sizes[1]:.3g}, and it turned by {turned(before_D, after_D):.0f} degrees"
     )
-    word, word_after = tokenizer.token_text(guess), tokenizer.token_text(guess_after)
+    token, token_after = tokenizer.token_text(guess), tokenizer.token_text(guess_after)
     yield (
-        f"   did the model end here, its likeliest next word would be {word_after!r}, {p_after:.0%} "
-        f"(before this block {word!r}, {p:.0%})"
+        f"   did the model end here, its likeliest next token would be {token_after!r}, {p_after:.0%} "
+        f"(before this block {token!r}, {p:.0%})"
     )
 
 
-def _next_word(model: ModelConfig, tokenizer: Tokenizer, names: Sequence[str], seen: Activations) -> Iterator[str]:
+def _next_token(model: ModelConfig, tokenizer: Tokenizer, names: Sequence[str], seen: Activations) -> Iterator[str]:
     D, V = model.embed_dim, model.vocab_size
     which = "the token embedding again" if model.tie_embeddings else "a matrix of its own"
     yield ""
-    yield f"{model.num_layers + 2}. The next word: the normed last vector [{D}] times the head [{V:,}, {D}], {which}"
+    yield f"{model.num_layers + 2}. The next token: the normed last vector [{D}] times the head [{V:,}, {D}], {which}"
     found = likeliest(seen.log_p_KTV[-1, -1], LIKELIEST)
     width = max(len(tokenizer.token_text(token)) for token, _ in found)
     for token, p in found:

@@ -1,4 +1,4 @@
-"""What a model has become, as sections of a page: its words, its attention, its positions, what it finds hard."""
+"""What a model has become, as sections of a page: its tokens, its attention, its positions, what it finds hard."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -11,36 +11,37 @@ from jaxgpt.model.parameters import embedding
 from jaxgpt.report.charts import Line, Point, bar_chart, heat_map, line_chart, scatter
 from jaxgpt.report.markup import escape
 from jaxgpt.report.page import Section, figure, note, table
-from jaxgpt.report.run_data import HeldOut, Record, held_out, text_batch
+from jaxgpt.report.run_data import HeldOut, Record, by_frequency, held_out, text_batch
 from jaxgpt.run.load import Trained
 from jaxgpt.text.tokenizer import Tokenizer
 
-MAPPED, LABELLED = 1_200, 400  # most frequent words on the map, and those named if there is room
+MAPPED, LABELLED = 1_200, 400  # most frequent tokens on the map, and those named if there is room
 CHOSEN = ("he", "two", "was", "city", "red", "king", "water", "good", "March", "Lucy", "cow", "yesterday", "music")
 MOST_CHOSEN, NEIGHBOURS = 9, 6
 SENTENCE = (7, 16)  # tokens of the text whose attention is drawn
 MOST_MAPS = 48  # attention maps; of a larger model the layers are spread
 SHOWN = 3  # windows of text that are coloured
-GROUPS = ("small letters", "capitalised", "number", "sign")
+GROUPS = ("small letters", "capitalised", "number", "sign", "half a character, or unseen")
 NATS = (1.0, 2.5, 4.5, 7.0)  # between the shades of the coloured text
 
 
-def words(trained: Trained) -> Section:
-    """Returns the map of the most frequent words' vectors, and the neighbours of some."""
+def tokens(trained: Trained, ranked: np.ndarray | None) -> Section:
+    """Returns the map of the most frequent tokens' vectors, and the neighbours of some; of the first by id without."""
     tokenizer = trained.run.tokenizer
-    ids = introspect.ordinary_tokens(tokenizer)
+    ids = introspect.ordinary_tokens(tokenizer) if ranked is None else ranked[: introspect.AMONG]
     table_VD = introspect.directions(np.asarray(embedding(trained.params))[ids])
     names = [tokenizer.token_text(id) for id in ids.tolist()]
     if min(table_VD.shape) < 3:
         return Section(
-            "words", "The map of its words", "This vocabulary has too few words, or dimensions, for a map.", ""
+            "tokens", "The map of its tokens", "This vocabulary has too few tokens, or dimensions, for a map.", ""
         )
     shown_ND = table_VD[:MAPPED]
     xy_N2, share = introspect.project(shown_ND)
     points = [
         Point(names[i], float(x), float(y), _group(names[i]), i < LABELLED) for i, (x, y) in enumerate(xy_N2.tolist())
     ]
-    plot = scatter(f"The {len(points):,} most frequent words", points, GROUPS)
+    which = f"The first {len(points):,}" if ranked is None else f"The {len(points):,} most frequent"
+    plot = scatter(f"{which} tokens", points, GROUPS)
     rows = [
         (
             names[i],
@@ -49,26 +50,26 @@ def words(trained: Trained) -> Section:
         for i in _chosen(names)
     ]
     return Section(
-        "words",
-        "The map of its words",
-        "To the model a word is a vector. Nobody told it what words mean: words that are used alike were pushed to "
+        "tokens",
+        "The map of its tokens",
+        "To the model a token is a vector. Nobody told it what tokens mean: those that are used alike were pushed to "
         "similar directions. Nearest neighbours are measured in all dimensions, the map shows only two.",
         f'<div class="scroll">{figure(plot)}</div>'
         + note(
             f"The plane in which these vectors differ most (PCA of their directions) keeps {share:.0%} of the "
             "differences, so what is far apart here is far apart, and what is close may not be."
         )
-        + f"<h3>Nearest neighbours, with the cosine of the angle</h3>{table(('Word', 'Nearest'), rows)}",
-        {"words": plot},
+        + f"<h3>Nearest neighbours, with the cosine of the angle</h3>{table(('Token', 'Nearest'), rows)}",
+        {"tokens": plot},
     )
 
 
 def attention(trained: Trained, record: Record, text: HeldOut | None) -> Section:
     """Returns every head's attention on one short text."""
     model, tokenizer = trained.config.model, trained.run.tokenizer
-    tokens = _sentence(tokenizer, record, text)[: model.context_len]
-    seen = introspect.activations(trained.params, model, tokens)
-    names = [tokenizer.token_text(token) for token in tokens]
+    read = _sentence(tokenizer, record, text)[: model.context_len]
+    seen = introspect.activations(trained.params, model, read)
+    names = [tokenizer.token_text(token) for token in read]
     layers = range(model.num_layers)
     if model.num_layers * model.num_heads > MOST_MAPS:
         count = max(2, MOST_MAPS // model.num_heads)
@@ -87,9 +88,9 @@ def attention(trained: Trained, record: Record, text: HeldOut | None) -> Section
     return Section(
         "attention",
         "Where each head looks",
-        "Each row is a word that asks; the cells are the words before it, the darker the more it takes from them. "
-        "Nothing is above the diagonal: no word may see what comes after it. Some heads look one word back, some "
-        "rest on the first word when they have nothing to say, some search.",
+        "Each row is a token that asks; the cells are the tokens before it, the darker the more it takes from them. "
+        "Nothing is above the diagonal: no token may see what comes after it. Some heads look one token back, some "
+        "rest on the first token when they have nothing to say, some search.",
         told + "".join(parts),
         plots,
     )
@@ -97,7 +98,7 @@ def attention(trained: Trained, record: Record, text: HeldOut | None) -> Section
 
 def habit_words(habit: introspect.Habit) -> str:
     """Returns where a head mostly looks, in a few words."""
-    places = {"the word itself": habit.itself, "the word before": habit.before, "the first word": habit.first}
+    places = {"the token itself": habit.itself, "the token before": habit.before, "the first token": habit.first}
     place, share = max(places.items(), key=lambda item: item[1])
     return f"{share:.0%} on {place}" if share >= 0.35 else "spread out"
 
@@ -109,36 +110,38 @@ def positions(trained: Trained) -> Section:
     plot = heat_map(f"Similarity of positions 0 to {model.context_len - 1}", similarity_PP, cell=6)
     if model.positions == "learned":
         lead = (
-            "Attention alone would read a bag of words. So each place has a learned vector that is added to the "
-            "word's. Strong cells off the diagonal are places that have become alike to the model: a band along it "
+            "Attention alone would read a bag of tokens. So each place has a learned vector that is added to the "
+            "token's. Strong cells off the diagonal are places that have become alike to the model: a band along it "
             "means that neighbours have, stripes mean that the text has a rhythm."
         )
     else:
         lead = (
-            "Attention alone would read a bag of words. This model's positions are rotary, so they are not learned: "
+            "Attention alone would read a bag of tokens. This model's positions are rotary, so they are not learned: "
             "queries and keys are turned by an angle that grows with the place. Shown is how alike the same vector "
             "remains to itself, turned to two places: it depends on nothing but the distance between them."
         )
     lowest = float(similarity_PP.min())
     caption = f"Cosine, from {lowest:.2f} to 1 on the diagonal" + "; negative in the second colour." * (lowest < 0)
-    return Section("positions", "Where words sit", lead, figure(plot, caption, "square"), {"positions": plot})
+    return Section("positions", "Where tokens sit", lead, figure(plot, caption, "square"), {"positions": plot})
 
 
-def difficulty(trained: Trained, record: Record, text: HeldOut | None, why_not: str) -> Section:
-    """Returns text coloured by loss, and the loss by the words' frequency and by the context before them."""
+def difficulty(
+    trained: Trained, record: Record, text: HeldOut | None, why_not: str, ranked: np.ndarray | None
+) -> Section:
+    """Returns text coloured by loss, and the loss by the tokens' frequency and by the context before them."""
     tokenizer, title = trained.run.tokenizer, "What it finds hard"
     lead = (
-        "Real text, each word coloured by the model's surprise at it, knowing only what stands before it. In "
-        "most text endings and small words come easily; names and the words that carry the news do not."
+        "Real text, each token coloured by the model's surprise at it, knowing only what stands before it. In "
+        "most text endings and small words come easily; names and what carries the news do not."
     )
     if text is None:
-        tokens = _said(tokenizer, record)[: trained.config.model.context_len]
+        said = _said(tokenizer, record)[: trained.config.model.context_len]
         sorry = note(
             f"The run's own corpus is not at hand ({why_not}). This is its last sample instead: text of its own."
         )
-        if len(tokens) < 2:
+        if len(said) < 2:
             return Section("difficulty", title, lead, sorry)
-        batch = text_batch(tokens)
+        batch = text_batch(said)
         lost = introspect.losses(trained.params, trained.config.model, batch)
         return Section("difficulty", title, lead, sorry + _scale() + _coloured(tokenizer, batch, lost, 0))
     batch = text.batch
@@ -148,11 +151,11 @@ def difficulty(trained: Trained, record: Record, text: HeldOut | None, why_not: 
     counted_BT = np.asarray(batch.weights) > 0
     nats, targets = lost.nats_BT[counted_BT], np.asarray(batch.targets)[counted_BT]
     plots = {
-        "loss-by-frequency": _by_frequency(trained.run.tokenizer, nats, targets),
+        "loss-by-frequency": _by_frequency(tokenizer, ranked, nats, targets),
         "loss-by-context": _by_context(batch, lost),
     }
     captions = (
-        "The mean loss of words by their rank in the training text, and what part of all loss falls on them.",
+        "The mean loss of tokens by their rank in the training text, and what part of all loss falls on them.",
         "The mean loss by how many tokens stood before: where it falls, the model makes use of what it has read.",
     )
     charts = "".join(figure(plot, told) for plot, told in zip(plots.values(), captions, strict=True))
@@ -167,29 +170,38 @@ def sections(trained: Trained, record: Record) -> list[Section]:
         text = held_out(record.run)
     except (UserError, OSError) as error:
         why_not = str(error).split(";")[0].split(". ")[0].rstrip(".")
+    ranked = by_frequency(record.run, text)
     return [
-        difficulty(trained, record, text, why_not),
-        words(trained),
+        difficulty(trained, record, text, why_not, ranked),
+        tokens(trained, ranked),
         attention(trained, record, text),
         positions(trained),
     ]
 
 
-def _group(word: str) -> int:
-    if any(letter.isdigit() for letter in word):
+def _group(name: str) -> int:
+    if "⟨" in name:
+        return 4
+    if any(letter.isdigit() for letter in name):
         return 2
-    if not any(letter.isalpha() for letter in word):
+    if not any(letter.isalpha() for letter in name):
         return 3
-    return 1 if word[0].isupper() else 0
+    return 1 if name.lstrip("␣")[0].isupper() else 0
 
 
 def _chosen(names: Sequence[str]) -> list[int]:
-    """Returns words worth a look: the chosen ones that this vocabulary has, then frequent ones of some length."""
-    place = {name: i for i, name in enumerate(names)}
+    """Returns tokens worth a look: the chosen words that this vocabulary has, then frequent ones of some length.
+
+    Where words are in pieces, one that begins with a blank is a word's beginning; where there are few words, the most
+    frequent tokens follow.
+    """
+    bare = [name.removeprefix("␣") or name for name in names]
+    place = {name: i for i, name in enumerate(bare)} | {bare[i]: i for i, name in enumerate(names) if name[0] == "␣"}
     found = [place[name] for name in CHOSEN if name in place]
-    others = [i for i, name in enumerate(names) if len(name) > 3 and name.isalpha() and i not in found]
+    others = [i for i, name in enumerate(bare) if len(name) > 3 and name.isalpha() and i not in found]
     step = max(1, min(len(others), 400) // MOST_CHOSEN)
-    return [*found, *others[:: step or 1]][:MOST_CHOSEN]
+    chosen = dict.fromkeys([*found, *others[::step], *(i for i, name in enumerate(bare) if name.isalnum())])
+    return list(chosen)[:MOST_CHOSEN]
 
 
 def _sentence(tokenizer: Tokenizer, record: Record, text: HeldOut | None) -> list[int]:
@@ -207,7 +219,7 @@ def _sentences(tokens_T: np.ndarray, tokenizer: Tokenizer) -> Iterator[list[int]
     """Yields the whole sentences of a window, each after an end of line."""
     bos, part = tokenizer.special.bos, None  # a window may begin in the middle of a sentence
     for token in map(int, tokens_T):
-        ends = tokenizer.token_text(token) == "."
+        ends = tokenizer.token_text(token).strip('"⏎') == "."  # a piece may hold more than the full stop
         if part is not None and token != bos:
             part.append(token)
             if ends:
@@ -229,8 +241,8 @@ def _exchanges(tokens_T: np.ndarray, tokenizer: Tokenizer) -> Iterator[list[int]
 
 def _said(tokenizer: Tokenizer, record: Record) -> list[int]:
     """Returns the tokens of the run's last sample, or of its prompt."""
-    words = record.samples[-1][1] if record.samples else record.run.config.run.sample_prompt
-    return tokenizer.encode(words)
+    text = record.samples[-1][1] if record.samples else record.run.config.run.sample_prompt
+    return tokenizer.encode(text)
 
 
 def _coloured(tokenizer: Tokenizer, batch, lost: introspect.Losses, row: int) -> str:
@@ -239,16 +251,16 @@ def _coloured(tokenizer: Tokenizer, batch, lost: introspect.Losses, row: int) ->
     weights_T = np.asarray(batch.weights)[row]
     segments_T = weights_T if batch.segments is None else np.asarray(batch.segments)[row]
     for t, target in enumerate(np.asarray(batch.targets)[row]):
-        word = escape(tokenizer.token_text(int(target)))
+        token = escape(tokenizer.token_text(int(target)))
         if segments_T[t] == 0:
             continue
         if weights_T[t] == 0:
-            spans.append(f'<span class="plain">{word}</span>')
+            spans.append(f'<span class="plain">{token}</span>')
             continue
         nats, guess = float(lost.nats_BT[row, t]), tokenizer.token_text(int(lost.guess_BT[row, t]))
         expected = "as expected" if lost.guess_BT[row, t] == target else f"expected {guess}"
         told = escape(f"{nats:.2f} nats, p = {np.exp(-nats):.2g}; {expected}")
-        spans.append(f'<span class="{_shade(nats)}" title="{told}">{word}</span>')
+        spans.append(f'<span class="{_shade(nats)}" title="{told}">{token}</span>')
     return f'<p class="tokens">{" ".join(spans)}</p>'
 
 
@@ -259,23 +271,28 @@ def _shade(nats: float) -> str:
 def _scale() -> str:
     bounds = [0.0, *NATS]
     steps = [f'<span class="{_shade(bound + 0.01)}">over {bound:g}</span>' for bound in bounds]
-    return f'<p class="note scale">nats: {"".join(steps)} Point at a word for its loss and what was expected.</p>'
+    return f'<p class="note scale">nats: {"".join(steps)} Point at a token for its loss and what was expected.</p>'
 
 
-def _by_frequency(tokenizer: Tokenizer, nats: np.ndarray, targets: np.ndarray) -> str:
+def _by_frequency(tokenizer: Tokenizer, ranked: np.ndarray | None, nats: np.ndarray, targets: np.ndarray) -> str:
     bounds = [0, 10, 100, 1_000, 5_000, 10_000, 10**9]
-    special = np.isin(targets, tokenizer.special.ids)
-    rank = np.where(special, -1, targets - np.searchsorted(tokenizer.special.ids, targets))
-    groups = [("special (line end, <unk>)", special)]
+    special = tokenizer.special
+    is_special = np.isin(targets, special.ids)
+    rank_V = np.full(tokenizer.vocab_size, bounds[-1] - 1)  # of a token that never came
+    if ranked is not None:
+        rank_V[ranked] = np.arange(len(ranked))
+    rank = np.where(is_special, -1, rank_V[targets])
+    end = "line end" if special.newline == special.eos else "document end"
+    groups = [(f"special ({end}{', <unk>' if special.unk is not None else ''})", is_special)]
     for low, high in pairwise(bounds):
         name = f"{low + 1:,} to {high:,}" if high < 10**9 else f"beyond {low:,}"
-        groups.append((f"word {name}", (rank >= low) & (rank < high)))
+        groups.append((f"token {name}", (rank >= low) & (rank < high)))
     rows = []
     for name, chosen in groups:
         if chosen.any():
             told = f"{np.mean(nats[chosen]):.3g}, {np.sum(nats[chosen]) / np.sum(nats):.0%} of all loss"
             rows.append((name, float(np.mean(nats[chosen])), told))
-    return bar_chart("Loss by how frequent the word is", rows, width=480, name_width=160)
+    return bar_chart("Loss by how frequent the token is", rows, width=480, name_width=160)
 
 
 def _by_context(batch, lost: introspect.Losses) -> str:

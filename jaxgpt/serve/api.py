@@ -78,6 +78,7 @@ def make_app(
             "chat": served.is_chat,
             "context_len": served.config.context_len,
             "max_tokens": MAX_TOKENS,
+            "tokenizer": served.tokenizer.kind,
             **served.about,
         },
     }
@@ -119,7 +120,7 @@ def make_app(
         )
 
     @app.post("/v1/inspect")
-    async def inspect_word(asked: InspectRequest) -> Response:
+    async def inspect_token(asked: InspectRequest) -> Response:
         _check_model(asked.model, served)
         size = len(asked.written) + len(asked.prompt or "")
         size += sum(len(message.plain()["content"]) for message in asked.messages or [])
@@ -135,8 +136,8 @@ def make_app(
 async def _aside(size: int, work: Callable[..., Any], *arguments: Any) -> Any:
     """Returns what the work on a text of this size comes to.
 
-    A long text is split into words on another thread, and streams go on meanwhile; for a short one that costs more than
-    the work.
+    A long text is split into tokens on another thread, and streams go on meanwhile; for a short one that costs more
+    than the work.
     """
     return await run_in_threadpool(work, *arguments) if size > LONG_TEXT else work(*arguments)
 
@@ -150,7 +151,7 @@ def _text_prompt(text: str, served: Served) -> Prompt:
     try:
         ids = encode_prompt(text, served.tokenizer, served.config)
     except UserError as error:
-        raise _prompt_error(error, "prompt", is_empty=not text.strip()) from None
+        raise _prompt_error(error, "prompt", is_empty=not served.tokenizer.encode(text)) from None
     return Prompt([served.tokenizer.special.bos, *ids], ids)
 
 
@@ -160,7 +161,9 @@ def _text_to_inspect(asked: InspectRequest, served: Served) -> tuple[list[int], 
         prompt = _text_prompt(asked.prompt or "", served)
     else:
         prompt, _ = _chat_prompt(asked.messages, served)
-    written = served.tokenizer.encode(asked.written)
+    written = served.tokenizer.encode(asked.written) if isinstance(asked.written, str) else asked.written
+    if max(written, default=0) >= (size := served.tokenizer.vocab_size):
+        raise ApiError(400, f"written: {max(written)} is no token; there are {size}, from 0", "written")
     if len(written) > MAX_TOKENS:
         raise ApiError(400, f"written: {len(written)} tokens; at most {MAX_TOKENS} are written", "written")
     return prompt.ids, written
@@ -182,7 +185,8 @@ def _chat_prompt(messages_asked: Sequence[ChatMessage], served: Served) -> tuple
     try:
         fitted = fit_history(render_each(messages, served.tokenizer), served.config.context_len)
     except UserError as error:
-        raise _prompt_error(error, "messages", is_empty=not messages[-1]["content"].strip()) from None
+        is_empty = not served.tokenizer.encode(messages[-1]["content"])
+        raise _prompt_error(error, "messages", is_empty) from None
     about = {
         "forgotten": len(messages) - len(fitted),
         "unknown_words": served.tokenizer.unknown(messages[-1]["content"]),

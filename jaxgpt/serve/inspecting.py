@@ -1,4 +1,4 @@
-"""A look inside for one word: where each head looks, its vector's way through the blocks, the words nearest to it."""
+"""A look inside for one token: where each head looks, its vector's way through the blocks, its nearest tokens."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -30,15 +30,15 @@ NUMBERS = 256  # of a vector that are told
 
 @dataclass(frozen=True)
 class Inspector:
-    """A model to look into, with what of it is looked up on the host: every word has its row, every place too.
+    """A model to look into, with what of it is looked up on the host: every token has its row, every place too.
 
-    `frequent_ND` are the directions of `frequent_N`, the most frequent words, special ones left out.
+    `frequent_ND` are the directions of `frequent_N`, the first tokens of the vocabulary, special ones left out.
     """
 
     params: Params
     config: ModelConfig
     tokenizer: Tokenizer
-    words_VD: np.ndarray
+    tokens_VD: np.ndarray
     places_TD: np.ndarray | None
     frequent_N: np.ndarray
     frequent_ND: np.ndarray
@@ -46,11 +46,12 @@ class Inspector:
 
 def make_inspector(params: Params, config: ModelConfig, tokenizer: Tokenizer) -> Inspector:
     """Returns an inspector whose one program is compiled, so that no look waits for it, nor a stream for a look."""
-    words_VD = np.asarray(embedding(params), np.float32)[: tokenizer.vocab_size]
+    tokens_VD = np.asarray(embedding(params), np.float32)[: tokenizer.vocab_size]
     places = position_embedding(params)
     places_TD = None if places is None else np.asarray(places, np.float32)
     frequent_N = ordinary_tokens(tokenizer)
-    inspector = Inspector(params, config, tokenizer, words_VD, places_TD, frequent_N, directions(words_VD[frequent_N]))
+    frequent_ND = directions(tokens_VD[frequent_N])
+    inspector = Inspector(params, config, tokenizer, tokens_VD, places_TD, frequent_N, frequent_ND)
     inspect(inspector, [tokenizer.special.bos], 1, tokenizer.special.eos)
     return inspector
 
@@ -58,7 +59,7 @@ def make_inspector(params: Params, config: ModelConfig, tokenizer: Tokenizer) ->
 def inspect(inspector: Inspector, ids: Sequence[int], prompt_length: int, stop_id: int) -> Json:
     """Returns what the model does with the last token of a text whose first `prompt_length` ids were given to it.
 
-    Probabilities are those of the API's log-probabilities: at temperature 1, words that are never said ruled out.
+    Probabilities are those of the API's log-probabilities: at temperature 1, tokens that are never said ruled out.
     """
     tokenizer, places_TD = inspector.tokenizer, inspector.places_TD
     seen_T = ids[_start(len(ids), prompt_length, inspector.config.context_len) :]
@@ -67,14 +68,14 @@ def inspect(inspector: Inspector, ids: Sequence[int], prompt_length: int, stop_i
     log_p_KV -= np.logaddexp.reduce(log_p_KV, axis=1, keepdims=True)
     stages = []
     for k, (x_D, log_p_V) in enumerate(zip(seen.residual_KD, log_p_KV, strict=True)):
-        said = [{"token": tokenizer.decode([id]), "probability": _short(p)} for id, p in likeliest(log_p_V, LIKELIEST)]
+        said = [_named(tokenizer, id) | {"probability": _short(p)} for id, p in likeliest(log_p_V, LIKELIEST)]
         angle = _short(turned(seen.residual_KD[k - 1], x_D)) if k else None
         stages.append(_vector(x_D) | {"turned": angle, "likeliest": said})
     return {
-        "tokens": [tokenizer.decode([id]) for id in seen_T],
+        "tokens": [tokenizer.token_text(id) for id in seen_T],
         "out_of_sight": len(ids) - len(seen_T),
         "attention": np.round(seen.weights_LNS.astype(float), 3).tolist(),
-        "token_vector": _vector(inspector.words_VD[ids[-1]]),
+        "token_vector": _vector(inspector.tokens_VD[ids[-1]]),
         "position_vector": None if places_TD is None else _vector(places_TD[len(seen_T) - 1]),
         "stages": stages,
         "neighbours": _neighbours(inspector, ids[-1]),
@@ -84,7 +85,7 @@ def inspect(inspector: Inspector, ids: Sequence[int], prompt_length: int, stop_i
 def _start(length: int, prompt_length: int, context_len: int) -> int:
     """Returns where that begins which the model saw when it read the last of so many tokens.
 
-    As the engine does it: of a prompt the newest that leave room for a word; each time that the context is full, the
+    As the engine does it: of a prompt the newest that leave room for a token; each time that the context is full, the
     newer half.
     """
     start = max(0, prompt_length - (context_len - 1))
@@ -94,12 +95,17 @@ def _start(length: int, prompt_length: int, context_len: int) -> int:
 
 
 def _neighbours(inspector: Inspector, id: int) -> list[Json]:
-    """Returns the frequent words whose vectors point most nearly where this token's points."""
-    own_1D = directions(inspector.words_VD[id : id + 1])
+    """Returns the frequent tokens whose vectors point most nearly where this one's points."""
+    own_1D = directions(inspector.tokens_VD[id : id + 1])
     nearest = neighbours(np.concatenate([own_1D, inspector.frequent_ND]), 0, NEIGHBOURS + 1)
     others = [(int(inspector.frequent_N[row - 1]), cosine) for row, cosine in nearest]
     found = [(other, cosine) for other, cosine in others if other != id][:NEIGHBOURS]
-    return [{"token": inspector.tokenizer.decode([other]), "cosine": _short(cosine)} for other, cosine in found]
+    return [_named(inspector.tokenizer, other) | {"cosine": _short(cosine)} for other, cosine in found]
+
+
+def _named(tokenizer: Tokenizer, id: int) -> Json:
+    """Returns a token as its id, and as it is shown to people."""
+    return {"id": id, "token": tokenizer.token_text(id)}
 
 
 def _vector(x_D: np.ndarray) -> Json:

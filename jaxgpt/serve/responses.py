@@ -26,21 +26,18 @@ class ChatReply:
     def part(self, index: int, pieces: Sequence[Piece], finish: str | None) -> Json:
         """Returns a chunk's choice."""
         delta = {"content": _text(pieces)} if pieces else {}
-        return {"index": index, "delta": delta, "logprobs": self._told(pieces), "finish_reason": finish}
+        return {"index": index, "delta": delta, "finish_reason": finish} | self._told(pieces)
 
     def whole(self, index: int, pieces: Sequence[Piece], finish: str | None) -> Json:
         """Returns a reply's choice."""
         message = {"role": "assistant", "content": _text(pieces), "refusal": None}
-        return {"index": index, "message": message, "logprobs": self._told(pieces), "finish_reason": finish}
+        return {"index": index, "message": message, "finish_reason": finish} | self._told(pieces)
 
-    def _told(self, pieces: Sequence[Piece]) -> Json | None:
+    def _told(self, pieces: Sequence[Piece]) -> Json:
         if not self._logprobs:
-            return None
-        content = [
-            _word(piece.text, piece.logprob) | {"top_logprobs": [_word(*candidate) for candidate in piece.candidates]}
-            for piece in pieces
-        ]
-        return {"content": content, "refusal": None}
+            return {"logprobs": None}
+        content = [_token(piece) | {"top_logprobs": list(map(_token, piece.candidates))} for piece in pieces]
+        return {"logprobs": {"content": content, "refusal": None}} | _ids(pieces)
 
 
 class CompletionReply:
@@ -53,15 +50,15 @@ class CompletionReply:
         self._offsets = [0] * count
 
     def start(self, index: int) -> Json | None:
-        """Returns None: the first chunk has words already."""
+        """Returns None: the first chunk has text already."""
         return None
 
     def part(self, index: int, pieces: Sequence[Piece], finish: str | None) -> Json:
         """Returns a chunk's choice, which is a reply's choice too."""
         text = _text(pieces)
-        told = self._told(index, pieces) if self._logprobs else None
+        told = self._told(index, pieces) if self._logprobs else {"logprobs": None}
         self._offsets[index] += len(text)
-        return {"index": index, "text": text, "logprobs": told, "finish_reason": finish}
+        return {"index": index, "text": text, "finish_reason": finish} | told
 
     whole = part
 
@@ -69,12 +66,13 @@ class CompletionReply:
         offsets = [self._offsets[index]]
         for piece in pieces[:-1]:
             offsets.append(offsets[-1] + len(piece.text))
-        return {
-            "tokens": [piece.text for piece in pieces],
+        told = {
+            "tokens": [piece.name for piece in pieces],
             "token_logprobs": [piece.logprob for piece in pieces],
-            "top_logprobs": [dict(reversed(piece.candidates)) for piece in pieces],
+            "top_logprobs": [{other.name: other.logprob for other in reversed(piece.candidates)} for piece in pieces],
             "text_offset": offsets[: len(pieces)],
         }
+        return {"logprobs": told} | _ids(pieces)
 
 
 Reply = ChatReply | CompletionReply
@@ -103,6 +101,11 @@ def _text(pieces: Sequence[Piece]) -> str:
     return "".join(piece.text for piece in pieces)
 
 
-def _word(text: str, logprob: float) -> Json:
-    assert math.isfinite(logprob)
-    return {"token": text, "logprob": logprob, "bytes": list(text.encode("utf-8", "replace"))}
+def _token(piece: Piece) -> Json:
+    assert math.isfinite(piece.logprob)
+    return {"token": piece.name, "logprob": piece.logprob, "bytes": list(piece.text.encode("utf-8", "replace"))}
+
+
+def _ids(pieces: Sequence[Piece]) -> Json:
+    """Returns which tokens they are: text alone does not tell how it was cut, nor where a character was."""
+    return {"token_ids": [piece.token for piece in pieces]}

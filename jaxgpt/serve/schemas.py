@@ -85,7 +85,7 @@ class Asked(Checked, ABC):
     @property
     @abstractmethod
     def candidates(self) -> int | None:
-        """How many likeliest words to tell with each word; None where no log-probabilities are wanted."""
+        """How many likeliest tokens to tell with each token; None where no log-probabilities are wanted."""
 
     @property
     def include_usage(self) -> bool:
@@ -152,12 +152,15 @@ class CompletionRequest(Asked):
 
 
 class InspectRequest(Checked):
-    """POST /v1/inspect: what was given to the model, and what it wrote, up to the token that is inspected."""
+    """POST /v1/inspect: what was given to the model, and what it wrote, up to the token that is inspected.
+
+    As text, or exactly, as the `token_ids` that came with it.
+    """
 
     model: str
     messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None
     prompt: str | None = None
-    written: str = ""
+    written: str | list[Annotated[int, Field(ge=0)]] = ""
 
     @model_validator(mode="after")
     def _one_beginning(self) -> "InspectRequest":

@@ -12,11 +12,15 @@ from jaxgpt.text.tokenizer import Tokenizer
 
 
 class Piece(NamedTuple):
-    """The text that a word adds, its log-probability, and what each likeliest word would have added."""
+    """A token, what it adds to the text, its log-probability, and the likeliest in its place, which have none."""
 
+    token: int
     text: str
+    """Nothing where it ends in the middle of a character; the whole character comes with its last token."""
+    name: str
+    """The text, or what the token looks like where it adds none: never nothing."""
     logprob: float
-    candidates: list[tuple[str, float]]
+    candidates: Sequence["Piece"] = ()
 
 
 class Writer:
@@ -25,8 +29,8 @@ class Writer:
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], stops: Sequence[str]) -> None:
         self._tokenizer = tokenizer
         self._stops = stops
-        self.count = 0  # of words written
-        self._line: list[int] = []  # how a word is written depends on the line before it
+        self.count = 0  # of tokens written
+        self._before: list[int] = []  # those that decide how the next token is written
         self._fed: deque[int] = deque()
         self._texts = tokenizer.decode_stream(self._feed())
         for token in prompt:
@@ -43,27 +47,34 @@ class Writer:
         return next(self._texts)
 
     def _go_on(self, token: int) -> None:
-        if token == self._tokenizer.special.newline:
-            self._line.clear()
+        """Notes a token. The line decides where a token is a line break; elsewhere the last whole characters do."""
+        newline = self._tokenizer.special.newline
+        if token == newline:
+            self._before.clear()
+        elif newline is None and "\ufffd" not in self._tokenizer.decode([token]):
+            self._before = [token]
         else:
-            self._line.append(token)
+            self._before.append(token)
 
     def _text_instead(self, token: int) -> str:
-        """Returns what a token would add to the line that is being written."""
-        *_, text = self._tokenizer.decode_stream([*self._line, token])
+        """Returns what a token would add to the text that is being written."""
+        *_, text = self._tokenizer.decode_stream([*self._before, token])
         return text
 
-    def write(self, words: Sequence[TokenOutput]) -> tuple[list[Piece], bool]:
+    def _piece(self, token: int, text: str, logprob: float, candidates: Sequence[Piece] = ()) -> Piece:
+        return Piece(token, text, text or self._tokenizer.token_text(token), logprob, candidates)
+
+    def write(self, outputs: Sequence[TokenOutput]) -> tuple[list[Piece], bool]:
         """Returns (the pieces that may go out, whether a stop text has come); after that there is nothing more."""
-        for word in words:
-            text = self._text_of(word.token)
+        for output in outputs:
+            text = self._text_of(output.token)
             others = [
-                (text if token == word.token else self._text_instead(token), logprob)
-                for token, logprob in word.candidates
+                self._piece(token, text if token == output.token else self._text_instead(token), logprob)
+                for token, logprob in output.candidates
             ]
-            self._go_on(word.token)
+            self._go_on(output.token)
             self.count += 1
-            self._held.append(Piece(text, word.logprob, others))
+            self._held.append(self._piece(output.token, text, output.logprob, others))
             if self._stops:
                 held = "".join(piece.text for piece in self._held)
                 found = [place for place in map(held.find, self._stops) if place >= 0]
@@ -78,13 +89,20 @@ class Writer:
         return released
 
     def _release(self, length: int, cut: bool = False) -> list[Piece]:
-        """Returns the pieces within the first `length` characters; with `cut`, part of the next one too, if any."""
-        released = []
-        while self._held and len(self._held[0].text) <= length:
-            released.append(self._held.pop(0))
-            length -= len(released[-1].text)
-        if cut and self._held and length:
-            released.append(self._held[0]._replace(text=self._held[0].text[:length]))
+        """Returns the pieces within the first `length` characters; with `cut`, part of the next one too, if any.
+
+        A token that adds no text waits for the one that its character comes with.
+        """
+        count = whole = size = 0
+        for number, piece in enumerate(self._held, start=1):
+            size += len(piece.text)
+            if piece.text and size <= length:
+                count, whole = number, size
+        released, self._held = self._held[:count], self._held[count:]
+        if cut and whole < length:
+            piece = next(piece for piece in self._held if piece.text)
+            text = piece.text[: length - whole]
+            released.append(piece._replace(text=text, name=text))
         return released
 
 
@@ -112,15 +130,15 @@ class Writing:
             raise ApiError(503, "the server is shutting down") from None
 
     def _deliver_to(self, index: int):
-        def deliver(words: list[TokenOutput], finish: Finish | None) -> None:
+        def deliver(outputs: list[TokenOutput], finish: Finish | None) -> None:
             with contextlib.suppress(RuntimeError):  # the event loop is closed: there is nobody left to hear
-                self._loop.call_soon_threadsafe(self._queue.put_nowait, (index, words, finish))
+                self._loop.call_soon_threadsafe(self._queue.put_nowait, (index, outputs, finish))
 
         return deliver
 
     @property
     def count(self) -> int:
-        """How many words have been written in all."""
+        """How many tokens have been written in all."""
         return sum(writer.count for writer in self._writers)
 
     def cancel(self) -> None:
@@ -132,7 +150,7 @@ class Writing:
         """Yields (which text, what it has grown by, why it ended or None); raises ApiError where the engine ends it."""
         running = set(range(len(self._texts)))
         while running:
-            index, words, finish = await self._queue.get()
+            index, outputs, finish = await self._queue.get()
             if index not in running:
                 continue
             if finish in ("closed", "failed"):
@@ -141,7 +159,7 @@ class Writing:
                     if finish == "closed"
                     else ApiError(500, "the model could not be run; the server's output says why")
                 )
-            pieces, stopped = self._writers[index].write(words)
+            pieces, stopped = self._writers[index].write(outputs)
             if stopped:
                 finish = "stop"
                 self._engine.cancel(self._texts[index])

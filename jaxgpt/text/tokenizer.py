@@ -1,5 +1,6 @@
 """What every tokenizer does, whatever its tokens are: text to ids and back."""
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -92,9 +93,14 @@ MARKS = {" ": "␣", "\n": "⏎", "\r": "␍", "\t": "⇥"}
 
 
 def visible(token: bytes) -> str:
-    """Returns the bytes of a token as people can see them: a blank as ␣, a line break as ⏎, half a character in hex."""
+    """Returns the bytes of a token as people can see them; no two tokens look the same.
+
+    A blank is ␣, a line break ⏎, a character that cannot be seen ⟨U+200D⟩, a byte of half a character ⟨f0⟩, and an
+    accent with nothing to stand on stands on ◌.
+    """
     try:
         text = token.decode()
     except UnicodeDecodeError:
-        return "".join(chr(byte) if 32 < byte < 127 else f"⟨{byte:02x}⟩" for byte in token)
-    return "".join(MARKS.get(c) or (c if c.isprintable() else f"⟨{ord(c):x}⟩") for c in text)
+        return "".join(chr(byte) if 32 < byte < 127 else MARKS.get(chr(byte)) or f"⟨{byte:02x}⟩" for byte in token)
+    stands_on = "◌" if unicodedata.category(text[:1] or " ").startswith("M") else ""
+    return stands_on + "".join(MARKS.get(c) or (c if c.isprintable() else f"⟨U+{ord(c):04X}⟩") for c in text)

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxgpt.errors import UserError, clipped, shown
 from jaxgpt.text.moses import join_stream, split
-from jaxgpt.text.tokenizer import Encoded, Special
+from jaxgpt.text.tokenizer import Encoded, Special, visible
 
 UNK, EOS = "<unk>", "<eos>"  # a word outside the vocabulary; the end of a line
 SPECIAL = (UNK, EOS, "<pad>", "<system>", "<user>", "<assistant>", "<end>")  # ids 0 to 6 of every vocabulary
@@ -84,8 +84,8 @@ class WordTokenizer:
         return list(dict.fromkeys(word for word in words if word not in self._text_ids))
 
     def token_text(self, id: int) -> str:
-        """Returns the word of an id."""
-        return self.words[id]
+        """Returns the word of an id as it is shown to people: a character that cannot be seen by its number."""
+        return self.words[id] if id < len(SPECIAL) else visible(self.words[id].encode("utf-8", "surrogatepass"))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Returns readable text of `ids`: <eos> is a line break, other special words stand as they are written."""

@@ -102,7 +102,7 @@ def _counts(counts: TextCounts | ChatCounts, has_unk: bool) -> str:
         tokens = max(1, counts.tokens)
         more = f"{counts.unk / tokens:.2%} of them <unk>" if has_unk else f"{counts.bytes / tokens:.2f} bytes each"
         return f"{counts.lines:,} lines, {counts.tokens:,} tokens, {more}"
-    unknown = f"<unk>: {counts.unk_prompts:.1%} of the words of prompts, {counts.unk_replies:.1%} of replies"
+    unknown = f"<unk>: {counts.unk_prompts:.1%} of the tokens of prompts, {counts.unk_replies:.1%} of replies"
     return (
         f"{counts.conversations:,} conversations: {counts.kept:,} kept, {counts.cut:,} of them cut at a turn "
         f"({counts.messages_cut:,} messages gone in all), {counts.dropped:,} dropped: no exchange fits\n"

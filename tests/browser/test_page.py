@@ -27,9 +27,9 @@ def say(page, text="w1 w2 w3"):
     return reply
 
 
-def look_inside(page, reply, word=2):
-    """Chooses a word of a reply, and opens the look inside."""
-    reply.locator(".word").nth(word).click()
+def look_inside(page, reply, token=2):
+    """Chooses a token of a reply, and opens the look inside."""
+    reply.locator(".token").nth(token).click()
     page.get_by_text("A look inside").click()
     page.locator(".steps").wait_for()
 
@@ -40,8 +40,8 @@ def test_a_reply_is_shown_as_it_comes_and_stays(open_page, server, monkeypatch):
     monkeypatch.setattr(server.engine, "_turn", lambda: (next(turns) == 0 or go_on.wait(60)) and turn())
     page.get_by_role("textbox").fill("w1 w2 w3")
     page.get_by_role("textbox").press("Enter")
-    expect(page.locator(".reply.busy .word").first).to_be_visible()  # the engine stands still: the rest is to come
-    assert page.locator(".reply .word").count() < 20
+    expect(page.locator(".reply.busy .token").first).to_be_visible()  # the engine stands still: the rest is to come
+    assert page.locator(".reply .token").count() < 20
     go_on.set()
     expect(page.get_by_text("24 tokens in")).to_be_visible()
     body = {"model": "tiny", "messages": [{"role": "user", "content": "w1 w2 w3"}], "seed": 5, "max_tokens": 24}
@@ -56,14 +56,14 @@ def test_stop_ends_a_reply_and_frees_its_slot(open_page, server, monkeypatch):
     monkeypatch.setattr(server.engine, "_turn", lambda: (next(turns) == 0 or go_on.wait(60)) and turn())
     page.get_by_role("textbox").fill("w1 w2 w3")
     page.get_by_role("button", name="Send").click()
-    expect(page.locator(".reply.busy .word").first).to_be_visible()
+    expect(page.locator(".reply.busy .token").first).to_be_visible()
     page.get_by_role("button", name="Stop").click()
     expect(page.locator(".reply .foot")).to_contain_text("stopped")
     expect(page.get_by_role("button", name="Send")).to_be_visible()
-    words = page.locator(".reply .word").count()
+    words = page.locator(".reply .token").count()
     go_on.set()
     assert any(server.http.get("/health").json()["writing"] == 0 for _ in range(1000))
-    assert page.locator(".reply .word").count() == words
+    assert page.locator(".reply .token").count() == words
 
 
 def test_trying_again_asks_the_same_with_the_history(open_page):
@@ -84,17 +84,17 @@ def test_trying_again_asks_the_same_with_the_history(open_page):
     expect(page.locator(".reply, .mine")).to_have_count(0)
 
 
-def test_behind_a_word_are_its_candidates_and_the_look_inside(open_page):
+def test_behind_a_token_are_its_candidates_and_the_look_inside(open_page):
     page = open_page()
     reply = say(page)
-    words = reply.locator(".word").all_inner_texts()
+    words = reply.locator(".token").all_inner_texts()
     look_inside(page, reply, 2)
-    panel = page.get_by_role("complementary", name="Behind the word")
+    panel = page.get_by_role("complementary", name="Behind the token")
     expect(panel.get_by_role("heading", level=2)).to_have_text(words[2])
     expect(panel.locator("#candidates .taken .name")).to_have_text(words[2])
     assert panel.locator("#candidates li").count() >= 8
     expect(panel.get_by_role("radio")).to_have_count(1 + 2 * 4)
-    names = ["The word's own vector", "+ the vector of its place", "= what enters the first block"]
+    names = ["The token's own vector", "+ the vector of its place", "= what enters the first block"]
     expect(panel.locator(".steps > li > .name")).to_have_text([*names, "After block 1", "After block 2"])
     expect(panel.locator("#look > .bars li")).to_have_count(8)
     said = panel.locator("[aria-live]")
@@ -102,7 +102,7 @@ def test_behind_a_word_are_its_candidates_and_the_look_inside(open_page):
     panel.locator(".head").nth(6).click()
     expect(said).to_contain_text("Block 2, head 2 takes most from:")
     with page.expect_response("**/v1/inspect"):
-        reply.locator(".word").nth(0).click()
+        reply.locator(".token").nth(0).click()
     expect(panel.get_by_role("heading", level=2)).to_have_text(words[0])
     expect(said).to_contain_text("Block 2, head 2 takes most from:")  # the head stays chosen
     panel.get_by_role("button", name="Close").click()
@@ -115,7 +115,7 @@ def test_text_is_never_markup(open_page):
     reply = say(page, TEXT)
     expect(page.locator(".mine p")).to_have_text(TEXT)
     assert any(harm in reply.inner_text() for harm in HARM)
-    harmful = page.locator(".word").filter(has_text="harmed").first
+    harmful = page.locator(".token").filter(has_text="harmed").first
     harmful.click()
     page.get_by_text("A look inside").click()
     page.locator(".steps").wait_for()
@@ -140,7 +140,7 @@ def test_on_a_phone_nothing_scrolls_sideways(open_page):
     look_inside(page, reply, 0)
     assert not too_wide()
     assert page.evaluate("document.documentElement.scrollHeight") <= PHONE["height"]
-    expect(page.locator(".word.selected")).to_be_in_viewport()
+    expect(page.locator(".token.selected")).to_be_in_viewport()
     page.get_by_role("button", name="Settings").click()
     assert not too_wide()
 
@@ -155,10 +155,10 @@ def test_all_can_be_done_by_keyboard(open_page):
     keys.press("Shift+Tab")
     expect(page.get_by_role("button", name="Try again")).to_be_focused()
     keys.press("Shift+Tab")
-    words = page.locator(".reply .word")
+    words = page.locator(".reply .token")
     for key, place in (("ArrowRight", 0), ("ArrowRight", 1), ("End", -1), ("ArrowLeft", -2), ("Home", 0)):
         keys.press(key)
-        expect(words.nth(place)).to_have_class("word selected")
+        expect(words.nth(place)).to_have_class("token selected")
     expect(page.get_by_role("status")).to_contain_text("Instead:")
     for _ in range(3):
         keys.press("Tab")
@@ -171,7 +171,7 @@ def test_all_can_be_done_by_keyboard(open_page):
     expect(page.locator("#look [aria-live]")).to_contain_text("Block 1, head 1 takes most from:")
     keys.press("Escape")
     expect(page.get_by_role("complementary")).to_be_hidden()
-    expect(page.locator(".reply .text")).to_be_focused()  # back where the word was chosen
+    expect(page.locator(".reply .text")).to_be_focused()  # back where the token was chosen
     page.get_by_role("button", name="Settings").focus()
     keys.press("Enter")
     keys.press("ArrowRight")  # on the first of the settings

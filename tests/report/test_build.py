@@ -13,7 +13,7 @@ from jaxgpt.report.build import report_after, write_report, written
 from jaxgpt.text.vocabulary import save_tokenizer
 from jaxgpt.text.word_tokenizer import WordTokenizer
 
-SECTIONS = ["curves", "samples", "difficulty", "words", "attention", "positions", "parameters", "settings"]
+SECTIONS = ["curves", "samples", "difficulty", "tokens", "attention", "positions", "parameters", "settings"]
 EMPTY_TAGS = {"meta", "br", "path", "rect", "circle"}
 
 
@@ -87,7 +87,7 @@ def test_words_of_models_and_data_are_never_markup(report):
 def test_charts_are_files_too(report):
     plots = report.parent / "plots"
     names = {path.stem for path in plots.iterdir()}
-    assert {"loss", "learning_rate", "grad_norm", "speed", "words", "positions", "attention-2-1"} <= names
+    assert {"loss", "learning_rate", "grad_norm", "speed", "tokens", "positions", "attention-2-1"} <= names
     for path in plots.iterdir():
         ElementTree.parse(path)
 

@@ -124,7 +124,9 @@ def test_tokens_are_shown_with_marks_and_never_as_nothing():
     assert visible(b" the") == "␣the"
     assert visible(b"\n\t\r") == "⏎⇥␍"
     assert visible("é".encode()[:1]) == "⟨c3⟩"
-    assert visible("\u200b".encode()) == "⟨200b⟩"
+    assert visible("\u200b".encode()) == "⟨U+200B⟩"
+    assert visible("\u00a0".encode()) != visible(b"\xa0")
+    assert visible("\u0301\ufe0f".encode()).startswith("◌")
     for tokenizer in (*TRAINED.values(), byte_tokenizer()):
         assert all(tokenizer.token_text(id).strip() for id in range(tokenizer.vocab_size))
 

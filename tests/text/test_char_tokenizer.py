@@ -44,7 +44,7 @@ def test_where_there_is_no_room_the_frequent_characters_stay():
 
 
 def test_characters_are_shown_with_marks():
-    assert [TOKENIZER.token_text(id) for id in TOKENIZER.encode("e \n\u200d")] == ["e", "␣", "⏎", "⟨200d⟩"]
+    assert [TOKENIZER.token_text(id) for id in TOKENIZER.encode("e \n\u200d")] == ["e", "␣", "⏎", "⟨U+200D⟩"]
     assert TOKENIZER.token_text(TOKENIZER.special.end) == "<end>"
 
 

@@ -1,4 +1,6 @@
-// The public API's answers: errors, the events of a stream, and words with what else was likely.
+// The public API's answers: errors, the events of a stream, and tokens with what else was likely.
+
+import { visible } from "./tools.js";
 
 // Returns the response, or throws what the server says is wrong, with the status.
 export async function checked(response) {
@@ -26,20 +28,26 @@ export async function* events(response) {
   throw new Error("the connection was lost");
 }
 
-// The words of an event, in one shape for both kinds of model.
-export function wordsOf({ logprobs }) {
+// The tokens of an event, in one shape for both kinds of model: what each adds to the text, which is nothing where it
+// ends in the middle of a character, and what it looks like. A word looks the same with a blank before it and without.
+export function tokensOf({ logprobs, token_ids: ids, text }, ofWords) {
   if (!logprobs) return [];
-  const named = (pairs) => pairs.map(([text, p]) => ({ text, chance: Math.exp(p) })).sort((a, b) => b.chance - a.chance);
+  const named = (name, logprob) => ({ name: visible(ofWords ? name.replace(/^ /, "") : name), chance: Math.exp(logprob) });
+  const ordered = (others) => others.sort((a, b) => b.chance - a.chance);
   if (logprobs.content) {
-    return logprobs.content.map((word) => ({
-      text: word.token,
-      chance: Math.exp(word.logprob),
-      others: named(word.top_logprobs.map((other) => [other.token, other.logprob])),
+    return logprobs.content.map((token, i) => ({
+      ...named(token.token, token.logprob),
+      id: ids[i],
+      text: new TextDecoder().decode(Uint8Array.from(token.bytes)),
+      others: ordered(token.top_logprobs.map((other) => named(other.token, other.logprob))),
     }));
   }
-  return logprobs.tokens.map((text, i) => ({
-    text,
-    chance: Math.exp(logprobs.token_logprobs[i]),
-    others: named(Object.entries(logprobs.top_logprobs[i])),
+  const characters = [...text]; // offsets count characters
+  const starts = logprobs.text_offset.map((offset) => offset - logprobs.text_offset[0]);
+  return logprobs.tokens.map((name, i) => ({
+    ...named(name, logprobs.token_logprobs[i]),
+    id: ids[i],
+    text: characters.slice(starts[i], starts[i + 1]).join(""),
+    others: ordered(Object.entries(logprobs.top_logprobs[i]).map((other) => named(...other))),
   }));
 }

@@ -1,9 +1,9 @@
 // The page: it talks with the public API alone. What a model writes is set as text, never as markup.
 
-import { checked, events, wordsOf } from "./api.js";
+import { checked, events, tokensOf } from "./api.js";
 import { DEFAULTS, headers, openSettings, settings, showSettings } from "./settings.js";
-import { $, element, lasted } from "./tools.js";
-import { close, isWithin, rememberAsked, rememberWord, select } from "./word.js";
+import { $, element, lasted, visible } from "./tools.js";
+import { close, isWithin, rememberAsked, rememberToken, select } from "./token.js";
 
 const CANDIDATES = 8;
 
@@ -40,7 +40,7 @@ function addReply(given) {
   const item = element("li", "reply busy");
   const text = element("p", "text");
   text.tabIndex = 0;
-  text.setAttribute("aria-label", "The model's words; arrow keys go through them");
+  text.setAttribute("aria-label", "What the model wrote; arrow keys go through its tokens");
   text.setAttribute("role", "group");
   if (given) text.append(element("span", "given", given));
   const foot = element("div", "foot");
@@ -49,18 +49,20 @@ function addReply(given) {
   return { item, text, foot };
 }
 
-function addWord(text, word) {
-  const blank = word.text.startsWith(" ") ? " " : "";
-  const span = element("span", "word", word.text.slice(blank.length));
-  // Doubt in bits: a word that had one chance in two is one bit, at four bits the tint is full.
-  span.style.setProperty("--doubt", Math.min(-Math.log2(Math.max(word.chance, 1e-9)) / 4, 1) * 0.42);
-  rememberWord(span, word);
+function addToken(text, token) {
+  const blank = /^ ./s.test(token.text) ? " " : "";
+  const span = element("span", "token", token.text.slice(blank.length));
+  // Nothing would be seen, nor could be chosen, of a line break, nor of a token that ends inside a character.
+  if (!token.text || /^\s*\n\s*$/.test(token.text)) span.dataset.mark = token.name;
+  // Doubt in bits: a token that had one chance in two is one bit, at four bits the tint is full.
+  span.style.setProperty("--doubt", Math.min(-Math.log2(Math.max(token.chance, 1e-9)) / 4, 1) * 0.42);
+  rememberToken(span, token);
   text.append(blank, span);
 }
 
 function addNotes(foot, { forgotten, unknown_words: unknown } = {}) {
   if (forgotten) foot.append(element("p", "note", `The oldest ${forgotten} messages no longer fit and are forgotten.`));
-  if (unknown?.length) foot.append(element("p", "note", `Not in this model's vocabulary: ${unknown.slice(0, 12).join(", ")}`));
+  if (unknown?.length) foot.append(element("p", "note", `Not in this model's vocabulary: ${unknown.slice(0, 12).map(visible).join(", ")}`));
 }
 
 async function reply(prompt) {
@@ -77,9 +79,9 @@ async function reply(prompt) {
     const options = { method: "POST", headers: headers(), body: JSON.stringify(body), signal: abort.signal };
     for await (const event of events(await checked(await fetch(path, options)))) {
       about = event.jaxgpt;
-      for (const word of event.choices.flatMap(wordsOf)) {
-        addWord(text, word);
-        written += word.text;
+      for (const token of event.choices.flatMap((choice) => tokensOf(choice, model.jaxgpt.tokenizer === "word"))) {
+        addToken(text, token);
+        written += token.text;
         count += 1;
       }
       follow();

@@ -15,7 +15,14 @@ export function percent(chance) {
 }
 
 export const lasted = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
-export const visible = (text) => (text === "\n" ? "line break" : text.trim() || "blank");
+
+const MARKS = { " ": "␣", "\n": "⏎", "\r": "␍", "\t": "⇥" };
+
+// Returns a text as people can see it, as jaxgpt/text/tokenizer.py does.
+export function visible(text) {
+  const number = (c) => `⟨U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`;
+  return text.replace(/[\p{C}\p{Z}]/gu, (c) => MARKS[c] ?? number(c)).replace(/^(?=\p{M})/u, "◌");
+}
 
 // Returns a row of a list: a name, a figure, and a bar that is as long as the share.
 export function barItem(name, figure, share, taken) {
