@@ -13,6 +13,8 @@ from jaxgpt.report.page import Section, figure, note, page, table
 from jaxgpt.report.run_data import Record, read_record
 from jaxgpt.report.training_sections import NAMELESS, SMOOTHED, facts, spell
 
+BITS = "Bits per byte"  # as `facts` has it
+
 
 def read_runs(paths: Sequence[str]) -> dict[str, Record]:
     """Returns runs by a name of their own; raises UserError for fewer than two, or one named twice."""
@@ -24,9 +26,15 @@ def read_runs(paths: Sequence[str]) -> dict[str, Record]:
 
 
 def side_by_side(records: dict[str, Record]) -> list[list[str]]:
-    """Returns the rows of a table: its head, then each measure of every run, empty where it is not known."""
+    """Returns the rows of a table: its head, then each measure of every run, empty where it is not known.
+
+    Of the losses that one comes first by which the runs compare.
+    """
     known = {name: dict(facts(record)) for name, record in records.items()}
-    measures = dict.fromkeys(measure for found in known.values() for measure in found)
+    measures = list(dict.fromkeys(measure for found in known.values() for measure in found))
+    if _differ_in_tokens(records) and BITS in measures:
+        measures.remove(BITS)
+        measures.insert(measures.index("Steps") + 1, BITS)
     return [["", *records], *([measure, *(found.get(measure, "") for found in known.values())] for measure in measures)]
 
 
@@ -35,9 +43,13 @@ def caution(records: dict[str, Record]) -> str:
     runs = [record.run for record in records.values()]
     if not all(run.data.is_of_same_data(runs[0].data) for run in runs):
         return "These runs are measured on different text: a lower loss does not mean a better model."
-    if len({run.tokenizer.fingerprint for run in runs}) > 1:
+    if _differ_in_tokens(records):
         return "These runs have different vocabularies: a loss per token does not compare, bits per byte do."
     return ""
+
+
+def _differ_in_tokens(records: dict[str, Record]) -> bool:
+    return len({record.run.tokenizer.fingerprint for record in records.values()}) > 1
 
 
 def write_comparison(paths: Sequence[str]) -> tuple[Path, list[str]]:
@@ -76,17 +88,32 @@ def _measures(rows: Sequence[Sequence[str]]) -> Section:
 
 
 def _curves(records: dict[str, Record]) -> Section:
-    training, validation = [], []
+    """Returns the losses by step: in bits per byte where the runs' tokens differ, and their bytes are known."""
+    in_bits = _differ_in_tokens(records) and all(
+        record.run.data.bits_per_byte(split, 0.0) is not None
+        for record in records.values()
+        for split in ("train", "valid")
+    )
+
+    def loss(record: Record, split: str, nats: Any) -> Any:
+        return record.run.data.bits_per_byte(split, nats) if in_bits else nats
+
+    training, validation, floors = [], [], {}
     for colour, (name, record) in enumerate(records.items()):
-        steps, loss = record.curve("loss")
+        steps, nats = record.curve("loss")
         if len(steps):
-            training.append(Line(name, steps, smooth(loss, max(1, len(loss) // SMOOTHED)), colour))
-        validation.append(Line(name, *record.curve("valid_loss"), colour, "dots"))
-    floors = {f"entropy floor {record.floor:.4f}": record.floor for record in records.values() if record.floor}
+            mean = smooth(nats, max(1, len(nats) // SMOOTHED))
+            training.append(Line(name, steps, loss(record, "train", mean), colour))
+        steps, nats = record.curve("valid_loss")
+        validation.append(Line(name, steps, loss(record, "valid", nats), colour, "dots"))
+        if record.floor is not None:
+            floor = loss(record, "valid", record.floor)
+            floors[f"entropy floor {floor:.4f}"] = floor
     levels = [Level(name, y) for name, y in floors.items()]
+    unit = ", bits per byte" if in_bits else ""
     charts = [
-        line_chart("Training loss, running mean", training, "step", ""),
-        line_chart("Validation loss", validation, "step", "", levels),
+        line_chart(f"Training loss{unit}, running mean", training, "step", ""),
+        line_chart(f"Validation loss{unit}", validation, "step", "", levels),
     ]
     lead = (
         "By step: runs with larger batches see more text in each. A curve that ends lower on the same text is better."

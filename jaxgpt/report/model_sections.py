@@ -261,7 +261,8 @@ def _coloured(tokenizer: Tokenizer, batch, lost: introspect.Losses, row: int) ->
         expected = "as expected" if lost.guess_BT[row, t] == target else f"expected {guess}"
         told = escape(f"{nats:.2f} nats, p = {np.exp(-nats):.2g}; {expected}")
         spans.append(f'<span class="{_shade(nats)}" title="{told}">{token}</span>')
-    return f'<p class="tokens">{" ".join(spans)}</p>'
+    between = " " if tokenizer.kind == "word" else "<wbr>"  # a token that begins with a blank shows it
+    return f'<p class="tokens">{between.join(spans)}</p>'
 
 
 def _shade(nats: float) -> str:
@@ -292,7 +293,7 @@ def _by_frequency(tokenizer: Tokenizer, ranked: np.ndarray | None, nats: np.ndar
         if chosen.any():
             told = f"{np.mean(nats[chosen]):.3g}, {np.sum(nats[chosen]) / np.sum(nats):.0%} of all loss"
             rows.append((name, float(np.mean(nats[chosen])), told))
-    return bar_chart("Loss by how frequent the token is", rows, width=480, name_width=160)
+    return bar_chart("Loss by how frequent the token is", rows, width=500, name_width=180)
 
 
 def _by_context(batch, lost: introspect.Losses) -> str:

@@ -18,14 +18,27 @@ NAMES, THINGS, COLOURS = ("Ann", "Bob", "Cy"), ("ball", "box", "cup", "hat"), ("
 @pytest.fixture(scope="session")
 def mini(tmp_path_factory, cache_dir) -> Path:
     """A run of 12 steps on text<b>.txt; a file may be named so, and a word may look like markup."""
-    folder = tmp_path_factory.mktemp("mini")
+    return miniature(tmp_path_factory.mktemp("mini"), cache_dir, "word", steps=12)
+
+
+@pytest.fixture(scope="session")
+def pieces(tmp_path_factory, cache_dir) -> Path:
+    """A run of 2 steps on the same text, in pieces of words."""
+    return miniature(tmp_path_factory.mktemp("pieces"), cache_dir, "bpe", steps=2)
+
+
+def miniature(folder: Path, cache_dir: str, tokenizer: str, steps: int) -> Path:
     lines = [f"The {thing} of {name} is <b> {colour} ." for name in NAMES for thing in THINGS for colour in COLOURS]
     (folder / "text<b>.txt").write_text("\n".join(lines * 12) + "\n")
     config = Config(
-        model=ModelConfig(vocab_size=100, context_len=32, embed_dim=16, num_heads=2, num_layers=2),
-        data=DataConfig(corpus=str(folder / "text<b>.txt"), seq_len=16, batch_size=8, cache_dir=cache_dir),
+        model=ModelConfig(
+            vocab_size=100 if tokenizer == "word" else 300, context_len=32, embed_dim=16, num_heads=2, num_layers=2
+        ),
+        data=DataConfig(
+            corpus=str(folder / "text<b>.txt"), tokenizer=tokenizer, seq_len=16, batch_size=8, cache_dir=cache_dir
+        ),
         optimizer=OptimizerConfig(learning_rate=1e-2),
-        run=RunConfig(name="mini", folder=str(folder), eval_every=6, max_steps=12),
+        run=RunConfig(name="mini", folder=str(folder), eval_every=6, max_steps=steps),
     )
     data = prepare_text(open_text(config.data.corpus, None), config.data, vocab_size=config.model.vocab_size)
     run = Run(folder / "mini", config, data.tokenizer, data.manifest)

@@ -4,17 +4,22 @@ import json
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 
 from jaxgpt.errors import UserError
 from jaxgpt.report.build import report_after, write_report, written
+from jaxgpt.report.run_data import by_frequency
+from jaxgpt.run.folder import read_run
+from jaxgpt.text.corpora import open_text
 from jaxgpt.text.vocabulary import save_tokenizer
 from jaxgpt.text.word_tokenizer import WordTokenizer
 
 SECTIONS = ["curves", "samples", "difficulty", "tokens", "attention", "positions", "parameters", "settings"]
-EMPTY_TAGS = {"meta", "br", "path", "rect", "circle"}
+EMPTY_TAGS = {"meta", "br", "wbr", "path", "rect", "circle"}
 
 
 class Reader(HTMLParser):
@@ -90,6 +95,28 @@ def test_charts_are_files_too(report):
     assert {"loss", "learning_rate", "grad_norm", "speed", "tokens", "positions", "attention-2-1"} <= names
     for path in plots.iterdir():
         ElementTree.parse(path)
+
+
+def test_pieces_of_words_are_shown_as_such(pieces):
+    html = write_report(pieces).read_text(encoding="utf-8")
+    assert read(html).sections == SECTIONS
+    assert "␣ball" in html
+    assert "token 1 to 10" in html
+    assert "special (document end)" in html
+    assert "unk" not in html
+    mapped = re.search(r"The (\d+) most frequent tokens", html)
+    assert mapped is not None
+    assert int(mapped[1]) < 100  # of 300: the bytes that never come are not among them
+
+
+def test_tokens_are_ranked_by_how_often_they_come(pieces):
+    run = read_run(pieces)
+    text = open_text(run.data.corpus, None).read().documents["train"]
+    counts = Counter(id for piece in text() for id in run.tokenizer.encode(piece.text))
+    ranked = by_frequency(run, None)
+    assert ranked is not None
+    assert set(ranked.tolist()) == set(counts)
+    assert all(counts[one] >= counts[other] for one, other in pairwise(ranked.tolist()))
 
 
 def test_a_run_without_a_checkpoint_has_its_curves(copy):

@@ -40,6 +40,16 @@ def test_losses_on_different_text_are_not_compared(copy, other, change_data):
     assert lines[-1].startswith("These runs are measured on different text")
 
 
+def test_runs_of_different_tokens_are_compared_by_bytes(copy, pieces, change_data):
+    change_data(fingerprint=json.loads((pieces / "data.json").read_text())["fingerprint"])
+    file, lines = write_comparison([str(copy), str(pieces)])
+    assert re.match(r"Bits per byte +\d", lines[3])
+    assert lines[-1].startswith("These runs have different vocabularies")
+    html = file.read_text(encoding="utf-8")
+    assert "Validation loss, bits per byte" in html
+    assert "Training loss, bits per byte" in html
+
+
 def test_runs_of_one_name_are_told_apart(copy, mini):
     _, lines = write_comparison([str(copy), str(mini)])
     assert str(mini) in lines[0]

@@ -30,6 +30,12 @@ def test_the_walk_is_the_models_own(trained):
     assert re.search(rf"4\. The next token.*\n   {re.escape(likeliest)} +{p_V.max():.1%}", told)
 
 
+def test_pieces_are_named_with_their_blanks(pieces):
+    told = "\n".join(explain(load_trained(pieces), "The ball é"))
+    for name in ("<|endoftext|>", "The", "␣ball", "␣", "⟨c3⟩", "⟨a9⟩"):
+        assert re.search(rf"^ +\d  {re.escape(name)} +\d+ ", told, re.MULTILINE), name
+
+
 def test_attention_adds_up(trained):
     told = list(explain(trained, "The ball of Ann"))
     shares = [float(share) for line in told if "head 1: " in line for share in re.findall(r"(\d+)%", line)]

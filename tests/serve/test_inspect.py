@@ -66,6 +66,16 @@ def test_the_last_stage_says_what_the_model_wrote_next(chat_server, words):
     assert _last_activations._cache_size() == programs
 
 
+def test_what_was_written_may_be_given_as_its_tokens(chat_server):
+    body = {"model": "tiny", "prompt": "w1", "temperature": 0, "max_tokens": 6, "logprobs": 3}
+    choice = chat_server.http.post("/v1/completions", json=body).json()["choices"][0]
+    ids = choice["token_ids"]
+    assert TOKENIZER.decode(ids) == choice["text"].removeprefix(" ")
+    shown = inspect(chat_server, prompt="w1", written=ids[:-1])
+    assert shown == inspect(chat_server, prompt="w1", written="".join(choice["logprobs"]["tokens"][:-1]))
+    assert shown["stages"][-1]["likeliest"][0]["id"] == ids[-1]
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "param"),
     [
@@ -77,6 +87,8 @@ def test_the_last_stage_says_what_the_model_wrote_next(chat_server, words):
         (ASKED | {"messages": [*HELLO, {"role": "assistant", "content": "w1"}]}, 400, "messages"),
         (ASKED | {"written": "w1 " * 5000}, 400, "written"),
         (ASKED | {"written": 1}, 400, "written"),
+        (ASKED | {"written": [59, 60]}, 400, "written"),
+        (ASKED | {"written": [-1]}, 400, "written"),
         (ASKED | {"written": "w1 " * MAX_BODY}, 413, None),
     ],
     ids=lambda value: str(value)[-40:],

@@ -52,8 +52,8 @@ function addReply(given) {
 function addToken(text, token) {
   const blank = /^ ./s.test(token.text) ? " " : "";
   const span = element("span", "token", token.text.slice(blank.length));
-  // Nothing would be seen, nor could be chosen, of a line break, nor of a token that ends inside a character.
-  if (!token.text || /^\s*\n\s*$/.test(token.text)) span.dataset.mark = token.name;
+  // A line break, or a token that ends inside a character, could not be seen, nor chosen.
+  if (/^(?! +$)[\p{C}\p{Z}]*$/u.test(token.text)) span.dataset.mark = token.name;
   // Doubt in bits: a token that had one chance in two is one bit, at four bits the tint is full.
   span.style.setProperty("--doubt", Math.min(-Math.log2(Math.max(token.chance, 1e-9)) / 4, 1) * 0.42);
   rememberToken(span, token);
