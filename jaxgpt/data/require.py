@@ -56,11 +56,13 @@ def require_known(manifest: Manifest) -> str | None:
     name, share = manifest.name, manifest.splits["valid"].unknown_share
     if share <= WARN_UNK_SHARE:
         return None
-    known = f"{share:.1%} of the words of the validation split of {name} are unknown to the tokenizer"
+    what = "words" if manifest.tokenized is not None else "tokens"  # of words alone it is asked whether they are split
+    known = f"{share:.1%} of the {what} of the validation split of {name} are unknown to the tokenizer"
     if share > MAX_UNK_SHARE:
         raise UserError(
             f"data.corpus: {known} (at most {MAX_UNK_SHARE:.0%} make sense). A vocabulary of words fits languages that "
-            "put blanks between words, and text that repeats them: give more text, or a larger --model.vocab-size"
+            "put blanks between words, and text that repeats them: give more text, a larger --model.vocab-size, or "
+            "--data.tokenizer bpe, to which nothing is unknown"
         )
     return f"{known}. To the model they are all <unk>: its perplexity leaves out what it would take to spell them"
 

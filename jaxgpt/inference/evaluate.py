@@ -53,8 +53,8 @@ def evaluate_file(trained: Trained, path: Path, stride: int | None) -> Iterator[
         raise UserError(f"{path}: there is no text in it")
     yield f"{trained.run.path}, step {trained.step}, on {path}"
     if counts.unknown_share > WARN_UNK_SHARE:
-        parts = "characters" if trained.run.tokenizer.kind == "char" else "words"
-        yield f"  NOTE: {counts.unknown_share:.1%} of its {parts} are unknown to the tokenizer"
+        what = "words" if trained.run.tokenizer.kind == "word" else "tokens"
+        yield f"  NOTE: {counts.unknown_share:.1%} of its {what} are unknown to the tokenizer"
     yield from _scored(trained, counts, dataclasses.replace(source, stride=stride), stride)
 
 

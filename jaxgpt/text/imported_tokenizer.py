@@ -223,12 +223,22 @@ class ImportedTokenizer:
         return self._tokenizer.decode(list(ids), skip_special_tokens=False)
 
     def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
-        """Yields for each id what of the text is known with it."""
-        from tokenizers.decoders import DecodeStream
+        """Yields for each id what of the text is known with it.
 
-        stream = DecodeStream(skip_special_tokens=False)
+        How a token is written depends on those before it, so the last of them are decoded with it and without. The
+        stream that `tokenizers` has raises an exception where bytes are no text, and a model may write such.
+        """
+        before: list[int] = []  # the last whose text is known
+        held: list[int] = []  # those after them, which end in the middle of a character
         for id in ids:
-            yield stream.step(self._tokenizer, int(id)) or ""
+            held.append(int(id))
+            known, text = self.decode(before), self.decode([*before, *held])
+            if text.endswith("\ufffd"):
+                yield ""
+                continue
+            piece = text.removeprefix(known) if text.startswith(known) else self.decode(held)
+            before, held = held if piece else [*before, *held], []
+            yield piece
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything about the tokenizer in the types of JSON."""

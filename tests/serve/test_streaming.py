@@ -1,26 +1,52 @@
 """From tokens to a client: every kind of tokenizer, any way to cut a text, stop texts at any place in it."""
 
+import json
+import tempfile
 from itertools import islice
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as HuggingFace
+from tokenizers import decoders, models, normalizers, trainers
 
 from jaxgpt.inference.decode import TokenOutput
 from jaxgpt.serve.responses import ChatReply, CompletionReply
 from jaxgpt.serve.streaming import Writer
 from jaxgpt.text.bpe_tokenizer import byte_tokenizer, train_bpe_tokenizer
 from jaxgpt.text.char_tokenizer import train_char_tokenizer
+from jaxgpt.text.imported_tokenizer import import_tokenizer
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.text.word_tokenizer import train_word_tokenizer
 
 TEXT = 'The cat said "naïve 👩‍🚀!" and ran home.\nThe cat ran 我们 home, and home again 😀😀.'
+
+
+def with_byte_fallback() -> Tokenizer:
+    """A tokenizer as Llama's, which `tokenizers` runs: blanks are ▁, and what it does not have is spelled in bytes."""
+    tokenizer = HuggingFace(models.BPE(unk_token="<unk>", byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    tokenizer.decoder = decoders.Sequence(steps)
+    first = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=330, special_tokens=first[:3], show_progress=False)
+    tokenizer.train_from_iterator(["The cat ran home, and said"] * 3, trainer)
+    content = json.loads(tokenizer.to_str())
+    vocab = content["model"]["vocab"]
+    content["model"]["vocab"] |= {name: len(vocab) + place for place, name in enumerate(first[3:])}
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "tokenizer.json").write_text(json.dumps(content))
+        return import_tokenizer(Path(folder))
+
+
 BPE, _ = train_bpe_tokenizer([TEXT] * 3, 300)
 TOKENIZERS = {
     "word": train_word_tokenizer([TEXT] * 3, 100)[0],
     "bpe": BPE,
     "byte": byte_tokenizer(),
     "char": train_char_tokenizer([TEXT], 100)[0],
+    "imported": with_byte_fallback(),
 }
 
 
@@ -113,3 +139,15 @@ def test_a_candidate_adds_what_it_would_add_to_the_whole_text(kind):
         for place, piece in enumerate([*pieces, *writer.rest()], start=3):
             *_, text = tokenizer.decode_stream([*ids[:place], other])
             assert piece.candidates[0].text == text, place
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_whatever_a_model_writes_is_written(kind, data):
+    """Bytes that are no text too."""
+    tokenizer = TOKENIZERS[kind]
+    ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=20))
+    parts, stopped = written(tokenizer, [*ids, *tokenizer.encode("home")], ["never to come"])
+    assert not stopped
+    assert "".join(parts).endswith("home")
