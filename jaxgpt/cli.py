@@ -69,9 +69,16 @@ def _tell_unknown(tokenizer, text: str) -> None:
         print(f"(not in this model's vocabulary: {', '.join(unknown)})", file=sys.stderr, flush=True)
 
 
+def _print_piece(piece: str) -> None:
+    """Prints what a model has written: as it is, or to a terminal without what a terminal would obey."""
+    from jaxgpt.text.tokenizer import for_terminal
+
+    print(for_terminal(piece) if sys.stdout.isatty() else piece, end="", flush=True)
+
+
 def _print_stream(pieces) -> None:
     for piece in pieces:
-        print(piece, end="", flush=True)
+        _print_piece(piece)
     print(flush=True)
 
 
@@ -141,7 +148,7 @@ def chat(verb: Chat) -> None:
         with contextlib.suppress(KeyboardInterrupt):  # ends this reply, not the conversation
             for piece in reply(trained.params, model, tokenizer, fitted, turn_key, verb.sampling, verb.max_tokens):
                 pieces.append(piece)
-                print(piece, end="", flush=True)
+                _print_piece(piece)
         print()
         messages = [*fitted, render_message({"role": "assistant", "content": "".join(pieces)}, tokenizer)]
         turn += 1

@@ -212,6 +212,8 @@ class ImportedTokenizer:
     def token_text(self, id: int) -> str:
         """Returns a token as it is shown to people."""
         token = self._tokenizer.id_to_token(id) or ""
+        if byte := re.fullmatch("<0x([0-9A-F]{2})>", token):  # as SentencePiece's vocabularies have a byte
+            return visible(bytes.fromhex(byte[1]))
         try:
             shown = visible(from_written(token)) if id not in self.special.ids else token
         except KeyError:

@@ -1,5 +1,6 @@
 """What every tokenizer does, whatever its tokens are: text to ids and back."""
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -90,6 +91,11 @@ class Tokenizer(Protocol):
 
 
 MARKS = {" ": "␣", "\n": "⏎", "\r": "␍", "\t": "⇥"}
+
+
+def for_terminal(text: str) -> str:
+    """Returns a text whose control characters are marked, line breaks and tabs aside: a terminal would obey them."""
+    return re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: visible(found[0].encode()), text)
 
 
 def visible(token: bytes) -> str:

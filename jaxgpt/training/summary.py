@@ -9,6 +9,7 @@ from jaxgpt.config import Config
 from jaxgpt.data.manifest import Manifest
 from jaxgpt.run.checkpoint import Best
 from jaxgpt.run.folder import Run
+from jaxgpt.text.tokenizer import for_terminal
 from jaxgpt.training.evaluate import Score
 from jaxgpt.training.progress import clock
 
@@ -61,7 +62,7 @@ def without_restart(config: Config) -> str:
 
 def indent(text: str) -> str:
     """Returns text set off from the lines around it."""
-    return "\n".join(f"    {line}" for line in text.splitlines())
+    return "\n".join(f"    {line}" for line in for_terminal(text).splitlines())
 
 
 def summary(run: Run, result: Result, made: str, report: str, next_commands: list[str]) -> str:

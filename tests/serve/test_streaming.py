@@ -151,3 +151,8 @@ def test_whatever_a_model_writes_is_written(kind, data):
     parts, stopped = written(tokenizer, [*ids, *tokenizer.encode("home")], ["never to come"])
     assert not stopped
     assert "".join(parts).endswith("home")
+
+
+def test_bytes_of_any_vocabulary_look_alike():
+    imported = TOKENIZERS["imported"]
+    assert [imported.token_text(id) for id in imported.encode("é\n")] == ["␣", "⟨c3⟩", "⟨a9⟩", "⏎"]

@@ -17,7 +17,7 @@ from jaxgpt.text.bpe_tokenizer import (
     train_bpe_tokenizer,
     written,
 )
-from jaxgpt.text.tokenizer import visible
+from jaxgpt.text.tokenizer import for_terminal, visible
 from jaxgpt.text.vocabulary import load_tokenizer, save_tokenizer, tokenizer_from_dict
 
 WORDS = ["the cat", "The", "don't", "hello  world", "12345", "naïve", "l'été", "你好", "👩‍👩‍👧", "\n\n", "x\r\ny"]
@@ -127,6 +127,7 @@ def test_tokens_are_shown_with_marks_and_never_as_nothing():
     assert visible("\u200b".encode()) == "⟨U+200B⟩"
     assert visible("\u00a0".encode()) != visible(b"\xa0")
     assert visible("\u0301\ufe0f".encode()).startswith("◌")
+    assert for_terminal("a\tb\n\x1b[2J\x9b é") == "a\tb\n⟨U+001B⟩[2J⟨U+009B⟩ é"
     for tokenizer in (*TRAINED.values(), byte_tokenizer()):
         assert all(tokenizer.token_text(id).strip() for id in range(tokenizer.vocab_size))
 
