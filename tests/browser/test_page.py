@@ -6,6 +6,11 @@ import threading
 
 import pytest
 
+from jaxgpt.inference.decode import TokenOutput
+from jaxgpt.serve.responses import ChatReply, CompletionReply
+from jaxgpt.serve.streaming import Writer
+from jaxgpt.text.bpe_tokenizer import byte_tokenizer
+from jaxgpt.text.tokenizer import visible
 from tests.browser.conftest import DESKTOP, HARM, PHONE
 
 TEXT = "w1 w2 <script>window.harmed=1</script> <img src=x onerror=window.harmed=1>"
@@ -200,3 +205,23 @@ def test_axe_finds_nothing_serious(open_page, viewport, scheme):
     assert not found()
     page.get_by_role("button", name="Settings").click()
     assert not found()
+
+
+def test_tokens_look_on_the_page_as_they_do_elsewhere(open_page):
+    texts = [" the", "\n\r\t", "a\u200b\u00a0\u3000", "\u0301", "\u001b[2J", "é😀"]
+    seen = open_page().evaluate("async (texts) => texts.map((await import('/tools.js')).visible)", texts)
+    assert seen == [visible(text.encode()) for text in texts]
+
+
+def test_the_page_reads_tokens_as_the_server_tells_them(open_page):
+    """Those too that end inside a character, and characters that take two places in JavaScript."""
+    page, tokenizer, text = open_page(), byte_tokenizer(), "é😀\n b"
+    outputs = [TokenOutput(id, -1.0, [(id, -1.0), (ord("x"), -2.0)]) for id in tokenizer.encode(text)]
+    pieces, _ = Writer(tokenizer, [], []).write(outputs)
+    for reply in (ChatReply(True), CompletionReply(True, 1)):
+        choice = reply.part(0, pieces, None)
+        read = page.evaluate("async (choice) => (await import('/api.js')).tokensOf(choice, false)", choice)
+        assert [token["text"] for token in read] == [piece.text for piece in pieces]
+        assert [token["id"] for token in read] == tokenizer.encode(text)
+        assert [token["name"] for token in read] == ["⟨c3⟩", "é", "⟨f0⟩", "⟨9f⟩", "⟨98⟩", "😀", "⏎", "␣", "b"]
+        assert [token["others"][0]["name"] for token in read] == [token["name"] for token in read]
