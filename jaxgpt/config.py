@@ -46,8 +46,9 @@ class ModelConfig:
     """Normalise queries and keys per head before they meet."""
     tie_embeddings: bool = True
     """Predict words with the token embedding itself; otherwise with a matrix of its own."""
-    remat: bool = False
-    """Compute the blocks' activations a second time in the backward pass instead of keeping them: less memory."""
+    remat: Literal["none", "dots", "full"] = "none"
+    """What of a block's activations the backward pass computes a second time, to keep less: none; dots, all but the
+    results of matrix products; full, all."""
     attention: Literal["auto", "xla", "cudnn"] = "auto"
     """The kernel of attention in training: xla is our own; cudnn is NVIDIA's fused one, which drops no weights and
     multiplies in bfloat16; auto tries what this machine has and takes the faster kind."""
@@ -345,6 +346,8 @@ def from_json(text: str, source: str) -> Config:
         for section, names in RENAMED.items():
             for old in names.keys() & sections[section].keys():
                 sections[section][names[old]] = sections[section].pop(old)
+        if isinstance(remat := sections["model"].get("remat"), bool):  # as version 0.1 has it
+            sections["model"]["remat"] = "full" if remat else "none"
         kinds = typing.get_type_hints(Config)
         config = Config(**{name: kind(**sections.pop(name)) for name, kind in kinds.items()})
         if sections:

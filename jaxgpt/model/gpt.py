@@ -21,6 +21,8 @@ from jaxgpt.ops.matmul import precision
 Params = Any  # a nested dict of arrays
 
 VOCAB_MULTIPLE = 128  # the embedding's rows are rounded up to it, so that they divide over devices and tiles
+KEPT = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
+"""model.remat -> what of a block is kept for the backward pass."""
 
 
 def padded_vocab_size(config: ModelConfig) -> int:
@@ -125,7 +127,7 @@ class GPT(nn.Module):
         x_BTD = nn.with_logical_constraint(x_BTD, ("batch", "length", "act_embed"))
 
         # With a cache there is no backward pass.
-        block = nn.remat(Block) if config.remat and cache is None else Block
+        block = Block if config.remat == "none" or cache is not None else nn.remat(Block, policy=KEPT[config.remat])
         layers = []
         self.sow("intermediates", "residual_BTD", x_BTD)
         for i in range(L):

@@ -79,8 +79,8 @@ def out_of_memory(config: Config, error: Exception) -> str:
             f"--optimizer.grad-accumulation-steps={finer} works on {rows // finer} of the {rows} windows at a time, "
             "and the gradient stays the same"
         )
-    if not config.model.remat:
-        advice.append("--model.remat computes activations twice instead of keeping them")
+    if config.model.remat != "full":
+        advice.append("--model.remat=full computes activations twice instead of keeping them")
     if config.model.dtype != "bfloat16":
         advice.append("--model.dtype=bfloat16 halves activations")
     if not advice:
