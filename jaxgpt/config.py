@@ -63,7 +63,8 @@ class DataConfig:
     """What is read, and how it is cut into batches."""
 
     corpus: str = "wikitext-2"
-    """wikitext-2, tinyshakespeare, oasst1, tinyworld, tinyworld-chat, or the path of a file or folder of your own."""
+    """wikitext-2, tinyshakespeare, oasst1, tinyworld, tinyworld-chat, or the path of a file or folder of your own. Text
+    may be a mixture, a.jsonl:0.7,b/:0.3: each corpus gives its share of the training windows."""
     tokenizer: str = "word"
     """word, bpe, byte, char: made from the training text; or the path of a tokenizer.json, of a folder with one or with
     GPT-2's vocab.json and merges.txt, or of a run."""
@@ -83,6 +84,8 @@ class DataConfig:
     """oasst1: every path of a conversation tree; otherwise the best-ranked one."""
     pack_lines: bool = False
     """Text: never cut a line between two windows; lines share a window without seeing each other."""
+    mask_documents: bool = False
+    """Text: attention stays inside each document; otherwise a window runs over the ends of documents."""
     tokenized: Literal["auto", "true", "false"] = "auto"
     """Text: whether it is split into words by blanks already, punctuation included; auto judges by all its lines."""
     seq_len: int = 128
@@ -235,6 +238,7 @@ def validate(config: Config) -> Config:
         require(even, "model.embed_dim", "an even number of dimensions per head for rotary positions")
 
     require(data.seq_len >= 2, "data.seq_len", "at least 2")
+    require(not (data.mask_documents and data.pack_lines), "data.mask_documents", "False with data.pack_lines")
     require(data.batch_size >= 1, "data.batch_size", "at least 1")
     require(data.tokenizer_sample >= 1, "data.tokenizer_sample", "at least 1")
     require(optimizer.grad_accumulation_steps >= 1, "optimizer.grad_accumulation_steps", "at least 1")

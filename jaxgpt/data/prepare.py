@@ -56,6 +56,11 @@ def find_text_of(config: DataConfig, corpus: str | None = None) -> TextCorpus:
     return open_text(config.corpus if corpus is None else corpus, None if corpus else config.fallback, reading)
 
 
+def recipe_of(config: DataConfig, vocab_size: int) -> Recipe:
+    """Returns how the config wants its tokenizer made."""
+    return Recipe(config.tokenizer, vocab_size, config.bpe_pattern, config.tokenizer_sample)
+
+
 def prepare_text(
     corpus: TextCorpus, config: DataConfig, tokenizer: Tokenizer | None = None, vocab_size: int = 30_000
 ) -> Prepared:
@@ -65,7 +70,7 @@ def prepare_text(
     there is nothing to validate on or less than a batch, as far as that is known before the text is encoded, where the
     tokenizer cannot be, and where lines are to be kept whole and one is longer than the window.
     """
-    recipe = Recipe(config.tokenizer, vocab_size, config.bpe_pattern, config.tokenizer_sample)
+    recipe = recipe_of(config, vocab_size)
     if tokenizer is None:
         check_choice(config.tokenizer)
     made_by = recipe.identity if tokenizer is None else tokenizer.fingerprint
@@ -133,13 +138,14 @@ def _start(
         tokenized = is_tokenized(line for split in splits.documents for line in _lines(splits.documents[split]))
     vocabulary = ""
     if tokenizer is None:
-        tokenizer, vocabulary = make_tokenizer(recipe, _texts(splits.documents["train"]), corpus.size, tokenized)
+        tokenizer, vocabulary = make_tokenizer(recipe, texts_of(splits.documents["train"]), corpus.size, tokenized)
     save_tokenizer(tokenizer, folder / "tokenizer.json")
     write_text(started, json.dumps([tokenized, vocabulary]))
     return tokenizer, tokenized, vocabulary
 
 
-def _texts(read: Reader[Piece]) -> Callable[[], Iterator[str]]:
+def texts_of(read: Reader[Piece]) -> Callable[[], Iterator[str]]:
+    """Returns a reader of the texts that a tokenizer is made from."""
     return lambda: (piece.text if piece.ends else piece.text + "\n" for piece in read())
 
 
@@ -156,7 +162,7 @@ def _text_source(kept: Kept, split: str, tokenizer: Tokenizer, config: DataConfi
     tokens = read_shards(kept.folder, split, token_dtype(tokenizer.vocab_size))
     _check_ids(tokens.all() if len(tokens) < CHECKED else np.zeros(0, int), tokenizer, f"{kept.folder}, {split}")
     if not config.pack_lines:
-        return Windows(tokens, config.seq_len, start=tokenizer.special.bos)
+        return _windows(tokens, tokenizer, config)
     origin = key_of("lines", kept.folder.name, split, config.seq_len)
 
     def pack(folder: Path) -> tuple[str, dict[str, Any]]:
@@ -234,7 +240,17 @@ def encode_file(path: Path, config: DataConfig, tokenizer: Tokenizer) -> tuple[T
         encoded = encode_batch(tokenizer, batch, tokenized)
         count(done, batch, encoded)
         ids.append(encoded.ids)
-    return done.counts, Windows(np.concatenate(ids), config.seq_len, start=tokenizer.special.bos)
+    return done.counts, _windows(np.concatenate(ids), tokenizer, config)
+
+
+def _windows(stream: np.ndarray | Tokens, tokenizer: Tokenizer, config: DataConfig) -> Windows:
+    special = tokenizer.special
+    if config.mask_documents and special.newline == special.eos:
+        raise UserError(
+            f"data.mask_documents: the {tokenizer.kind} tokenizer ends lines and documents with one token, so that "
+            "documents cannot be told apart; use --data.tokenizer bpe, or --data.pack-lines if each line is a document"
+        )
+    return Windows(stream, config.seq_len, start=special.bos, eos=special.eos if config.mask_documents else None)
 
 
 def kept_streams(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig) -> dict[str, Tokens]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxgpt.data.batch import Batch
-from jaxgpt.data.prepare import open_split
+from jaxgpt.data.mixture import open_mixed
 from jaxgpt.errors import UserError, shown
 from jaxgpt.files import parse_json
 from jaxgpt.run.folder import Run, latest_step, read_run
@@ -109,7 +109,7 @@ class HeldOut:
 
 def held_out(run: Run, rows: int = ROWS) -> HeldOut:
     """Returns text of the run's corpus that it was not trained on; raises UserError where there is none."""
-    manifest, source = open_split(run.data, run.tokenizer, run.config.data, "valid")
+    manifest, source = open_mixed(run.data, run.tokenizer, run.config.data, "valid")
     if not len(source):
         raise UserError(f"{run.data.name}: it has no validation text")
     note = f"The validation split of {run.data.full_name}, which the model was not trained on."

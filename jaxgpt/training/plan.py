@@ -89,11 +89,16 @@ def announce(data: Prepared) -> None:
         print("!! Every number of this run is about the stand-in.")
         print(rule)
     print(f"data: {manifest.full_name} ({manifest.source})")
+    for part in manifest.parts:
+        passes = part.share * manifest.splits["train"].tokens / max(1, part.manifest.splits["train"].tokens)
+        print(f"  {part.share:.1%} of the windows from {part.manifest.name}, {passes:.2f} passes over it an epoch:")
+        for split, counts in part.manifest.splits.items():
+            print(f"    {split}: {_counts(counts, data.tokenizer.special.unk is not None)}")
     if manifest.tokenized is not None:
         print(f"  {'split into words already: only at blanks' if manifest.tokenized else 'raw text'}")
     for note in manifest.notes[bool(manifest.fallback_for) :]:
         print(f"  {note}")
-    for split, counts in manifest.splits.items():
+    for split, counts in [] if manifest.parts else manifest.splits.items():
         print(f"  {split}: {_counts(counts, data.tokenizer.special.unk is not None)}")
 
 
