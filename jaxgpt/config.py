@@ -63,8 +63,9 @@ class DataConfig:
     """What is read, and how it is cut into batches."""
 
     corpus: str = "wikitext-2"
-    """wikitext-2, tinyshakespeare, oasst1, tinyworld, tinyworld-chat, or the path of a file or folder of your own. Text
-    may be a mixture, a.jsonl:0.7,b/:0.3: each corpus gives its share of the training windows."""
+    """wikitext-2, tinyshakespeare, oasst1, tinyworld, tinyworld-chat; the path of a file or folder of your own; or text
+    of the Hugging Face hub, hub:OWNER/NAME[@REVISION][:CONFIG]. Text may be a mixture, a.jsonl:0.7,b/:0.3: each corpus
+    gives its share of the training windows."""
     tokenizer: str = "word"
     """word, bpe, byte, char: made from the training text; or the path of a tokenizer.json, of a folder with one or with
     GPT-2's vocab.json and merges.txt, or of a run."""
@@ -74,6 +75,8 @@ class DataConfig:
     """Bytes of training text, spread over all of it, that a tokenizer is made from at most."""
     text_field: str = "text"
     """JSON lines, parquet and arrow of text: the field that holds it."""
+    hub_gb: float = 10.0
+    """hub:OWNER/NAME: gigabytes of training text that are read at most; a twentieth of it of validation and test."""
     paragraphs: bool = False
     """Plain text: whether blank lines end documents; otherwise a file is one."""
     skip_bad: bool = False
@@ -240,6 +243,7 @@ def validate(config: Config) -> Config:
     require(data.seq_len >= 2, "data.seq_len", "at least 2")
     require(not (data.mask_documents and data.pack_lines), "data.mask_documents", "False with data.pack_lines")
     require(data.batch_size >= 1, "data.batch_size", "at least 1")
+    require(data.hub_gb > 0, "data.hub_gb", "above 0")
     require(data.tokenizer_sample >= 1, "data.tokenizer_sample", "at least 1")
     require(optimizer.grad_accumulation_steps >= 1, "optimizer.grad_accumulation_steps", "at least 1")
     require(optimizer.max_consecutive_skips >= 1, "optimizer.max_consecutive_skips", "at least 1")

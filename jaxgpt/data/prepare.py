@@ -26,7 +26,7 @@ from jaxgpt.data.sources import Packed, Source, Windows
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import parse_json, write_text
 from jaxgpt.text.conversation import Message
-from jaxgpt.text.corpora import ChatCorpus, Piece, Reading, Splits, TextCorpus, open_chat, open_text
+from jaxgpt.text.corpora import ChatCorpus, Download, Piece, Reading, Splits, TextCorpus, open_chat, open_text
 from jaxgpt.text.corpora.documents import Reader, fingerprint
 from jaxgpt.text.corpora.files import refuse
 from jaxgpt.text.corpora.local import read_text
@@ -53,7 +53,10 @@ class Prepared:
 def find_text_of(config: DataConfig, corpus: str | None = None) -> TextCorpus:
     """Returns the text that a config asks for, or another corpus read as it says; nothing is read yet."""
     reading = Reading(config.text_field, config.paragraphs, config.skip_bad)
-    return open_text(config.corpus if corpus is None else corpus, None if corpus else config.fallback, reading)
+    download = Download(Path(config.cache_dir), round(config.hub_gb * 1e9))
+    if corpus is not None:
+        return open_text(corpus, None, reading, download)
+    return open_text(config.corpus, config.fallback, reading, download)
 
 
 def recipe_of(config: DataConfig, vocab_size: int) -> Recipe:
