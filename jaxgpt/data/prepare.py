@@ -215,13 +215,11 @@ def open_split(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig, spl
     """
     _require_split(split, manifest.name, manifest.splits)
     if manifest.is_chat:
-        kept = open_kept(config.cache_dir, _talks_name(manifest.fingerprint, tokenizer, config.seq_len))
-        if kept is not None:
+        if (kept := open_kept(config.cache_dir, kept_name(manifest, tokenizer, config))) is not None:
             return manifest, _talks(kept, split, tokenizer)
         data = prepare_chat(open_chat(manifest.corpus, None, config.oasst_all_paths), config, tokenizer)
     else:
-        name = _text_name(manifest.fingerprint, tokenizer, bool(manifest.tokenized))
-        if (kept := open_kept(config.cache_dir, name)) is not None:
+        if (kept := open_kept(config.cache_dir, kept_name(manifest, tokenizer, config))) is not None:
             return manifest, _text_source(kept, split, tokenizer, config)
         data = prepare_text(find_text_of(config, manifest.corpus), config, tokenizer)
     _require_split(split, data.manifest.name, data.sources)
@@ -260,11 +258,18 @@ def kept_streams(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig) -
     """Returns the tokens of each split of a text, as they are kept; none where it is not text, or no longer kept."""
     if manifest.is_chat:
         return {}
-    kept = open_kept(config.cache_dir, _text_name(manifest.fingerprint, tokenizer, bool(manifest.tokenized)))
+    kept = open_kept(config.cache_dir, kept_name(manifest, tokenizer, config))
     if kept is None:
         return {}
     dtype = token_dtype(tokenizer.vocab_size)
     return {split: read_shards(kept.folder, split, dtype) for split in manifest.splits}
+
+
+def kept_name(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig) -> str:
+    """Returns the name under which the data of a run is kept."""
+    if manifest.is_chat:
+        return _talks_name(manifest.fingerprint, tokenizer, config.seq_len)
+    return _text_name(manifest.fingerprint, tokenizer, bool(manifest.tokenized))
 
 
 def _require_split(split: str, name: str, there: dict[str, Any]) -> None:
