@@ -45,7 +45,7 @@ class ModelConfig:
     qk_norm: bool = False
     """Normalise queries and keys per head before they meet."""
     tie_embeddings: bool = True
-    """Predict words with the token embedding itself; otherwise with a matrix of its own."""
+    """Predict tokens with the token embedding itself; otherwise with a matrix of its own."""
     remat: Literal["none", "dots", "full"] = "none"
     """What of a block's activations the backward pass computes a second time, to keep less: none; dots, all but the
     results of matrix products; full, all."""
@@ -188,16 +188,16 @@ class Config:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next word is drawn."""
+    """How the next token is drawn."""
 
     temperature: float = 0.8
-    """Lower is more sure of itself; 0 always takes the likeliest word."""
+    """Lower is more sure of itself; 0 always takes the likeliest token."""
     top_k: int | None = None
-    """Draw from the k likeliest words only."""
+    """Draw from the k likeliest tokens only."""
     top_p: float | None = 0.9
-    """Draw from the likeliest words that together have this probability (Holtzman et al. 2020)."""
+    """Draw from the likeliest tokens that together have this probability (Holtzman et al. 2020)."""
     min_p: float | None = None
-    """Draw from words at least this likely, relative to the likeliest one (Nguyen et al. 2024)."""
+    """Draw from tokens at least this likely, relative to the likeliest one (Nguyen et al. 2024)."""
 
     def __post_init__(self) -> None:
         for name, value, ok, allowed in (

@@ -85,7 +85,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class Explain:
-    """Walk a text through the model: its vectors, attention, what each block changes, the next word."""
+    """Walk a text through the model: its vectors, attention, what each block changes, the next token."""
 
     run: RunPath
     """A run folder, for example runs/base."""

@@ -265,6 +265,19 @@ def kept_streams(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig) -
     return {split: read_shards(kept.folder, split, dtype) for split in manifest.splits}
 
 
+COUNTED = 5_000_000  # tokens of training text: enough to tell frequent ones from rare ones
+
+
+def token_counts(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig) -> np.ndarray | None:
+    """Returns how often each token is in the first of a run's training text; None where it is not text, or not kept."""
+    counts_V = np.zeros(tokenizer.vocab_size, np.int64)
+    for part in [part.manifest for part in manifest.parts] or [manifest]:
+        if (train := kept_streams(part, tokenizer, config).get("train")) is None:
+            return None
+        counts_V += np.bincount(train[np.arange(min(len(train), COUNTED))], minlength=len(counts_V))
+    return counts_V
+
+
 def kept_name(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig) -> str:
     """Returns the name under which the data of a run is kept."""
     if manifest.is_chat:

@@ -1,1 +1,1 @@
-"""Params and a prompt to words: sampling, generation over a cache, chat."""
+"""Params and a prompt to text: sampling, generation over a cache, chat."""

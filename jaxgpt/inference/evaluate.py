@@ -122,10 +122,11 @@ def evaluate_chat(trained: Trained, split: str) -> Iterator[str]:
     yield from _heading(trained, manifest, split)
     score = _score(trained, source)
     counts = manifest.splits[split]
-    yield f"  loss           {score.loss:.4f} nats per assistant token (its words and the end token)"
+    yield f"  loss           {score.loss:.4f} nats per assistant token (its text and the end token)"
     yield f"  perplexity     {score.perplexity_in_words} per assistant token"
     yield f"  tokens         {score.tokens:,} in {counts.kept:,} conversations, window {config.data.seq_len}"
-    yield f"  <unk>          {counts.unk_prompts:.2%} of prompts, {counts.unk_replies:.2%} in replies"
+    if run.tokenizer.special.unk is not None:
+        yield f"  <unk>          {counts.unk_prompts:.2%} of prompts, {counts.unk_replies:.2%} in replies"
     key = jax.random.key(config.run.seed)
     corpus = open_chat(run.data.corpus, None, config.data.oasst_all_paths).read()  # answers expected, as written
     conversations = corpus.documents[split]

@@ -1,4 +1,4 @@
-"""What can be seen inside a model: attention, the residual stream, each token's loss, the geometry of its words."""
+"""What can be seen inside a model: attention, the residual stream, each token's loss, the geometry of its tokens."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -15,12 +15,23 @@ from jaxgpt.model.layers import apply_rope
 from jaxgpt.model.parameters import final_norm, position_embedding
 from jaxgpt.text.tokenizer import Tokenizer
 
-AMONG = 5_000  # neighbours are looked for among the most frequent words: rarer ones were hardly seen
+AMONG = 5_000  # neighbours are looked for among the most frequent tokens: rarer ones were hardly seen
 
 
-def ordinary_tokens(tokenizer: Tokenizer, most: int = AMONG) -> np.ndarray:
-    """Returns the first ids that are not special; vocabularies begin with what is most frequent."""
-    ids = np.arange(min(tokenizer.vocab_size, most))
+def is_by_frequency(tokenizer: Tokenizer) -> bool:
+    """Returns whether the ids of a vocabulary go from frequent to rare, as those of words do."""
+    return tokenizer.kind == "word"
+
+
+def ordinary_tokens(tokenizer: Tokenizer, counts_V: np.ndarray | None = None, most: int = AMONG) -> np.ndarray:
+    """Returns the most frequent tokens that are not special, by how often each was counted in training text.
+
+    Where the vocabulary itself is in that order it is taken as it is; so it is where nothing was counted.
+    """
+    ids = np.arange(tokenizer.vocab_size)
+    if counts_V is not None and not is_by_frequency(tokenizer):
+        ids = np.argsort(-counts_V, kind="stable")[: np.count_nonzero(counts_V)]
+    ids = ids[:most]
     return ids[~np.isin(ids, tokenizer.special.ids)]
 
 
@@ -32,7 +43,7 @@ class Activations(NamedTuple):
     residual_KTD: np.ndarray
     """The residual stream: as it enters the first block, then after each block; K = L + 1."""
     log_p_KTV: np.ndarray
-    """Log-probabilities of the next word, were the model to end there (the logit lens, nostalgebraist 2020)."""
+    """Log-probabilities of the next token, were the model to end there (the logit lens, nostalgebraist 2020)."""
 
 
 class LastActivations(NamedTuple):
@@ -92,7 +103,7 @@ def _lens(params: Params, config: ModelConfig, residual_KxD: jax.Array) -> jax.A
 
 
 def likeliest(log_p_V: np.ndarray, count: int) -> list[tuple[int, float]]:
-    """Returns (id, probability) of the likeliest words."""
+    """Returns (id, probability) of the likeliest tokens."""
     return [(int(word), float(np.exp(log_p_V[word]))) for word in np.argsort(-log_p_V, kind="stable")[:count]]
 
 
@@ -103,7 +114,7 @@ def turned(before_D: np.ndarray, after_D: np.ndarray) -> float:
 
 
 class Losses(NamedTuple):
-    """For every token of a batch: its loss in nats, and the word the model thought likeliest instead or too."""
+    """For every token of a batch: its loss in nats, and the token the model thought likeliest instead or too."""
 
     nats_BT: np.ndarray
     guess_BT: np.ndarray
@@ -129,7 +140,7 @@ def _losses(params: Params, config: ModelConfig, batch: Batch) -> tuple[jax.Arra
 
 
 def directions(table_VD: np.ndarray) -> np.ndarray:
-    """Returns the rows at length 1: what is left of a word's vector when its size is set aside."""
+    """Returns the rows at length 1: what is left of a token's vector when its size is set aside."""
     table_VD = np.asarray(table_VD, np.float32)
     return table_VD / np.maximum(np.linalg.norm(table_VD, axis=1, keepdims=True), 1e-12)
 
@@ -146,7 +157,7 @@ def project(rows_ND: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def neighbours(directions_VD: np.ndarray, word: int, count: int) -> list[tuple[int, float]]:
-    """Returns (id, cosine) of the `count` words whose vectors point most nearly where this word's points."""
+    """Returns (id, cosine) of the `count` tokens whose vectors point most nearly where this one's points."""
     cosine_V = directions_VD @ directions_VD[word]
     order = np.argsort(-cosine_V, kind="stable")
     return [(int(i), float(cosine_V[i])) for i in order if i != word][:count]

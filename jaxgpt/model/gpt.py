@@ -143,13 +143,13 @@ class GPT(nn.Module):
 
 
 def unembedding(params: Params) -> jax.Array:
-    """Returns the [V, D] matrix that scores words: the token embedding itself when the head is tied."""
+    """Returns the [V, D] matrix that scores tokens: the token embedding itself when the head is tied."""
     matrix = params["head"] if "head" in params else params["token_embedding"]
     return nn.with_logical_constraint(matrix, ("vocab", "act_embed"))
 
 
 def logits(head_VD: jax.Array, hidden_BTD: jax.Array, vocab_size: int) -> jax.Array:
-    """Returns the scores of the next word, [..., padded vocab] in float32; the padding scores -inf.
+    """Returns the scores of the next token, [..., padded vocab] in float32; the padding scores -inf.
 
     Multiplied in the head's own dtype; `unembedding` is in that of the parameters.
     """

@@ -1,4 +1,4 @@
-"""A text's walk through a model, told in lines: words, vectors, attention, what each block changes, the next word."""
+"""A text's walk through a model, told in lines: tokens, vectors, attention, what each block changes, the next token."""
 
 from collections.abc import Iterator, Sequence
 
@@ -50,7 +50,7 @@ def _vectors(trained: Trained, tokens: Sequence[int], names: Sequence[str], seen
     D, V = model.embed_dim, model.vocab_size
     learned = model.positions == "learned"
     yield ""
-    yield f"1. Words become ids, and ids vectors: ids [{T}] -> x [{T}, {D}]"
+    yield f"1. Tokens are ids, and ids become vectors: ids [{T}] -> x [{T}, {D}]"
     yield f"   who I am: row `id` of the token embedding [{V:,}, {D}]"
     if learned:
         yield f"   where I sit: row `place` of the position embedding [{model.context_len}, {D}]; x is their sum"
@@ -61,7 +61,7 @@ def _vectors(trained: Trained, tokens: Sequence[int], names: Sequence[str], seen
     vectors = ("who I am", "where I sit", "x") if learned else ("who I am: x",)
     column = len(_numbers(identity[0])) + 3
     heads = "".join(f"{vector:{column}}" for vector in vectors)
-    yield f"   place  {'word':{width}}  {'id':>6}   {heads}".rstrip()
+    yield f"   place  {'token':{width}}  {'id':>6}   {heads}".rstrip()
     for place, (name, token) in enumerate(zip(names, tokens, strict=True)):
         line = f"   {place:5}  {name:{width}}  {token:6}   {_numbers(identity[place])}"
         if learned:
@@ -103,7 +103,7 @@ def _change(tokenizer: Tokenizer, names: Sequence[str], seen: Activations, layer
     )
     word, word_after = tokenizer.token_text(guess), tokenizer.token_text(guess_after)
     yield (
-        f"   did the model end here, its likeliest next word would be {word_after!r}, {p_after:.0%} "
+        f"   did the model end here, its likeliest next token would be {word_after!r}, {p_after:.0%} "
         f"(before this block {word!r}, {p:.0%})"
     )
 
@@ -112,7 +112,7 @@ def _next_word(model: ModelConfig, tokenizer: Tokenizer, names: Sequence[str], s
     D, V = model.embed_dim, model.vocab_size
     which = "the token embedding again" if model.tie_embeddings else "a matrix of its own"
     yield ""
-    yield f"{model.num_layers + 2}. The next word: the normed last vector [{D}] times the head [{V:,}, {D}], {which}"
+    yield f"{model.num_layers + 2}. The next token: the normed last vector [{D}] times the head [{V:,}, {D}], {which}"
     found = likeliest(seen.log_p_KTV[-1, -1], LIKELIEST)
     width = max(len(tokenizer.token_text(token)) for token, _ in found)
     for token, p in found:

@@ -1,10 +1,11 @@
-"""What a model has become, as sections of a page: its words, its attention, its positions, what it finds hard."""
+"""What a model has become, as sections of a page: its tokens, its attention, its positions, what it finds hard."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
 
+from jaxgpt.data.prepare import token_counts
 from jaxgpt.errors import UserError
 from jaxgpt.inference import introspect
 from jaxgpt.model.parameters import embedding
@@ -12,10 +13,12 @@ from jaxgpt.report.charts import Line, Point, bar_chart, heat_map, line_chart, s
 from jaxgpt.report.markup import escape
 from jaxgpt.report.page import Section, figure, note, table
 from jaxgpt.report.run_data import HeldOut, Record, held_out, text_batch
+from jaxgpt.run.folder import Run
 from jaxgpt.run.load import Trained
-from jaxgpt.text.tokenizer import Tokenizer
+from jaxgpt.text.tokenizer import MARKS, Tokenizer
 
-MAPPED, LABELLED = 1_200, 400  # most frequent words on the map, and those named if there is room
+SPACE = MARKS[" "]  # how the space before a word is shown
+MAPPED, LABELLED = 1_200, 400  # most frequent tokens on the map, and those named if there is room
 CHOSEN = ("he", "two", "was", "city", "red", "king", "water", "good", "March", "Lucy", "cow", "yesterday", "music")
 MOST_CHOSEN, NEIGHBOURS = 9, 6
 SENTENCE = (7, 16)  # tokens of the text whose attention is drawn
@@ -25,22 +28,23 @@ GROUPS = ("small letters", "capitalised", "number", "sign")
 NATS = (1.0, 2.5, 4.5, 7.0)  # between the shades of the coloured text
 
 
-def words(trained: Trained) -> Section:
-    """Returns the map of the most frequent words' vectors, and the neighbours of some."""
+def words(trained: Trained, counts_V: np.ndarray | None) -> Section:
+    """Returns the map of the most frequent tokens' vectors, and the neighbours of some."""
     tokenizer = trained.run.tokenizer
-    ids = introspect.ordinary_tokens(tokenizer)
+    ids = introspect.ordinary_tokens(tokenizer, counts_V)
     table_VD = introspect.directions(np.asarray(embedding(trained.params))[ids])
     names = [tokenizer.token_text(id) for id in ids.tolist()]
     if min(table_VD.shape) < 3:
         return Section(
-            "words", "The map of its words", "This vocabulary has too few words, or dimensions, for a map.", ""
+            "words", "The map of its tokens", "This vocabulary has too few tokens, or dimensions, for a map.", ""
         )
     shown_ND = table_VD[:MAPPED]
     xy_N2, share = introspect.project(shown_ND)
     points = [
         Point(names[i], float(x), float(y), _group(names[i]), i < LABELLED) for i, (x, y) in enumerate(xy_N2.tolist())
     ]
-    plot = scatter(f"The {len(points):,} most frequent words", points, GROUPS)
+    known = counts_V is not None or introspect.is_by_frequency(tokenizer)
+    plot = scatter(f"The {len(points):,} most frequent tokens" if known else f"{len(points):,} tokens", points, GROUPS)
     rows = [
         (
             names[i],
@@ -50,15 +54,15 @@ def words(trained: Trained) -> Section:
     ]
     return Section(
         "words",
-        "The map of its words",
-        "To the model a word is a vector. Nobody told it what words mean: words that are used alike were pushed to "
+        "The map of its tokens",
+        "To the model a token is a vector. Nobody told it what tokens mean: tokens that are used alike were pushed to "
         "similar directions. Nearest neighbours are measured in all dimensions, the map shows only two.",
         f'<div class="scroll">{figure(plot)}</div>'
         + note(
             f"The plane in which these vectors differ most (PCA of their directions) keeps {share:.0%} of the "
             "differences, so what is far apart here is far apart, and what is close may not be."
         )
-        + f"<h3>Nearest neighbours, with the cosine of the angle</h3>{table(('Word', 'Nearest'), rows)}",
+        + f"<h3>Nearest neighbours, with the cosine of the angle</h3>{table(('Token', 'Nearest'), rows)}",
         {"words": plot},
     )
 
@@ -87,9 +91,9 @@ def attention(trained: Trained, record: Record, text: HeldOut | None) -> Section
     return Section(
         "attention",
         "Where each head looks",
-        "Each row is a word that asks; the cells are the words before it, the darker the more it takes from them. "
-        "Nothing is above the diagonal: no word may see what comes after it. Some heads look one word back, some "
-        "rest on the first word when they have nothing to say, some search.",
+        "Each row is a token that asks; the cells are the tokens before it, the darker the more it takes from them. "
+        "Nothing is above the diagonal: no token may see what comes after it. Some heads look one token back, some "
+        "rest on the first token when they have nothing to say, some search.",
         told + "".join(parts),
         plots,
     )
@@ -97,7 +101,7 @@ def attention(trained: Trained, record: Record, text: HeldOut | None) -> Section
 
 def habit_words(habit: introspect.Habit) -> str:
     """Returns where a head mostly looks, in a few words."""
-    places = {"the word itself": habit.itself, "the word before": habit.before, "the first word": habit.first}
+    places = {"the token itself": habit.itself, "the token before": habit.before, "the first token": habit.first}
     place, share = max(places.items(), key=lambda item: item[1])
     return f"{share:.0%} on {place}" if share >= 0.35 else "spread out"
 
@@ -110,7 +114,7 @@ def positions(trained: Trained) -> Section:
     if model.positions == "learned":
         lead = (
             "Attention alone would read a bag of words. So each place has a learned vector that is added to the "
-            "word's. Strong cells off the diagonal are places that have become alike to the model: a band along it "
+            "token's. Strong cells off the diagonal are places that have become alike to the model: a band along it "
             "means that neighbours have, stripes mean that the text has a rhythm."
         )
     else:
@@ -121,14 +125,16 @@ def positions(trained: Trained) -> Section:
         )
     lowest = float(similarity_PP.min())
     caption = f"Cosine, from {lowest:.2f} to 1 on the diagonal" + "; negative in the second colour." * (lowest < 0)
-    return Section("positions", "Where words sit", lead, figure(plot, caption, "square"), {"positions": plot})
+    return Section("positions", "Where tokens sit", lead, figure(plot, caption, "square"), {"positions": plot})
 
 
-def difficulty(trained: Trained, record: Record, text: HeldOut | None, why_not: str) -> Section:
-    """Returns text coloured by loss, and the loss by the words' frequency and by the context before them."""
+def difficulty(
+    trained: Trained, record: Record, text: HeldOut | None, why_not: str, counts_V: np.ndarray | None
+) -> Section:
+    """Returns text coloured by loss, and the loss by the tokens' frequency and by the context before them."""
     tokenizer, title = trained.run.tokenizer, "What it finds hard"
     lead = (
-        "Real text, each word coloured by the model's surprise at it, knowing only what stands before it. In "
+        "Real text, each token coloured by the model's surprise at it, knowing only what stands before it. In "
         "most text endings and small words come easily; names and the words that carry the news do not."
     )
     if text is None:
@@ -147,15 +153,17 @@ def difficulty(trained: Trained, record: Record, text: HeldOut | None, why_not: 
     shown = "".join(_coloured(tokenizer, batch, lost, row) for row in rows)
     counted_BT = np.asarray(batch.weights) > 0
     nats, targets = lost.nats_BT[counted_BT], np.asarray(batch.targets)[counted_BT]
-    plots = {
-        "loss-by-frequency": _by_frequency(trained.run.tokenizer, nats, targets),
-        "loss-by-context": _by_context(batch, lost),
+    plots = {"loss-by-context": _by_context(batch, lost)}
+    captions = {
+        "loss-by-frequency": "The mean loss of tokens by their rank in the training text, and what part of all loss "
+        "falls on them.",
+        "loss-by-context": "The mean loss by how many tokens stood before: where it falls, the model makes use of what "
+        "it has read.",
     }
-    captions = (
-        "The mean loss of words by their rank in the training text, and what part of all loss falls on them.",
-        "The mean loss by how many tokens stood before: where it falls, the model makes use of what it has read.",
-    )
-    charts = "".join(figure(plot, told) for plot, told in zip(plots.values(), captions, strict=True))
+    if counts_V is not None or introspect.is_by_frequency(tokenizer):
+        ids = introspect.ordinary_tokens(tokenizer, counts_V, most=tokenizer.vocab_size)
+        plots = {"loss-by-frequency": _by_frequency(tokenizer, nats, targets, ids)} | plots
+    charts = "".join(figure(plot, captions[name]) for name, plot in plots.items())
     body = f'{note(text.note)}{_scale()}{shown}<h3>Over {len(nats):,} tokens</h3><div class="grid">{charts}</div>'
     return Section("difficulty", title, lead, body, plots)
 
@@ -167,15 +175,22 @@ def sections(trained: Trained, record: Record) -> list[Section]:
         text = held_out(record.run)
     except (UserError, OSError) as error:
         why_not = str(error).split(";")[0].split(". ")[0].rstrip(".")
+    run = record.run
+    counts_V = None if introspect.is_by_frequency(run.tokenizer) else _counts(run)
     return [
-        difficulty(trained, record, text, why_not),
-        words(trained),
+        difficulty(trained, record, text, why_not, counts_V),
+        words(trained, counts_V),
         attention(trained, record, text),
         positions(trained),
     ]
 
 
+def _counts(run: Run) -> np.ndarray | None:
+    return token_counts(run.data, run.tokenizer, run.config.data)
+
+
 def _group(word: str) -> int:
+    word = word.removeprefix(SPACE) or word
     if any(letter.isdigit() for letter in word):
         return 2
     if not any(letter.isalpha() for letter in word):
@@ -184,10 +199,11 @@ def _group(word: str) -> int:
 
 
 def _chosen(names: Sequence[str]) -> list[int]:
-    """Returns words worth a look: the chosen ones that this vocabulary has, then frequent ones of some length."""
-    place = {name: i for i, name in enumerate(names)}
+    """Returns tokens worth a look: the chosen ones that this vocabulary has, then frequent ones of some length."""
+    plain = [name.removeprefix(SPACE) for name in names]  # a piece that begins a word has the space before it
+    place = {name: i for i, name in reversed(list(enumerate(plain)))}
     found = [place[name] for name in CHOSEN if name in place]
-    others = [i for i, name in enumerate(names) if len(name) > 3 and name.isalpha() and i not in found]
+    others = [i for i, name in enumerate(plain) if len(name) > 3 and name.isalpha() and i not in found]
     step = max(1, min(len(others), 400) // MOST_CHOSEN)
     return [*found, *others[:: step or 1]][:MOST_CHOSEN]
 
@@ -259,23 +275,26 @@ def _shade(nats: float) -> str:
 def _scale() -> str:
     bounds = [0.0, *NATS]
     steps = [f'<span class="{_shade(bound + 0.01)}">over {bound:g}</span>' for bound in bounds]
-    return f'<p class="note scale">nats: {"".join(steps)} Point at a word for its loss and what was expected.</p>'
+    return f'<p class="note scale">nats: {"".join(steps)} Point at a token for its loss and what was expected.</p>'
 
 
-def _by_frequency(tokenizer: Tokenizer, nats: np.ndarray, targets: np.ndarray) -> str:
+def _by_frequency(tokenizer: Tokenizer, nats: np.ndarray, targets: np.ndarray, frequent_N: np.ndarray) -> str:
+    """Returns the mean loss by the rank of tokens, of which `frequent_N` is the order; what is not in it is rarest."""
     bounds = [0, 10, 100, 1_000, 5_000, 10_000, 10**9]
+    rank_V = np.full(tokenizer.vocab_size, 10**9 - 1)
+    rank_V[frequent_N] = np.arange(len(frequent_N))
     special = np.isin(targets, tokenizer.special.ids)
-    rank = np.where(special, -1, targets - np.searchsorted(tokenizer.special.ids, targets))
-    groups = [("special (line end, <unk>)", special)]
+    rank = np.where(special, -1, rank_V[targets])
+    groups = [("special (line end, <unk>)" if tokenizer.special.unk is not None else "special (text end)", special)]
     for low, high in pairwise(bounds):
         name = f"{low + 1:,} to {high:,}" if high < 10**9 else f"beyond {low:,}"
-        groups.append((f"word {name}", (rank >= low) & (rank < high)))
+        groups.append((f"token {name}", (rank >= low) & (rank < high)))
     rows = []
     for name, chosen in groups:
         if chosen.any():
             told = f"{np.mean(nats[chosen]):.3g}, {np.sum(nats[chosen]) / np.sum(nats):.0%} of all loss"
             rows.append((name, float(np.mean(nats[chosen])), told))
-    return bar_chart("Loss by how frequent the word is", rows, width=480, name_width=160)
+    return bar_chart("Loss by how frequent the token is", rows, width=480, name_width=160)
 
 
 def _by_context(batch, lost: introspect.Losses) -> str:

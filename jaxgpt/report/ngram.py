@@ -1,6 +1,6 @@
-"""The loss of a model that only counts: how often a word followed the two before it. A yardstick for those that learn.
+"""The loss of a model that only counts: how often a token followed the two before it. A yardstick for those that learn.
 
-Interpolated counts (Jelinek and Mercer 1980): the probabilities that the last two words, the last one and none of them
+Interpolated counts (Jelinek and Mercer 1980): the probabilities that the last two tokens, the last one and none of them
 give to the next are mixed, with weights that depend on how often the two were seen, fitted on text not counted.
 """
 
@@ -40,8 +40,8 @@ def ngram_loss(train_N: np.ndarray, valid_N: np.ndarray, vocab_size: int, start:
 def components(train_N: np.ndarray, text_N: np.ndarray, vocab_size: int, start: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns (p_NK, group_N): each token's probability by K = 4 counts, and the group of the two tokens before it.
 
-    Any word alike; the word's frequency; after the last word; after the last two. A context that was never seen gives
-    what the shorter one gives, so each of the four adds up to 1 over all words.
+    Any token alike; the token's frequency; after the last token; after the last two. A context that was never seen
+    gives what the shorter one gives, so each of the four adds up to 1 over all tokens.
     """
     counted, asked = _keys(train_N, vocab_size, start), _keys(text_N, vocab_size, start)
     p = [np.full(len(text_N), 1 / vocab_size)]

@@ -23,7 +23,7 @@ SMALL, LARGE = (340, 230), (440, 300)  # charts that stand three in a row, and t
 EARLY = 0.25  # of the steps: there the loss falls so far that nothing is seen of the rest
 NAMELESS = ("run.name", "run.folder", "run.restart", "data.cache_dir")  # settings that tell nothing about a run
 PARTS = {
-    "token_embedding": "words",
+    "token_embedding": "tokens",
     "position_embedding": "positions",
     "attention": "attention",
     "mlp": "mlp",
@@ -113,16 +113,17 @@ def curves(record: Record) -> Section:
     if counting is not None:
         loss_caption += (
             " The line at "
-            f"{counting:.4f} is what a model gets to that only counts how often a word followed the two before it."
+            f"{counting:.4f} is what a model gets to that only counts how often a token followed the two before it."
         )
     large = figure(plots["loss"], loss_caption) + figure(plots["loss-late"])
     small = "".join(figure(plots[name], captions[name]) for name in ("learning_rate", "grad_norm", "speed"))
     return Section(
         "curves",
         "How it learned",
-        f"Loss is the surprise, in nats, at each true next {'word of a reply' if unit != 'token' else 'word'}: "
-        "0 would be certainty. It falls steeply while the model learns which words are frequent at all, then slowly as "
-        "it learns what follows what. Where validation stops following training, the model begins to learn by heart.",
+        f"Loss is the surprise, in nats, at each true next {'token of a reply' if unit != 'token' else 'token'}: "
+        "0 would be certainty. It falls steeply while the model learns which tokens are frequent at all, then slowly "
+        "as it learns what follows what. Where validation stops following training, the model begins to learn by "
+        "heart.",
         f'<div class="grid">{large}</div><h3>Under way</h3><div class="grid">{small}</div>',
         plots,
     )
@@ -152,12 +153,12 @@ def parameters(record: Record) -> Section:
     plot = bar_chart(f"{total:,} parameters", rows, name_width=80)
     cells = [(part, f"{count:,}") for part, count in counts.items()]
     model = config.model
-    tied = " The head has none of its own: it predicts with the words' own vectors." if model.tie_embeddings else ""
+    tied = " The head has none of its own: it predicts with the tokens' own vectors." if model.tie_embeddings else ""
     return Section(
         "parameters",
         "Where its parameters are",
         f"{model.num_layers} blocks of {model.num_heads} heads, a vector of {model.embed_dim} numbers for each of "
-        f"{model.vocab_size:,} words, and at most {model.context_len} words in view.{tied}",
+        f"{model.vocab_size:,} tokens, and at most {model.context_len} of them in view.{tied}",
         f'<div class="grid">{figure(plot, kind="square")}<div>{table(("Part", "Parameters"), cells, (1,))}</div></div>',
         {"parameters": plot},
     )

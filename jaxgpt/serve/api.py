@@ -135,8 +135,8 @@ def make_app(
 async def _aside(size: int, work: Callable[..., Any], *arguments: Any) -> Any:
     """Returns what the work on a text of this size comes to.
 
-    A long text is split into words on another thread, and streams go on meanwhile; for a short one that costs more than
-    the work.
+    A long text is split into tokens on another thread, and streams go on meanwhile; for a short one that costs more
+    than the work.
     """
     return await run_in_threadpool(work, *arguments) if size > LONG_TEXT else work(*arguments)
 

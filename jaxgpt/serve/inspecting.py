@@ -1,4 +1,4 @@
-"""A look inside for one word: where each head looks, its vector's way through the blocks, the words nearest to it."""
+"""A look inside for one token: where each head looks, its vector's way through the blocks, the tokens nearest to it."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -30,9 +30,9 @@ NUMBERS = 256  # of a vector that are told
 
 @dataclass(frozen=True)
 class Inspector:
-    """A model to look into, with what of it is looked up on the host: every word has its row, every place too.
+    """A model to look into, with what of it is looked up on the host: every token has its row, every place too.
 
-    `frequent_ND` are the directions of `frequent_N`, the most frequent words, special ones left out.
+    `frequent_ND` are the directions of `frequent_N`, the most frequent tokens, special ones left out.
     """
 
     params: Params
@@ -44,12 +44,14 @@ class Inspector:
     frequent_ND: np.ndarray
 
 
-def make_inspector(params: Params, config: ModelConfig, tokenizer: Tokenizer) -> Inspector:
+def make_inspector(
+    params: Params, config: ModelConfig, tokenizer: Tokenizer, counts_V: np.ndarray | None = None
+) -> Inspector:
     """Returns an inspector whose one program is compiled, so that no look waits for it, nor a stream for a look."""
     words_VD = np.asarray(embedding(params), np.float32)[: tokenizer.vocab_size]
     places = position_embedding(params)
     places_TD = None if places is None else np.asarray(places, np.float32)
-    frequent_N = ordinary_tokens(tokenizer)
+    frequent_N = ordinary_tokens(tokenizer, counts_V)
     inspector = Inspector(params, config, tokenizer, words_VD, places_TD, frequent_N, directions(words_VD[frequent_N]))
     inspect(inspector, [tokenizer.special.bos], 1, tokenizer.special.eos)
     return inspector
@@ -58,7 +60,7 @@ def make_inspector(params: Params, config: ModelConfig, tokenizer: Tokenizer) ->
 def inspect(inspector: Inspector, ids: Sequence[int], prompt_length: int, stop_id: int) -> Json:
     """Returns what the model does with the last token of a text whose first `prompt_length` ids were given to it.
 
-    Probabilities are those of the API's log-probabilities: at temperature 1, words that are never said ruled out.
+    Probabilities are those of the API's log-probabilities: at temperature 1, tokens that are never said ruled out.
     """
     tokenizer, places_TD = inspector.tokenizer, inspector.places_TD
     seen_T = ids[_start(len(ids), prompt_length, inspector.config.context_len) :]
@@ -84,7 +86,7 @@ def inspect(inspector: Inspector, ids: Sequence[int], prompt_length: int, stop_i
 def _start(length: int, prompt_length: int, context_len: int) -> int:
     """Returns where that begins which the model saw when it read the last of so many tokens.
 
-    As the engine does it: of a prompt the newest that leave room for a word; each time that the context is full, the
+    As the engine does it: of a prompt the newest that leave room for a token; each time that the context is full, the
     newer half.
     """
     start = max(0, prompt_length - (context_len - 1))
@@ -94,7 +96,7 @@ def _start(length: int, prompt_length: int, context_len: int) -> int:
 
 
 def _neighbours(inspector: Inspector, id: int) -> list[Json]:
-    """Returns the frequent words whose vectors point most nearly where this token's points."""
+    """Returns the frequent tokens whose vectors point most nearly where this token's points."""
     own_1D = directions(inspector.words_VD[id : id + 1])
     nearest = neighbours(np.concatenate([own_1D, inspector.frequent_ND]), 0, NEIGHBOURS + 1)
     others = [(int(inspector.frequent_N[row - 1]), cosine) for row, cosine in nearest]

@@ -53,7 +53,7 @@ class CompletionReply:
         self._offsets = [0] * count
 
     def start(self, index: int) -> Json | None:
-        """Returns None: the first chunk has words already."""
+        """Returns None: the first chunk has text already."""
         return None
 
     def part(self, index: int, pieces: Sequence[Piece], finish: str | None) -> Json:

@@ -85,7 +85,7 @@ class Asked(Checked, ABC):
     @property
     @abstractmethod
     def candidates(self) -> int | None:
-        """How many likeliest words to tell with each word; None where no log-probabilities are wanted."""
+        """How many likeliest tokens to tell with each token; None where no log-probabilities are wanted."""
 
     @property
     def include_usage(self) -> bool:

@@ -12,7 +12,7 @@ from jaxgpt.text.tokenizer import Tokenizer
 
 
 class Piece(NamedTuple):
-    """The text that a word adds, its log-probability, and what each likeliest word would have added."""
+    """The text that a token adds, its log-probability, and what each likeliest word would have added."""
 
     text: str
     logprob: float
@@ -25,8 +25,8 @@ class Writer:
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], stops: Sequence[str]) -> None:
         self._tokenizer = tokenizer
         self._stops = stops
-        self.count = 0  # of words written
-        self._line: list[int] = []  # how a word is written depends on the line before it
+        self.count = 0  # of tokens written
+        self._line: list[int] = []  # how a token is written depends on the line before it
         self._fed: deque[int] = deque()
         self._texts = tokenizer.decode_stream(self._feed())
         for token in prompt:
@@ -120,7 +120,7 @@ class Writing:
 
     @property
     def count(self) -> int:
-        """How many words have been written in all."""
+        """How many tokens have been written in all."""
         return sum(writer.count for writer in self._writers)
 
     def cancel(self) -> None:

@@ -89,12 +89,12 @@ def test_behind_a_word_are_its_candidates_and_the_look_inside(open_page):
     reply = say(page)
     words = reply.locator(".word").all_inner_texts()
     look_inside(page, reply, 2)
-    panel = page.get_by_role("complementary", name="Behind the word")
+    panel = page.get_by_role("complementary", name="Behind the token")
     expect(panel.get_by_role("heading", level=2)).to_have_text(words[2])
     expect(panel.locator("#candidates .taken .name")).to_have_text(words[2])
     assert panel.locator("#candidates li").count() >= 8
     expect(panel.get_by_role("radio")).to_have_count(1 + 2 * 4)
-    names = ["The word's own vector", "+ the vector of its place", "= what enters the first block"]
+    names = ["The token's own vector", "+ the vector of its place", "= what enters the first block"]
     expect(panel.locator(".steps > li > .name")).to_have_text([*names, "After block 1", "After block 2"])
     expect(panel.locator("#look > .bars li")).to_have_count(8)
     said = panel.locator("[aria-live]")

@@ -29,7 +29,7 @@ def test_looking_at_runs(workplace, finetuned, capsys, monkeypatch):
     assert "comparison: runs/compare-mini-mini_talk.html" in out
     cli.main(["explain", "runs/mini", "The zebra"])
     out, err = capsys.readouterr()
-    assert "4. The next word" in out
+    assert "4. The next token" in out
     assert "not in this model's vocabulary: zebra" in err
     cli.main(["explain", "runs/mini_talk", "The box?"])
     assert "'<assistant>', the last one, takes:" in capsys.readouterr().out

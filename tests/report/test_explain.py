@@ -27,7 +27,7 @@ def test_the_walk_is_the_models_own(trained):
     assert all(f"{number}. Block {number - 1}." in told for number in (2, 3))
     p_V = np.exp(seen.log_p_KTV[-1, -1])
     likeliest = trained.run.tokenizer.words[int(p_V.argmax())]
-    assert re.search(rf"4\. The next word.*\n   {re.escape(likeliest)} +{p_V.max():.1%}", told)
+    assert re.search(rf"4\. The next token.*\n   {re.escape(likeliest)} +{p_V.max():.1%}", told)
 
 
 def test_attention_adds_up(trained):

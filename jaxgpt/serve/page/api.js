@@ -1,4 +1,4 @@
-// The public API's answers: errors, the events of a stream, and words with what else was likely.
+// The public API's answers: errors, the events of a stream, and tokens with what else was likely.
 
 // Returns the response, or throws what the server says is wrong, with the status.
 export async function checked(response) {
@@ -26,7 +26,7 @@ export async function* events(response) {
   throw new Error("the connection was lost");
 }
 
-// The words of an event, in one shape for both kinds of model.
+// The tokens of an event, in one shape for both kinds of model.
 export function wordsOf({ logprobs }) {
   if (!logprobs) return [];
   const named = (pairs) => pairs.map(([text, p]) => ({ text, chance: Math.exp(p) })).sort((a, b) => b.chance - a.chance);

@@ -1,10 +1,10 @@
-// The look inside: where each head looks, a vector's way through the blocks, the words nearest to it.
+// The look inside: where each head looks, a vector's way through the blocks, the tokens nearest to it.
 
 import { $, barItem, element, percent, visible } from "./tools.js";
 
-const SHOWN = 3; // of the likeliest words after each block
+const SHOWN = 3; // of the likeliest tokens after each block
 
-let head = "all"; // the head looked at, "block,head"; kept from word to word
+let head = "all"; // the head looked at, "block,head"; kept from token to token
 
 const isControl = (name) => /^<\w+>$/.test(name);
 const mean = (rows) => rows[0].map((_, place) => rows.reduce((sum, row) => sum + row[place], 0) / rows.length);
@@ -19,7 +19,7 @@ export function showProblem(message) {
   $("look").replaceChildren(wrong);
 }
 
-// Shows what /v1/inspect told of a word; `next` is the word that came after it, if any.
+// Shows what /v1/inspect told of a token; `next` is the token that came after it, if any.
 export function showLook(seen, next) {
   const focused = document.activeElement?.name === "head";
   $("look").replaceChildren(...attention(seen), ...way(seen, next), ...neighbours(seen));
@@ -71,7 +71,7 @@ function attention(seen) {
   });
   show();
   const sight = seen.out_of_sight ? `The oldest ${seen.out_of_sight} tokens are out of the model's sight. ` : "";
-  const lead = `${sight}Each head of each block looks back in its own way, and takes from the words it looks at. Below, the word that each takes most from.`;
+  const lead = `${sight}Each head of each block looks back in its own way, and takes from the tokens it looks at. Below, the token that each takes most from.`;
   return [element("h3", "", "Where it looks"), element("p", "quiet", lead), heads, text, said];
 }
 
@@ -104,16 +104,16 @@ function way(seen, next) {
   const learned = seen.position_vector !== null;
   const steps = element("ol", "steps");
   if (learned) {
-    steps.append(step("The word's own vector", seen.token_vector, longest), step("+ the vector of its place", seen.position_vector, longest));
+    steps.append(step("The token's own vector", seen.token_vector, longest), step("+ the vector of its place", seen.position_vector, longest));
   }
   seen.stages.forEach((stage, number) => {
-    const title = number ? `After block ${number}` : learned ? "= what enters the first block" : "The word's own vector";
+    const title = number ? `After block ${number}` : learned ? "= what enters the first block" : "The token's own vector";
     const item = step(title, stage, longest);
     item.append(element("span", "hidden", "Were it to stop here, it would say: "), says(stage.likeliest, next));
     steps.append(item);
   });
   const place = learned ? "" : " Places are rotary here: nothing is added for them, the heads turn by them.";
-  const lead = `Inside, a word is a vector, and every block adds to it.${place} Under each stage: what the model would say next, were it to stop there.`;
+  const lead = `Inside, a token is a vector, and every block adds to it.${place} Under each stage: what the model would say next, were it to stop there.`;
   return [element("h3", "", "Its way through the model"), element("p", "quiet", lead), steps];
 }
 
@@ -156,6 +156,6 @@ function says(likeliest, next) {
 function neighbours(seen) {
   const list = element("ol", "bars");
   list.append(...seen.neighbours.map(({ token, cosine }) => barItem(visible(token), cosine.toFixed(2), cosine, false)));
-  const lead = "The words whose vectors point most nearly the same way (the cosine of the angle): those it was used like.";
+  const lead = "The tokens whose vectors point most nearly the same way (the cosine of the angle): those it was used like.";
   return [element("h3", "", "Its neighbours"), element("p", "quiet", lead), list];
 }

@@ -40,7 +40,7 @@ function addReply(given) {
   const item = element("li", "reply busy");
   const text = element("p", "text");
   text.tabIndex = 0;
-  text.setAttribute("aria-label", "The model's words; arrow keys go through them");
+  text.setAttribute("aria-label", "The model's tokens; arrow keys go through them");
   text.setAttribute("role", "group");
   if (given) text.append(element("span", "given", given));
   const foot = element("div", "foot");
@@ -52,7 +52,7 @@ function addReply(given) {
 function addWord(text, word) {
   const blank = word.text.startsWith(" ") ? " " : "";
   const span = element("span", "word", word.text.slice(blank.length));
-  // Doubt in bits: a word that had one chance in two is one bit, at four bits the tint is full.
+  // Doubt in bits: a token that had one chance in two is one bit, at four bits the tint is full.
   span.style.setProperty("--doubt", Math.min(-Math.log2(Math.max(word.chance, 1e-9)) / 4, 1) * 0.42);
   rememberWord(span, word);
   text.append(blank, span);

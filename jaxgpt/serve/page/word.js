@@ -1,14 +1,14 @@
-// Behind a word: what else the model considered, and, where it is opened, the look inside.
+// Behind a token: what else the model considered, and, where it is opened, the look inside.
 
 import { checked } from "./api.js";
 import { clearLook, showLook, showProblem } from "./look.js";
 import { headers } from "./settings.js";
 import { $, barItem, percent, visible } from "./tools.js";
 
-const wordOf = new WeakMap(); // from a word's element to { text, chance, others }
+const wordOf = new WeakMap(); // from a token's element to { text, chance, others }
 const askedOf = new WeakMap(); // from a reply's element to what the model was asked: { model, messages } or { model, prompt }
 
-let selected = null; // the element of the word looked at
+let selected = null; // the element of the token looked at
 let looking = null; // the AbortController of the look on its way
 
 export const rememberWord = (span, word) => wordOf.set(span, word);
@@ -57,7 +57,7 @@ async function look() {
   }
 }
 
-// The panel has come, or has grown: on a phone it may lie over the word.
+// The panel has come, or has grown: on a phone it may lie over the token.
 function keepInSight() {
   selected?.scrollIntoView({ block: "nearest" });
 }
@@ -73,7 +73,7 @@ function selectByKey(event) {
   select(words[to]);
 }
 
-// Closes the panel; who was in it is brought back to the word.
+// Closes the panel; who was in it is brought back to the token.
 export function close() {
   const text = $("inside").contains(document.activeElement) ? selected?.closest(".text") : null;
   select(null);
