@@ -10,9 +10,11 @@ from jaxgpt.inference.engine import ClosedError, Engine, Finish, QueueFullError,
 from jaxgpt.serve.errors import ApiError
 from jaxgpt.text.tokenizer import Tokenizer
 
+MOST_BYTES = 4  # of a character in UTF-8
+
 
 class Piece(NamedTuple):
-    """The text that a token adds, its log-probability, and what each likeliest word would have added."""
+    """The text that a token adds, its log-probability, and what each likeliest token would have added."""
 
     text: str
     logprob: float
@@ -45,8 +47,10 @@ class Writer:
     def _go_on(self, token: int) -> None:
         if token == self._tokenizer.special.newline:
             self._line.clear()
-        else:
-            self._line.append(token)
+            return
+        self._line.append(token)
+        if self._tokenizer.special.newline is None:  # then only the bytes of a character that is not whole yet matter
+            del self._line[:-MOST_BYTES]
 
     def _text_instead(self, token: int) -> str:
         """Returns what a token would add to the line that is being written."""
