@@ -54,7 +54,7 @@ def cost(config: Config, compiled: Compiled, batch: Batch, steps: int) -> list[s
     peak, source = peak_flops(precision(config.model.dtype).compute_dtype)
     share = per_step / step_seconds / (peak * jax.device_count())
     # Above 1 the machine was busy while the peak was measured.
-    of_peak = f", {share:.0%} of the {source} peak of {peak / 1e12:,.1f} TFLOP/s" if share <= 1 else ""
+    of_peak = f", {share:.0%} of the {source} peak of {peak / 1e9:,.0f} GFLOP/s" if share <= 1 else ""
     return [
         f"memory on each of {jax.device_count()} x {jax.devices()[0].device_kind}: {sum(parts.values()):,.0f} MB",
         *(f"  {part:26} {size:>8,.0f} MB" for part, size in parts.items()),

@@ -49,7 +49,7 @@ def test_cost_tells_memory_arithmetic_and_time():
     text = "\n".join(cost(CONFIG, compiled, batch, 1_000))
     assert re.search(r"parameters +\d+ MB\n  optimizer state +\d+ MB\n  gradients and activations +\d+ MB", text)
     assert re.search(r"MFLOP a token .* GFLOP a step", text)
-    assert re.search(r"ms a step(, \d+% of the measured peak of .* TFLOP/s)?; about .* for 1,000 steps", text)
+    assert re.search(r"ms a step(, \d+% of the measured peak of .* GFLOP/s)?; about .* for 1,000 steps", text)
     shares = [int(share) for share in re.findall(r"(\d+)% of the measured peak", text)]
     assert all(share <= 100 for share in shares)
 
