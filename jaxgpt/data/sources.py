@@ -93,12 +93,17 @@ class Mixture:
 
     def gather(self, indices: np.ndarray) -> Batch:
         ends = np.cumsum([len(source) for source in self.sources.values()])
-        number = np.searchsorted(ends, indices, side="right")
+        number = np.where(indices == EMPTY, 0, np.searchsorted(ends, indices, side="right"))
         rows: Batch | None = None
         for i, source in enumerate(self.sources.values()):
-            here = (number == i) & (indices != EMPTY)
-            mine = source.gather(np.where(here, indices - ends[i] + len(source), EMPTY))
-            rows = mine if rows is None else _either(here, mine, rows)
+            here = np.flatnonzero(number == i)
+            own = indices[here]
+            mine = source.gather(np.where(own == EMPTY, EMPTY, own - ends[i] + len(source)))
+            if rows is None:
+                rows = Batch(*(x if x is None else np.zeros((len(indices), *x.shape[1:]), x.dtype) for x in mine))
+            for x, of_mine in zip(rows, mine, strict=True):
+                if x is not None:
+                    x[here] = of_mine
         assert rows is not None, "a mixture has sources"
         return rows
 
@@ -127,13 +132,6 @@ class Mixture:
         return indices
 
 
-def _either(here_B: np.ndarray, these: Batch, those: Batch) -> Batch:
-    """Returns the rows of one batch where `here`, of the other elsewhere."""
-    return Batch(
-        *(x if x is None else np.where(here_B[:, None], x, y) for x, y in zip(these, those, strict=True))  # type: ignore
-    )
-
-
 BLOCK = 256  # places within which the shares of a mixture hold
 RESOLUTION = 20  # bits of a share
 
@@ -150,7 +148,7 @@ def _shuffle_of_block(seed: int, block: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=[seed, 2**63 + block])).permutation(BLOCK)
 
 
-MOST_LISTED = 2**24  # samples whose order is kept as a list, 128 MB; that of more is computed as it is asked for
+MOST_LISTED = 2**23  # samples whose order is kept as a list, 32 MB; that of more is computed as it is asked for
 
 
 def _order(num_samples: int, seed: int, epoch: int, places: np.ndarray) -> np.ndarray:
@@ -160,9 +158,9 @@ def _order(num_samples: int, seed: int, epoch: int, places: np.ndarray) -> np.nd
     return _bijection(num_samples, seed, epoch, places)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=16)  # the sources of a mixture, each in an epoch or at the border of two
 def _listed(num_samples: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(num_samples)
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(num_samples).astype(np.int32)
 
 
 def _bijection(num_samples: int, seed: int, epoch: int, places: np.ndarray) -> np.ndarray:
