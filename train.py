@@ -15,7 +15,9 @@ def train() -> None:
     if config.run.init_from is None:
         check_window(config)
     elif arguments.model_given:
-        raise UserError(f"model: going on takes the model from {config.run.init_from}; leave these settings out")
+        raise UserError(
+            f"model: continued training takes the model from {config.run.init_from}; leave these settings out"
+        )
 
     # JAX and what stands on it take seconds to import: --help and a typo should not wait for them.
     import jax

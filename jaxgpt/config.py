@@ -152,7 +152,7 @@ class RunConfig:
     folder: str = "runs"
     """Where runs live."""
     init_from: str | None = None
-    """The run folder whose parameters, model and tokenizer finetuning, or going on with new text, starts from."""
+    """The run folder whose parameters, model and tokenizer finetuning, or training on new text, starts from."""
     seed: int = 0
     """Decides initial parameters, order of the data, and dropout."""
     epochs: int = 1
@@ -372,7 +372,7 @@ def run_dir(config: Config) -> Path:
 
 
 HOW_TO_TRAIN = frozenset({"model.attention", "model.dropout", "model.dtype", "model.remat"})
-"""Fields of the model that say how it is trained, not what it is: going on from a run may change them."""
+"""Fields of the model that say how it is trained, not what it is: what continues a run may change them."""
 
 
 def differences(one: Config, other: Config) -> list[tuple[str, Any, Any]]:

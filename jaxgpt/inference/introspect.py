@@ -26,7 +26,7 @@ def is_by_frequency(tokenizer: Tokenizer) -> bool:
 def ordinary_tokens(tokenizer: Tokenizer, counts_V: np.ndarray | None = None, most: int = AMONG) -> np.ndarray:
     """Returns the most frequent tokens that are not special, by how often each was counted in training text.
 
-    Where the vocabulary itself is in that order it is taken as it is; so it is where nothing was counted.
+    A vocabulary that is in that order itself is taken as it is, and so is one of which nothing was counted.
     """
     ids = np.arange(tokenizer.vocab_size)
     if counts_V is not None and not is_by_frequency(tokenizer):

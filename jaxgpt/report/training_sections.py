@@ -113,7 +113,7 @@ def curves(record: Record) -> Section:
     if counting is not None:
         loss_caption += (
             " The line at "
-            f"{counting:.4f} is what a model gets to that only counts how often a token followed the two before it."
+            f"{counting:.4f} is the loss of a model that only counts how often a token followed the two before it."
         )
     large = figure(plots["loss"], loss_caption) + figure(plots["loss-late"])
     small = "".join(figure(plots[name], captions[name]) for name in ("learning_rate", "grad_norm", "speed"))

@@ -64,7 +64,7 @@ def below_floor(gap: float) -> str:
 
 
 def without_restart(config: Config) -> str:
-    """Returns what must be left out of the command that goes on with this run, if anything."""
+    """Returns what must be left out of the command that resumes this run, if anything."""
     return " without --run.restart" if config.run.restart else ""
 
 

@@ -186,7 +186,7 @@ def test_a_stand_in_is_announced_and_named(config, capsys):
     assert data.manifest.corpus == "mine"
     announce(data)
     out = capsys.readouterr().out
-    assert re.search(r"^!+\n!! wikitext-2 could not be had. Going on with mine in its place.\n!! .*no network\n", out)
+    assert re.search(r"^!+\n!! wikitext-2 could not be had. Continuing with mine in its place.\n!! .*no network\n", out)
     assert "data: mine, standing in for wikitext-2 (embedded)" in out
     asked = prepare_text(TEXT, config, TOKENIZER)
     assert asked.manifest.corpus == str(Path("mine.txt").resolve())  # found again from any folder

@@ -1,7 +1,7 @@
 """Text of a dataset on the Hugging Face hub, hub:OWNER/NAME[:CONFIG]: streamed once into JSON lines, read from there.
 
 A dataset's own files are taken one after the other, and what was read of one is kept in parts. So a start that was
-interrupted goes on from the last whole part, and reads again at most what it had of one file. (The position that
+interrupted continues from the last whole part, and reads again at most what it had of one file. (The position that
 `datasets` keeps is not used: in versions 5.0 and 5.1 it stands still after it was loaded, and the second interrupted
 start would begin again without a word.)
 """
@@ -41,7 +41,7 @@ class Download(NamedTuple):
 
 @dataclass
 class _Progress:
-    """How far a dataset was read; what a restart goes on from."""
+    """How far a dataset was read; where the next start continues."""
 
     revision: str
     done: dict[str, str]
@@ -160,7 +160,7 @@ def _open(name: str, address: tuple[str, str | None, str | None], known: str | N
 
 
 def _commit(repository: str, revision: str | None) -> str:
-    """Returns the commit of a dataset: a start that goes on reads the same one."""
+    """Returns the commit of a dataset: a start that continues reads the same one."""
     import huggingface_hub
 
     commit = huggingface_hub.HfApi().dataset_info(repository, revision=revision).sha
