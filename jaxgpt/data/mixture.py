@@ -8,13 +8,13 @@ from typing import Any
 from jaxgpt.config import DataConfig
 from jaxgpt.data.kept import kept_for, key_of, make_kept
 from jaxgpt.data.manifest import Manifest, Part, TextCounts
-from jaxgpt.data.prepare import Prepared, find_text_of, open_split, prepare_text, recipe_of, texts_of
+from jaxgpt.data.prepare import Prepared, find_text_of, is_split, prepare_text, recipe_of, texts_of
+from jaxgpt.data.reopen import open_split
 from jaxgpt.data.require import require_text
 from jaxgpt.data.sources import Mixture, Source
 from jaxgpt.errors import UserError, shown
 from jaxgpt.text.corpora import TextCorpus
 from jaxgpt.text.corpora.documents import fingerprint
-from jaxgpt.text.moses import is_tokenized
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.text.vocabulary import check_choice, load_tokenizer, make_tokenizer, save_tokenizer
 
@@ -109,11 +109,7 @@ def _tokenizer_of(found: list[TextCorpus], config: DataConfig, vocab_size: int) 
             for of in splits:
                 yield from texts_of(of.documents["train"])()
 
-        tokenized = config.tokenizer == "word" and (
-            is_tokenized(line for text in texts() for line in text.splitlines())
-            if config.tokenized == "auto"
-            else config.tokenized == "true"
-        )
+        tokenized = config.tokenizer == "word" and is_split((of.documents["train"] for of in splits), config)
         tokenizer, vocabulary = make_tokenizer(recipe, texts, sum(corpus.size for corpus in found), tokenized)
         save_tokenizer(tokenizer, folder / "tokenizer.json")
         return origin, {"vocabulary": vocabulary}

@@ -7,7 +7,8 @@ from functools import reduce
 from jaxgpt.config import DataConfig
 from jaxgpt.data.kept import damaged_files
 from jaxgpt.data.manifest import Manifest, Part
-from jaxgpt.data.prepare import find_text_of, kept_name
+from jaxgpt.data.prepare import find_text_of
+from jaxgpt.data.reopen import kept_name
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.text.corpora import open_chat
 from jaxgpt.text.corpora.documents import digest_after, fingerprint

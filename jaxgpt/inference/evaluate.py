@@ -10,7 +10,7 @@ import jax
 from jaxgpt.config import Config, MeshConfig, Sampling
 from jaxgpt.data.manifest import SPELLED_BITS, Manifest, TextCounts
 from jaxgpt.data.mixture import open_parts
-from jaxgpt.data.prepare import encode_file, open_split
+from jaxgpt.data.reopen import encode_file, open_split
 from jaxgpt.data.require import WARN_UNK_SHARE
 from jaxgpt.data.sources import Source, Windows
 from jaxgpt.devices.mesh import make_mesh

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from jaxgpt.data.prepare import token_counts
+from jaxgpt.data.reopen import token_counts
 from jaxgpt.errors import UserError
 from jaxgpt.inference import introspect
 from jaxgpt.model.parameters import embedding

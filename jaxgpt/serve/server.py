@@ -6,7 +6,7 @@ from typing import Any
 
 import uvicorn
 
-from jaxgpt.data.prepare import token_counts
+from jaxgpt.data.reopen import token_counts
 from jaxgpt.errors import UserError, is_text, shown
 from jaxgpt.inference.engine import Engine
 from jaxgpt.inference.generate import in_full_precision, text_stop

@@ -8,8 +8,8 @@ import pytest
 from jaxgpt.config import DataConfig
 from jaxgpt.data import kept
 from jaxgpt.data.mixture import prepare_corpus
-from jaxgpt.data.prepare import kept_name
 from jaxgpt.data.recheck import check_kept, check_source
+from jaxgpt.data.reopen import kept_name
 
 
 @pytest.fixture(name="config")
