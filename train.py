@@ -15,21 +15,21 @@ def train() -> None:
     if config.run.init_from is None:
         check_window(config)
     elif arguments.model_given:
-        raise UserError(f"model: going on takes the model from {config.run.init_from}; leave these settings out")
+        raise UserError(
+            f"model: continued training takes the model from {config.run.init_from}; leave these settings out"
+        )
 
     # JAX and what stands on it take seconds to import: --help and a typo should not wait for them.
     import jax
 
-    from jaxgpt.data.prepare import find_text_of, prepare_text
+    from jaxgpt.data.mixture import prepare_corpus
     from jaxgpt.data.require import require_known
     from jaxgpt.inference.generate import continue_text, encode_prompt
     from jaxgpt.stages import Stage, begin, run_of, run_stage
     from jaxgpt.training.plan import announce, model_of
 
     config, origin = begin(config, model_of)
-    data = prepare_text(
-        find_text_of(config.data), config.data, origin and origin.run.tokenizer, config.model.vocab_size
-    )
+    data = prepare_corpus(config.data, origin and origin.run.tokenizer, config.model.vocab_size)
     announce(data)
     print(f"  {data.vocabulary or f'vocabulary: that of {config.run.init_from}'}")
     run = run_of(config, data)

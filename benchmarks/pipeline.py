@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,15 +56,50 @@ def tokenizing(corpus_name: str) -> dict[str, Any]:
     return {"corpus": corpus_name, "words": words, "words_per_second": words / seconds}
 
 
-def loading() -> dict[str, Any]:
-    """Returns tokens a second that the loader makes into batches of the base shape."""
+FAR = 1_000_000  # the step at which a long run resumes
+LONG = 10**10  # tokens of a text on disk, in a file that holds none of them
+
+
+def loading(folder: Path) -> dict[str, Any]:
+    """Returns tokens a second that the loader makes into batches, and what the first batch of a long run takes.
+
+    Of base's shape, and of GPT-2's (16 windows of 1,024 in two bytes each): over a text, over three by shares, and with
+    attention inside documents.
+    """
     import numpy as np
 
-    from jaxgpt.data.sources import Windows, batch_at
+    from jaxgpt.data.shards import Tokens, map_shard
+    from jaxgpt.data.sources import Mixture, Windows, batch_at
 
-    source = Windows(np.arange(2_088_628, dtype=np.int32) % 30_000, 128, 0)
-    seconds = median_seconds(lambda: [batch_at(source, 0, step, 32, 1) for step in range(500)])
-    return {"tokens_per_second": 500 * 32 * 128 / seconds}
+    def rate(source: Any, batch_size: int, seq_len: int, steps: int) -> float:
+        seconds = median_seconds(lambda: [batch_at(source, 0, step, batch_size, 1) for step in range(steps)])
+        return steps * batch_size * seq_len / seconds
+
+    base = Windows(np.arange(2_088_628, dtype=np.int32) % 30_000, 128, 0)
+    shards = Tokens([np.arange(2_000_000, dtype=np.uint16) % 50_000 for _ in range(4)])
+    gpt2 = Windows(shards, 1_024, 0)
+    mixture = Mixture({"a": gpt2, "b": replace(gpt2), "c": replace(gpt2)}, (0.6, 0.3, 0.1))
+    rates = {
+        "base": rate(base, 32, 128, 500),
+        "gpt2": rate(gpt2, 16, 1_024, 100),
+        "gpt2, mixture of three": rate(mixture, 16, 1_024, 100),
+        "gpt2, inside documents": rate(replace(gpt2, eos=7), 16, 1_024, 100),
+    }
+
+    file = folder / "long.bin"
+    with file.open("wb") as out:
+        out.truncate(2 * LONG)
+    resumed = {}
+    for name in ("one text", "mixture of three"):
+        long = Windows(Tokens([map_shard(file, "uint16")]), 1_024, 0)
+        parts = {"a": long, "b": replace(long), "c": replace(long)}
+        source: Any = long if name == "one text" else Mixture(parts, (0.6, 0.3, 0.1))
+        tracemalloc.start()
+        began = time.perf_counter()
+        batch_at(source, 0, FAR, 512, 100)
+        resumed[name] = {"seconds": time.perf_counter() - began, "peak_mb": tracemalloc.get_traced_memory()[1] / 1e6}
+        tracemalloc.stop()
+    return {"tokens_per_second": rates, f"first_batch_at_step_{FAR}": resumed}
 
 
 def looping(folder: Path) -> dict[str, Any]:
@@ -131,13 +167,17 @@ def main() -> None:
         folder = Path(name)
         results = {
             "tokenizing": tokenizing(options.corpus),
-            "loading": loading(),
+            "loading": loading(folder),
             "starting": starting(folder, options.corpus),
             "looping": looping(folder),
         }
     words, start = results["tokenizing"], results["starting"]
     print(f"tokenizing {words['corpus']}: {words['words_per_second'] / 1e6:.1f} million words/s on one core")
-    print(f"loading: {results['loading']['tokens_per_second'] / 1e6:,.0f} million tokens/s")
+    for name, speed in results["loading"]["tokens_per_second"].items():
+        print(f"loading, {name}: {speed / 1e6:,.0f} million tokens/s")
+    for name, first in results["loading"][f"first_batch_at_step_{FAR}"].items():
+        told = f"{first['seconds']:.3f} s, {first['peak_mb']:.0f} MB"
+        print(f"first batch at step {FAR:,} of {LONG:,} tokens, {name}: {told}")
     print(f"loop around the step: {results['looping']['seconds_per_step'] * 1e3:.2f} ms a step")
     print(f"command to first step: {start['cold_seconds']:.1f} s, then {start['warm_seconds']:.1f} s")
     (options.out / "pipeline.json").write_text(json.dumps(results, indent=2) + "\n")

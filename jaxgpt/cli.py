@@ -195,11 +195,11 @@ def check(verb: Check) -> None:
     from jaxgpt.run.verify import verify_run
 
     damaged = 0
-    for name, wrong in verify_run(Path(verb.run)):
+    for name, wrong in verify_run(Path(verb.run), verb.source):
         print(f"{'DAMAGED' if wrong else 'ok':8} {name}{f': {wrong}' if wrong else ''}", flush=True)
         damaged += wrong is not None
     if damaged:
-        raise RunError(f"{verb.run}: {damaged} damaged; training and sampling pass over damaged checkpoints")
+        raise RunError(f"{verb.run}: {damaged} not as saved; training and sampling pass over damaged checkpoints")
     print(f"{verb.run}: everything is as it was saved")
 
 

@@ -46,8 +46,9 @@ class ModelConfig:
     """Normalise queries and keys per head before they meet."""
     tie_embeddings: bool = True
     """Predict tokens with the token embedding itself; otherwise with a matrix of its own."""
-    remat: bool = False
-    """Compute the blocks' activations a second time in the backward pass instead of keeping them: less memory."""
+    remat: Literal["none", "dots", "full"] = "none"
+    """What of a block's activations the backward pass computes a second time, to keep less: none; dots, all but the
+    results of matrix products; full, all."""
     attention: Literal["auto", "xla", "cudnn"] = "auto"
     """The kernel of attention in training: xla is our own; cudnn is NVIDIA's fused one, which drops no weights and
     multiplies in bfloat16; auto tries what this machine has and takes the faster kind."""
@@ -62,7 +63,9 @@ class DataConfig:
     """What is read, and how it is cut into batches."""
 
     corpus: str = "wikitext-2"
-    """wikitext-2, tinyshakespeare, oasst1, tinyworld, tinyworld-chat, or the path of a file or folder of your own."""
+    """wikitext-2, tinyshakespeare, oasst1, tinyworld, tinyworld-chat; the path of a file or folder of your own; or text
+    of the Hugging Face hub, hub:OWNER/NAME[@REVISION][:CONFIG]. Text may be a mixture, a.jsonl:0.7,b/:0.3: each corpus
+    gives its share of the training windows."""
     tokenizer: str = "word"
     """word, bpe, byte, char: made from the training text; or the path of a tokenizer.json, of a folder with one or with
     GPT-2's vocab.json and merges.txt, or of a run."""
@@ -72,6 +75,8 @@ class DataConfig:
     """Bytes of training text, spread over all of it, that a tokenizer is made from at most."""
     text_field: str = "text"
     """JSON lines, parquet and arrow of text: the field that holds it."""
+    hub_gb: float = 10.0
+    """hub:OWNER/NAME: gigabytes of training text that are read at most; a twentieth of it of validation and test."""
     paragraphs: bool = False
     """Plain text: whether blank lines end documents; otherwise a file is one."""
     skip_bad: bool = False
@@ -82,6 +87,8 @@ class DataConfig:
     """oasst1: every path of a conversation tree; otherwise the best-ranked one."""
     pack_lines: bool = False
     """Text: never cut a line between two windows; lines share a window without seeing each other."""
+    mask_documents: bool = False
+    """Text: attention stays inside each document; otherwise a window runs over the ends of documents."""
     tokenized: Literal["auto", "true", "false"] = "auto"
     """Text: whether it is split into words by blanks already, punctuation included; auto judges by all its lines."""
     seq_len: int = 128
@@ -145,7 +152,7 @@ class RunConfig:
     folder: str = "runs"
     """Where runs live."""
     init_from: str | None = None
-    """The run folder whose parameters, model and tokenizer finetuning, or going on with new text, starts from."""
+    """The run folder whose parameters, model and tokenizer finetuning, or training on new text, starts from."""
     seed: int = 0
     """Decides initial parameters, order of the data, and dropout."""
     epochs: int = 1
@@ -234,7 +241,9 @@ def validate(config: Config) -> Config:
         require(even, "model.embed_dim", "an even number of dimensions per head for rotary positions")
 
     require(data.seq_len >= 2, "data.seq_len", "at least 2")
+    require(not (data.mask_documents and data.pack_lines), "data.mask_documents", "False with data.pack_lines")
     require(data.batch_size >= 1, "data.batch_size", "at least 1")
+    require(data.hub_gb > 0, "data.hub_gb", "above 0")
     require(data.tokenizer_sample >= 1, "data.tokenizer_sample", "at least 1")
     require(optimizer.grad_accumulation_steps >= 1, "optimizer.grad_accumulation_steps", "at least 1")
     require(optimizer.max_consecutive_skips >= 1, "optimizer.max_consecutive_skips", "at least 1")
@@ -345,6 +354,8 @@ def from_json(text: str, source: str) -> Config:
         for section, names in RENAMED.items():
             for old in names.keys() & sections[section].keys():
                 sections[section][names[old]] = sections[section].pop(old)
+        if isinstance(remat := sections["model"].get("remat"), bool):  # as version 0.1 has it
+            sections["model"]["remat"] = "full" if remat else "none"
         kinds = typing.get_type_hints(Config)
         config = Config(**{name: kind(**sections.pop(name)) for name, kind in kinds.items()})
         if sections:
@@ -361,7 +372,7 @@ def run_dir(config: Config) -> Path:
 
 
 HOW_TO_TRAIN = frozenset({"model.attention", "model.dropout", "model.dtype", "model.remat"})
-"""Fields of the model that say how it is trained, not what it is: going on from a run may change them."""
+"""Fields of the model that say how it is trained, not what it is: what continues a run may change them."""
 
 
 def differences(one: Config, other: Config) -> list[tuple[str, Any, Any]]:

@@ -50,7 +50,7 @@ def begin(config: Config, model_of: Callable[[Origin, Config], ModelConfig]) -> 
 
 
 def run_of(config: Config, data: Prepared) -> Run:
-    """Returns the run that a stage makes or goes on with; raises UserError where there is less than a batch of data."""
+    """Returns the run that a stage starts or resumes; raises UserError where there is less than a batch of data."""
     require_enough(data.manifest.name, data.sources, config.data.batch_size)
     return Run(run_dir(config), config, data.tokenizer, data.manifest)
 

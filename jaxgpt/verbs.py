@@ -59,10 +59,12 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Check:
-    """Verify a run at rest: documents, records, and every byte of its checkpoints."""
+    """Verify a run at rest: documents, records, and every byte of its checkpoints and kept tokens."""
 
     run: RunPath
     """A run folder, for example runs/base."""
+    source: bool = False
+    """Also read the text that it was trained on again, and say whether it has changed."""
 
 
 @dataclass(frozen=True)

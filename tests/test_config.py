@@ -189,6 +189,7 @@ def test_the_config_of_a_run_of_version_0_1_is_read():
     """Its fields had other names."""
     sections = json.loads(to_json(Config(model=ModelConfig(tie_embeddings=False), data=DataConfig(pack_lines=True))))
     sections["model"]["tied_head"] = sections["model"].pop("tie_embeddings")
+    sections["model"]["remat"] = False
     sections["data"]["whole_lines"] = sections["data"].pop("pack_lines")
     del sections["data"]["tokenized"]
     sections["optimizer"]["accumulate"] = 4

@@ -7,6 +7,7 @@ it was full. So a start that finds shards reads over what is in them, and ends w
 import json
 import multiprocessing
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import progress as bars
+from rich.console import Console
 
 from jaxgpt.data.manifest import TextCounts
 from jaxgpt.data.shards import SHARD, shard_file
@@ -190,24 +193,36 @@ def _work(batch: list[Piece]) -> EncodedBatch:
     return encode_batch(_worker["tokenizer"], batch, _worker["tokenized"])
 
 
+SAY_EVERY = 5.0  # seconds between two lines where there is no terminal
+
+
 @contextmanager
 def progress(name: str, size: int) -> Iterator[Advance]:
-    """Gives the function that shows how far a long encoding is: a line every few seconds, with the time left."""
+    """Gives the function that shows how far an encoding is: a bar on a terminal, elsewhere a line now and then."""
     began = said = time.monotonic()
     read = tokens = 0
     fresh: int | None = None  # bytes that were there from an earlier start
+    live = sys.stdout.isatty()
+    columns = (bars.BarColumn(bar_width=20), bars.TaskProgressColumn(), bars.TextColumn("{task.description}"))
+    console = Console(highlight=False, soft_wrap=True)
+    with bars.Progress(*columns, console=console, disable=not live, transient=True) as bar:
+        task = bar.add_task(name, total=size or None)
 
-    def advance(more: int, more_tokens: int) -> None:
-        nonlocal read, tokens, said, fresh
-        read, tokens = read + more, tokens + more_tokens
-        fresh = more if fresh is None else fresh
-        now = time.monotonic()
-        if now - said < 5:
-            return
-        said = now
-        speed = max(1.0, (read - fresh) / (now - began))
-        left = f", {max(0.0, size - read) / speed:,.0f} s left" if size else ""
-        of = f" of {size / 1e6:,.0f}" if size else ""
-        print(f"{name}: {read / 1e6:,.0f}{of} MB encoded, {tokens:,} tokens, {speed / 1e6:.1f} MB/s{left}", flush=True)
+        def advance(more: int, more_tokens: int) -> None:
+            nonlocal read, tokens, said, fresh
+            read, tokens = read + more, tokens + more_tokens
+            fresh = more if fresh is None else fresh
+            now = time.monotonic()
+            if not live and now - said < SAY_EVERY:
+                return
+            said, seconds = now, max(now - began, 1e-3)
+            speed = max(1.0, (read - fresh) / seconds)
+            left = f", {max(0.0, size - read) / speed:,.0f} s left" if size and read > fresh else ""
+            of = f" of {size / 1e6:,.0f}" if size else ""
+            line = f"{name}: {read / 1e6:,.0f}{of} MB encoded, {tokens:,} tokens, {speed / 1e6:.1f} MB/s{left}"
+            if live:
+                bar.update(task, completed=read, description=line)
+            else:
+                print(line, flush=True)
 
-    yield advance
+        yield advance

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,27 @@ def make_kept(cache_dir: str | Path, origin: str, make: Callable[[Path], tuple[s
             shutil.rmtree(part)
         write_text(place / f"{origin}.name", name + "\n")
         return kept
+
+
+def damaged_files(cache_dir: str | Path, name: str) -> Iterator[tuple[str, str | None]]:
+    """Yields (file, what is wrong with it or None) for each file that is kept under a name; none where nothing is."""
+    folder = _place(cache_dir) / name
+    if not folder.exists():
+        return
+    try:
+        files = parse_json((folder / RECORD).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield str(folder / RECORD), f"it cannot be read ({error}); delete {folder}, and it is made again"
+        return
+    for file, (size, digest) in files.items():
+        path = folder / file
+        if not path.exists():
+            wrong = "it is missing"
+        elif path.stat().st_size != size:
+            wrong = f"it has {path.stat().st_size:,} bytes of {size:,}"
+        else:
+            wrong = None if digest_of(path) == digest else "its bytes are not those that were written"
+        yield str(path), wrong and f"{wrong}; delete {folder}, and it is made again"
 
 
 def digest_of(path: Path) -> str:

@@ -102,6 +102,8 @@ class Manifest:
     lines_are_documents: bool | None = None
     """Text: whether each line is a text of its own."""
     version: int = VERSION
+    parts: "list[Part]" = field(default_factory=list)
+    """The corpora of a mixture; none where it is one corpus."""
 
     @property
     def is_chat(self) -> bool:
@@ -124,7 +126,7 @@ class Manifest:
 
     def bits_per_byte(self, split: str, loss: float) -> float | None:
         """Returns what a byte of a split of text costs at a loss in nats per token, where that is known."""
-        counts = self.splits.get(split)
+        counts = None if self.parts else self.splits.get(split)  # of a mixture each part is scored by itself
         return counts.bits_per_byte(loss) if isinstance(counts, TextCounts) else None
 
     def is_of_same_data(self, other: "Manifest") -> bool:
@@ -146,20 +148,33 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the manifest in the types of JSON."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        content = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        del content["parts"]
+        parts = [{"share": part.share, "manifest": part.manifest.to_dict()} for part in self.parts]
+        return content | ({"parts": parts} if parts else {})
+
+
+@dataclass(frozen=True)
+class Part:
+    """A corpus of a mixture."""
+
+    share: float
+    """Of the training windows."""
+    manifest: Manifest
 
 
 def manifest_from_dict(content: Any) -> Manifest:
     """Returns the manifest that was read; ValueError says what is wrong in it. Keys that it does not know are left."""
     if not isinstance(content, dict):
         raise ValueError(f"it is {type(content).__name__}, not an object")
-    content = {"source": "not named", "tokenizer": "", "notes": [], "version": 1} | content
+    content = {"source": "not named", "tokenizer": "", "notes": [], "version": 1, "parts": []} | content
     if content.get("kind") not in ("text", "chat"):
         raise ValueError(f"kind is {shown(content.get('kind'))}; it must be text or chat")
     for name in ("name", "corpus", "fingerprint", "source", "tokenizer"):
         _require(content, name, str)
     _require(content, "splits", dict)
     _require(content, "notes", list)
+    _require(content, "parts", list)
     _require(content, "version", int)
     for name, kind in (("fallback_for", str), ("tokenized", bool), ("lines_are_documents", bool)):
         if content.get(name) is not None:
@@ -167,10 +182,17 @@ def manifest_from_dict(content: Any) -> Manifest:
     counts_type = ChatCounts if content["kind"] == "chat" else TextCounts
     fields = {field.name for field in dataclasses.fields(Manifest)}
     return Manifest(
-        **{name: value for name, value in content.items() if name in fields - {"splits", "notes"}},
+        **{name: value for name, value in content.items() if name in fields - {"splits", "notes", "parts"}},
+        parts=[_part(part) for part in content["parts"]],
         splits={split: _counts(split, found, counts_type) for split, found in content["splits"].items()},
         notes=[note if isinstance(note, str) else shown(note) for note in content["notes"]],
     )
+
+
+def _part(content: Any) -> Part:
+    if not isinstance(content, dict) or not _is_number(content.get("share")):
+        raise ValueError(f"a part of the mixture is {shown(content)}; it must have a share and a manifest")
+    return Part(content["share"], manifest_from_dict(content.get("manifest")))
 
 
 def _require(content: dict[str, Any], name: str, kind: type) -> None:

@@ -5,9 +5,8 @@ files their places, sizes and times), so that a second start reads no text; and 
 names, so that a run can be evaluated when its corpus has gone.
 """
 
-import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from jaxgpt.config import DataConfig
-from jaxgpt.data.encode import Progress, batches_of, count, encode_batch, encode_split, encoder, progress
+from jaxgpt.data.encode import encode_split, encoder, progress
 from jaxgpt.data.encode_chat import encode_chat
-from jaxgpt.data.kept import Kept, kept_for, key_of, make_kept, open_kept
-from jaxgpt.data.manifest import Manifest, TextCounts, manifest_from_dict
+from jaxgpt.data.kept import Kept, kept_for, key_of, make_kept
+from jaxgpt.data.manifest import Manifest, manifest_from_dict
 from jaxgpt.data.packing import packed_lines
 from jaxgpt.data.require import require_text
 from jaxgpt.data.shards import Tokens, read_shards, token_dtype
@@ -26,10 +25,8 @@ from jaxgpt.data.sources import Packed, Source, Windows
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import parse_json, write_text
 from jaxgpt.text.conversation import Message
-from jaxgpt.text.corpora import ChatCorpus, Piece, Reading, Splits, TextCorpus, open_chat, open_text
+from jaxgpt.text.corpora import ChatCorpus, Download, Piece, Reading, Splits, TextCorpus, open_text
 from jaxgpt.text.corpora.documents import Reader, fingerprint
-from jaxgpt.text.corpora.files import refuse
-from jaxgpt.text.corpora.local import read_text
 from jaxgpt.text.moses import is_tokenized
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.text.vocabulary import Recipe, check_choice, load_tokenizer, make_tokenizer, save_tokenizer
@@ -53,7 +50,15 @@ class Prepared:
 def find_text_of(config: DataConfig, corpus: str | None = None) -> TextCorpus:
     """Returns the text that a config asks for, or another corpus read as it says; nothing is read yet."""
     reading = Reading(config.text_field, config.paragraphs, config.skip_bad)
-    return open_text(config.corpus if corpus is None else corpus, None if corpus else config.fallback, reading)
+    download = Download(Path(config.cache_dir), round(config.hub_gb * 1e9))
+    if corpus is not None:
+        return open_text(corpus, None, reading, download)
+    return open_text(config.corpus, config.fallback, reading, download)
+
+
+def recipe_of(config: DataConfig, vocab_size: int) -> Recipe:
+    """Returns how the config wants its tokenizer made."""
+    return Recipe(config.tokenizer, vocab_size, config.bpe_pattern, config.tokenizer_sample)
 
 
 def prepare_text(
@@ -65,7 +70,7 @@ def prepare_text(
     there is nothing to validate on or less than a batch, as far as that is known before the text is encoded, where the
     tokenizer cannot be, and where lines are to be kept whole and one is longer than the window.
     """
-    recipe = Recipe(config.tokenizer, vocab_size, config.bpe_pattern, config.tokenizer_sample)
+    recipe = recipe_of(config, vocab_size)
     if tokenizer is None:
         check_choice(config.tokenizer)
     made_by = recipe.identity if tokenizer is None else tokenizer.fingerprint
@@ -77,7 +82,7 @@ def prepare_text(
     kept = kept_for(config.cache_dir, origin) or make_kept(config.cache_dir, origin, make)
     tokenizer = load_tokenizer(kept.folder / "tokenizer.json") if tokenizer is None else tokenizer
     manifest = _manifest(corpus, kept.facts, config)
-    sources = {split: _text_source(kept, split, tokenizer, config) for split in manifest.splits}
+    sources = {split: text_source(kept, split, tokenizer, config) for split in manifest.splits}
     return Prepared(sources, manifest, tokenizer, kept.facts["vocabulary"])
 
 
@@ -104,7 +109,7 @@ def _encode_text(
         "lines_are_documents": splits.lines_are_documents,
         "vocabulary": vocabulary,
     }
-    return _text_name(content, tokenizer, tokenized), facts
+    return text_name(content, tokenizer, tokenized), facts
 
 
 def _skipped(bad: dict[str, None]) -> list[str]:
@@ -128,35 +133,37 @@ def _start(
     if started.exists():
         return load_tokenizer(folder / "tokenizer.json"), *parse_json(started.read_text(encoding="utf-8"))
     of_words = recipe.choice == "word" if tokenizer is None else tokenizer.kind == "word"
-    tokenized = of_words and config.tokenized == "true"
-    if of_words and config.tokenized == "auto":
-        tokenized = is_tokenized(line for split in splits.documents for line in _lines(splits.documents[split]))
+    tokenized = of_words and is_split(splits.documents.values(), config)
     vocabulary = ""
     if tokenizer is None:
-        tokenizer, vocabulary = make_tokenizer(recipe, _texts(splits.documents["train"]), corpus.size, tokenized)
+        tokenizer, vocabulary = make_tokenizer(recipe, texts_of(splits.documents["train"]), corpus.size, tokenized)
     save_tokenizer(tokenizer, folder / "tokenizer.json")
     write_text(started, json.dumps([tokenized, vocabulary]))
     return tokenizer, tokenized, vocabulary
 
 
-def _texts(read: Reader[Piece]) -> Callable[[], Iterator[str]]:
+def texts_of(read: Reader[Piece]) -> Callable[[], Iterator[str]]:
+    """Returns a reader of the texts that a tokenizer is made from."""
     return lambda: (piece.text if piece.ends else piece.text + "\n" for piece in read())
 
 
-def _lines(read: Reader[Piece]) -> Iterator[str]:
-    return itertools.chain.from_iterable(piece.text.split("\n") for piece in read())
+def is_split(readers: Iterable[Reader[Piece]], config: DataConfig) -> bool:
+    """Returns whether text is split into words already: as data.tokenized says, or by all its lines."""
+    if config.tokenized != "auto":
+        return config.tokenized == "true"
+    return is_tokenized(line for read in readers for piece in read() for line in piece.text.split("\n"))
 
 
-def _text_name(content: str, tokenizer: Tokenizer, tokenized: bool) -> str:
+def text_name(content: str, tokenizer: Tokenizer, tokenized: bool) -> str:
     return key_of("text", content, tokenizer.fingerprint, tokenized)
 
 
-def _text_source(kept: Kept, split: str, tokenizer: Tokenizer, config: DataConfig) -> Source:
+def text_source(kept: Kept, split: str, tokenizer: Tokenizer, config: DataConfig) -> Source:
     """Returns a split as the config wants it; whole lines are packed once, and kept beside."""
     tokens = read_shards(kept.folder, split, token_dtype(tokenizer.vocab_size))
     _check_ids(tokens.all() if len(tokens) < CHECKED else np.zeros(0, int), tokenizer, f"{kept.folder}, {split}")
     if not config.pack_lines:
-        return Windows(tokens, config.seq_len, start=tokenizer.special.bos)
+        return windows_of(tokens, tokenizer, config)
     origin = key_of("lines", kept.folder.name, split, config.seq_len)
 
     def pack(folder: Path) -> tuple[str, dict[str, Any]]:
@@ -176,19 +183,19 @@ def prepare_chat(corpus: ChatCorpus, config: DataConfig, tokenizer: Tokenizer) -
 
     def make(folder: Path) -> tuple[str, dict[str, Any]]:
         facts = encode_chat(folder, corpus.name, corpus.read(), config, tokenizer)
-        return _talks_name(facts["fingerprint"], tokenizer, config.seq_len), facts
+        return talks_name(facts["fingerprint"], tokenizer, config.seq_len), facts
 
     kept = kept_for(config.cache_dir, origin) or make_kept(config.cache_dir, origin, make)
     manifest = _manifest(corpus, kept.facts, config)
-    sources: dict[str, Source] = {split: _talks(kept, split, tokenizer) for split in manifest.splits}
+    sources: dict[str, Source] = {split: talks_source(kept, split, tokenizer) for split in manifest.splits}
     return Prepared(sources, manifest, tokenizer, example=kept.facts["example"])
 
 
-def _talks_name(content: str, tokenizer: Tokenizer, seq_len: int) -> str:
+def talks_name(content: str, tokenizer: Tokenizer, seq_len: int) -> str:
     return key_of("talks", content, tokenizer.fingerprint, seq_len)
 
 
-def _talks(kept: Kept, split: str, tokenizer: Tokenizer) -> Packed:
+def talks_source(kept: Kept, split: str, tokenizer: Tokenizer) -> Packed:
     rows = _rows(kept, split)
     _check_ids(rows.rows[:, :2], tokenizer, f"{kept.folder}, {split}")  # tokens and targets
     return rows
@@ -198,59 +205,14 @@ def _rows(kept: Kept, name: str) -> Packed:
     return Packed(np.load(kept.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
 
 
-def open_split(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig, split: str) -> tuple[Manifest, Source]:
-    """Returns (manifest, source) of a split, as it was encoded for the run with this manifest: no text is read.
-
-    Where that is no longer in data.cache_dir the corpus is read and encoded anew, and the manifest is of what it holds
-    now. Raises UserError where there is no such split, or no corpus.
-    """
-    _require_split(split, manifest.name, manifest.splits)
-    if manifest.is_chat:
-        kept = open_kept(config.cache_dir, _talks_name(manifest.fingerprint, tokenizer, config.seq_len))
-        if kept is not None:
-            return manifest, _talks(kept, split, tokenizer)
-        data = prepare_chat(open_chat(manifest.corpus, None, config.oasst_all_paths), config, tokenizer)
-    else:
-        name = _text_name(manifest.fingerprint, tokenizer, bool(manifest.tokenized))
-        if (kept := open_kept(config.cache_dir, name)) is not None:
-            return manifest, _text_source(kept, split, tokenizer, config)
-        data = prepare_text(find_text_of(config, manifest.corpus), config, tokenizer)
-    _require_split(split, data.manifest.name, data.sources)
-    return data.manifest, data.sources[split]
-
-
-def encode_file(path: Path, config: DataConfig, tokenizer: Tokenizer) -> tuple[TextCounts, Windows]:
-    """Returns (the counts, windows) of all the text of one file, in memory; raises UserError for what is no text."""
-    reading = Reading(config.text_field, config.paragraphs, config.skip_bad)
-
-    def read() -> Iterator[Piece]:
-        return read_text(path, reading, refuse)
-
-    tokenized = tokenizer.kind == "word" and (
-        is_tokenized(_lines(read)) if config.tokenized == "auto" else config.tokenized == "true"
-    )
-    done, ids = Progress(), [np.zeros(0, np.int32)]
-    for batch in batches_of(read()):
-        encoded = encode_batch(tokenizer, batch, tokenized)
-        count(done, batch, encoded)
-        ids.append(encoded.ids)
-    return done.counts, Windows(np.concatenate(ids), config.seq_len, start=tokenizer.special.bos)
-
-
-def kept_streams(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig) -> dict[str, Tokens]:
-    """Returns the tokens of each split of a text, as they are kept; none where it is not text, or no longer kept."""
-    if manifest.is_chat:
-        return {}
-    kept = open_kept(config.cache_dir, _text_name(manifest.fingerprint, tokenizer, bool(manifest.tokenized)))
-    if kept is None:
-        return {}
-    dtype = token_dtype(tokenizer.vocab_size)
-    return {split: read_shards(kept.folder, split, dtype) for split in manifest.splits}
-
-
-def _require_split(split: str, name: str, there: dict[str, Any]) -> None:
-    if split not in there:
-        raise UserError(f"split: {split} was asked for, but {name} has {', '.join(there)}")
+def windows_of(stream: np.ndarray | Tokens, tokenizer: Tokenizer, config: DataConfig) -> Windows:
+    special = tokenizer.special
+    if config.mask_documents and special.newline == special.eos:
+        raise UserError(
+            f"data.mask_documents: the {tokenizer.kind} tokenizer ends lines and documents with one token, so that "
+            "documents cannot be told apart; use --data.tokenizer bpe, or --data.pack-lines if each line is a document"
+        )
+    return Windows(stream, config.seq_len, start=special.bos, eos=special.eos if config.mask_documents else None)
 
 
 def _check_ids(ids: np.ndarray, tokenizer: Tokenizer, what: str) -> None:

@@ -1,11 +1,15 @@
 """Tokens on disk: files of about one size, read as one memory-mapped stream."""
 
+import mmap
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 SHARD = 100_000_000  # tokens in a file, 200 MB where two bytes hold an id
+
+
+READ_AHEAD = 2**26  # bytes up to which the system may read a file ahead, and so all of it
 
 
 def token_dtype(vocab_size: int) -> str:
@@ -46,4 +50,13 @@ class Tokens:
 def read_shards(folder: Path, split: str, dtype: str) -> Tokens:
     """Returns the stream of a split; its files are mapped, not read."""
     files = sorted(folder.glob(f"{split}-*.bin"))
-    return Tokens([np.memmap(file, dtype, "r") for file in files if file.stat().st_size])
+    return Tokens([map_shard(file, dtype) for file in files if file.stat().st_size])
+
+
+def map_shard(file: Path, dtype: str) -> np.ndarray:
+    """Returns the ids of a file, mapped. Of a large one windows are read here and there: nothing is read ahead."""
+    with file.open("rb") as opened:
+        mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    if len(mapped) > READ_AHEAD and hasattr(mmap, "MADV_RANDOM"):
+        mapped.madvise(mmap.MADV_RANDOM)
+    return np.frombuffer(mapped, dtype)

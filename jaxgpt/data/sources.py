@@ -29,13 +29,15 @@ class Windows:
 
     The first token's context is `start` (the end of a line). With a `stride` below seq_len windows overlap, and only
     the last `stride` targets of a window count, each with at least seq_len - stride tokens before it (except in the
-    first window, which counts whole): a sliding-window evaluation.
+    first window, which counts whole): a sliding-window evaluation. With an `eos` attention stays inside documents,
+    which end with that token: each is a segment, whose positions count from its first token in the window.
     """
 
     stream: np.ndarray | Tokens
     seq_len: int
     start: int
     stride: int | None = None
+    eos: int | None = None
 
     def __len__(self) -> int:
         step = self.stride or self.seq_len
@@ -47,12 +49,20 @@ class Windows:
         inside_BT = (indices[:, None] != EMPTY) & (target_BT < size)
         fresh_BT = (indices[:, None] == 0) | (np.arange(self.seq_len)[None, :] >= self.seq_len - step)
         target_BT = np.where(inside_BT, target_BT, 0)
-        tokens = np.where(target_BT > 0, self.stream[target_BT - 1], self.start)
-        return Batch(
-            tokens=np.where(inside_BT, tokens, 0).astype(np.int32),
+        tokens_BT = np.where(target_BT > 0, self.stream[target_BT - 1], self.start)
+        batch = Batch(
+            tokens=np.where(inside_BT, tokens_BT, 0).astype(np.int32),
             targets=np.where(inside_BT, self.stream[target_BT], 0).astype(np.int32),
             weights=(inside_BT & fresh_BT).astype(np.float32),
         )
+        if self.eos is None:
+            return batch
+        begins_BT = tokens_BT == self.eos  # the end of a document is what the next one's first token follows
+        segments_BT = np.where(inside_BT, 1 + np.cumsum(begins_BT, axis=1), 0)
+        place_T = np.arange(self.seq_len)
+        first_BT = np.maximum.accumulate(np.where(begins_BT, place_T, 0), axis=1)
+        positions_BT = np.where(inside_BT, place_T - first_BT, 0)
+        return batch._replace(segments=segments_BT.astype(np.int32), positions=positions_BT.astype(np.int32))
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,75 @@ class Packed:
         return Batch(tokens, targets, weights.astype(np.float32), segments, positions)
 
 
-MOST_LISTED = 2**24  # samples whose order is kept as a list, 128 MB; that of more is computed as it is asked for
+@dataclass(frozen=True)
+class Mixture:
+    """Sources of which each gives its share of the windows; `gather` numbers the samples of all one after the other."""
+
+    sources: dict[str, Source]
+    shares: tuple[float, ...]
+    """Of the sources, in their order; they add up to 1."""
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sources.values()))
+
+    def gather(self, indices: np.ndarray) -> Batch:
+        ends = np.cumsum([len(source) for source in self.sources.values()])
+        number = np.where(indices == EMPTY, 0, np.searchsorted(ends, indices, side="right"))
+        rows: Batch | None = None
+        for i, source in enumerate(self.sources.values()):
+            here = np.flatnonzero(number == i)
+            own = indices[here]
+            mine = source.gather(np.where(own == EMPTY, EMPTY, own - ends[i] + len(source)))
+            if rows is None:
+                rows = Batch(*(x if x is None else np.zeros((len(indices), *x.shape[1:]), x.dtype) for x in mine))
+            for x, of_mine in zip(rows, mine, strict=True):
+                if x is not None:
+                    x[here] = of_mine
+        assert rows is not None, "a mixture has sources"
+        return rows
+
+    def indices(self, places: np.ndarray, seed: int) -> np.ndarray:
+        """Returns the samples at these places of training: which source each is of, and which of its samples.
+
+        Every BLOCK places are shuffled, so that the sources do not alternate; then each source takes its share of any
+        number of places, to within one, and gives its samples in an order of its own, epoch after epoch.
+        """
+        block, within = np.divmod(places, BLOCK)
+        shuffled = places.copy()
+        for number in np.unique(block):
+            here = block == number
+            shuffled[here] = number * BLOCK + _shuffle_of_block(seed, int(number))[within[here]]
+        indices, rest, left = np.empty_like(places), shuffled, np.ones(places.shape, bool)
+        first, share_left = 0, 1.0
+        for i, (source, share) in enumerate(zip(self.sources.values(), self.shares, strict=True)):
+            taken, after = _taken(rest, share / share_left), _taken(rest + 1, share / share_left)
+            mine = left & ((after > taken) | (i == len(self.shares) - 1))
+            count = np.where(i == len(self.shares) - 1, rest, taken)  # how many of its samples came before
+            for epoch in np.unique(count[mine] // len(source)):
+                here = mine & (count // len(source) == epoch)
+                indices[here] = first + _order(len(source), seed + (i << 32), int(epoch), count[here] % len(source))
+            left, rest = left & ~mine, rest - taken
+            first, share_left = first + len(source), share_left - share
+        return indices
+
+
+BLOCK = 256  # places within which the shares of a mixture hold
+RESOLUTION = 20  # bits of a share
+
+
+def _taken(places: np.ndarray, share: float) -> np.ndarray:
+    """Returns how many of the first so many places a source of this share takes: their number times it, rounded."""
+    parts = min(round(share * 2**RESOLUTION), 2**RESOLUTION)
+    high, low = places >> RESOLUTION, places & (2**RESOLUTION - 1)  # or the product would pass 2**63
+    return high * parts + ((low * parts + 2 ** (RESOLUTION - 1)) >> RESOLUTION)
+
+
+@lru_cache(maxsize=8)
+def _shuffle_of_block(seed: int, block: int) -> np.ndarray:
+    return np.random.Generator(np.random.Philox(key=[seed, 2**63 + block])).permutation(BLOCK)
+
+
+MOST_LISTED = 2**23  # samples whose order is kept as a list, 32 MB; that of more is computed as it is asked for
 
 
 def _order(num_samples: int, seed: int, epoch: int, places: np.ndarray) -> np.ndarray:
@@ -80,9 +158,9 @@ def _order(num_samples: int, seed: int, epoch: int, places: np.ndarray) -> np.nd
     return _bijection(num_samples, seed, epoch, places)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=16)  # the sources of a mixture, each in an epoch or at the border of two
 def _listed(num_samples: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(num_samples)
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(num_samples).astype(np.int32)
 
 
 def _bijection(num_samples: int, seed: int, epoch: int, places: np.ndarray) -> np.ndarray:
@@ -126,9 +204,17 @@ def num_steps(source: Source, batch_size: int, epochs: int) -> int:
     return -(-len(source) * epochs // batch_size)
 
 
+def indices_at(source: Source, seed: int, step: int, batch_size: int, epochs: int) -> np.ndarray:
+    """Returns the samples of a step's global batch; of a mixture an epoch is as many as all its sources have."""
+    if not isinstance(source, Mixture):
+        return sample_indices(len(source), epochs, seed, step, batch_size)
+    places = step * batch_size + np.arange(batch_size)
+    return np.where(places < len(source) * epochs, source.indices(places, seed), EMPTY)
+
+
 def batch_at(source: Source, seed: int, step: int, batch_size: int, epochs: int) -> Batch:
     """Returns the training batch of a step."""
-    return source.gather(sample_indices(len(source), epochs, seed, step, batch_size))
+    return source.gather(indices_at(source, seed, step, batch_size, epochs))
 
 
 def in_order(source: Source, batch_size: int) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""Talking with a finetuned model: history in, the assistant's words out, by the renderer it was trained with."""
+"""Talking with a finetuned model: history in, the assistant's reply out, by the renderer it was trained with."""
 
 from collections.abc import Iterator, Sequence
 

@@ -9,7 +9,8 @@ import jax
 
 from jaxgpt.config import Config, MeshConfig, Sampling
 from jaxgpt.data.manifest import SPELLED_BITS, Manifest, TextCounts
-from jaxgpt.data.prepare import encode_file, open_split
+from jaxgpt.data.mixture import open_parts
+from jaxgpt.data.reopen import encode_file, open_split
 from jaxgpt.data.require import WARN_UNK_SHARE
 from jaxgpt.data.sources import Source, Windows
 from jaxgpt.devices.mesh import make_mesh
@@ -35,13 +36,21 @@ def evaluate_text(trained: Trained, split: str, stride: int | None) -> Iterator[
     """
     config, run = trained.config, trained.run
     _check_stride(stride, config.data.seq_len)
-    manifest, source = open_split(run.data, run.tokenizer, config.data, split)
-    if stride is not None:
-        if not isinstance(source, Windows):
-            raise UserError("stride: this run keeps its lines whole, and every token sees its whole line; leave it out")
-        source = dataclasses.replace(source, stride=stride)
-    yield from _heading(trained, manifest, split)
-    yield from _scored(trained, manifest.splits[split], source, stride)
+    losses = []
+    for share, manifest, source in open_parts(run.data, run.tokenizer, config.data, split):
+        if stride is not None:
+            if not isinstance(source, Windows):
+                raise UserError(
+                    "stride: this run keeps its lines whole, and every token sees its whole line; leave it out"
+                )
+            source = dataclasses.replace(source, stride=stride)
+        yield from _heading(trained, manifest, split)
+        score = _score(trained, source)
+        losses.append((share, score.loss))
+        yield from _scored(trained, score, manifest.splits[split], source, stride)
+    if run.data.parts:
+        mean = sum(share * loss for share, loss in losses)
+        yield f"{run.data.full_name}, by their shares\n  loss           {mean:.4f} nats per token"
 
 
 def evaluate_file(trained: Trained, path: Path, stride: int | None) -> Iterator[str]:
@@ -55,7 +64,8 @@ def evaluate_file(trained: Trained, path: Path, stride: int | None) -> Iterator[
     if counts.unknown_share > WARN_UNK_SHARE:
         what = "words" if trained.run.tokenizer.kind == "word" else "tokens"
         yield f"  NOTE: {counts.unknown_share:.1%} of its {what} are unknown to the tokenizer"
-    yield from _scored(trained, counts, dataclasses.replace(source, stride=stride), stride)
+    source = dataclasses.replace(source, stride=stride)
+    yield from _scored(trained, _score(trained, source), counts, source, stride)
 
 
 def _check_stride(stride: int | None, seq_len: int) -> None:
@@ -63,10 +73,9 @@ def _check_stride(stride: int | None, seq_len: int) -> None:
         raise UserError(f"stride: {shown(stride)} was given; it must be between 1 and the window, {seq_len} tokens")
 
 
-def _scored(trained: Trained, counts: TextCounts, source: Source, stride: int | None) -> Iterator[str]:
+def _scored(trained: Trained, score: Score, counts: TextCounts, source: Source, stride: int | None) -> Iterator[str]:
     """Yields what the text of a source costs the model."""
     tokenizer, seq_len = trained.run.tokenizer, trained.config.data.seq_len
-    score = _score(trained, source)
     window = f"windows of {seq_len} tokens"
     if not isinstance(source, Windows):
         window = "its line from the beginning"
@@ -114,7 +123,7 @@ def evaluate_chat(trained: Trained, split: str) -> Iterator[str]:
     yield from _heading(trained, manifest, split)
     score = _score(trained, source)
     counts = manifest.splits[split]
-    yield f"  loss           {score.loss:.4f} nats per assistant token (what it says, and the end token)"
+    yield f"  loss           {score.loss:.4f} nats per assistant token (its text and the end token)"
     yield f"  perplexity     {score.perplexity_in_words} per assistant token"
     yield f"  tokens         {score.tokens:,} in {counts.kept:,} conversations, window {config.data.seq_len}"
     if run.tokenizer.special.unk is not None:
@@ -134,9 +143,9 @@ def evaluate_chat(trained: Trained, split: str) -> Iterator[str]:
 
 def _heading(trained: Trained, manifest: Manifest, split: str) -> Iterator[str]:
     run = trained.run
-    yield f"{run.path}, step {trained.step}, on the {split} split of {run.data.full_name}"
-    if not manifest.is_of_same_data(run.data):
-        yield f"  NOTE: {run.data.corpus} has changed since this run was trained on it"
+    yield f"{run.path}, step {trained.step}, on the {split} split of {manifest.full_name}"
+    if not any(manifest.is_of_same_data(known) for known in [run.data, *(part.manifest for part in run.data.parts)]):
+        yield f"  NOTE: {manifest.corpus} has changed since this run was trained on it"
 
 
 def _score(trained: Trained, source: Source) -> Score:

@@ -65,7 +65,7 @@ def continue_text(
 ) -> Iterator[str]:
     """Yields the prompt and what the model writes after it, piece by piece, to the end of its document.
 
-    Where the end of a document is that of a line, it goes on with the next line unless `stop_at_line_end`.
+    Where the end of a document is that of a line, the next line follows unless `stop_at_line_end`.
     """
     special = tokenizer.special
     banned_V = banned_tokens(tokenizer, special.eos)

@@ -1,4 +1,4 @@
-"""What can be seen inside a model: attention, the residual stream, each token's loss, the geometry of its embedding."""
+"""What can be seen inside a model: attention, the residual stream, each token's loss, the geometry of its tokens."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,12 +18,20 @@ from jaxgpt.text.tokenizer import Tokenizer
 AMONG = 5_000  # neighbours are looked for among the most frequent tokens: rarer ones were hardly seen
 
 
-def ordinary_tokens(tokenizer: Tokenizer, most: int = AMONG) -> np.ndarray:
-    """Returns the first ids that are not special.
+def is_by_frequency(tokenizer: Tokenizer) -> bool:
+    """Returns whether the ids of a vocabulary go from frequent to rare, as those of words do."""
+    return tokenizer.kind == "word"
 
-    A vocabulary of words begins with the most frequent, and what BPE merges first is frequent too.
+
+def ordinary_tokens(tokenizer: Tokenizer, counts_V: np.ndarray | None = None, most: int = AMONG) -> np.ndarray:
+    """Returns the most frequent tokens that are not special, by how often each was counted in training text.
+
+    A vocabulary that is in that order itself is taken as it is, and so is one of which nothing was counted.
     """
-    ids = np.arange(min(tokenizer.vocab_size, most))
+    ids = np.arange(tokenizer.vocab_size)
+    if counts_V is not None and not is_by_frequency(tokenizer):
+        ids = np.argsort(-counts_V, kind="stable")[: np.count_nonzero(counts_V)]
+    ids = ids[:most]
     return ids[~np.isin(ids, tokenizer.special.ids)]
 
 

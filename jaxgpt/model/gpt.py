@@ -21,6 +21,8 @@ from jaxgpt.ops.matmul import precision
 Params = Any  # a nested dict of arrays
 
 VOCAB_MULTIPLE = 128  # the embedding's rows are rounded up to it, so that they divide over devices and tiles
+KEPT = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
+"""model.remat -> what of a block is kept for the backward pass."""
 
 
 def padded_vocab_size(config: ModelConfig) -> int:
@@ -125,7 +127,7 @@ class GPT(nn.Module):
         x_BTD = nn.with_logical_constraint(x_BTD, ("batch", "length", "act_embed"))
 
         # With a cache there is no backward pass.
-        block = nn.remat(Block) if config.remat and cache is None else Block
+        block = Block if config.remat == "none" or cache is not None else nn.remat(Block, policy=KEPT[config.remat])
         layers = []
         self.sow("intermediates", "residual_BTD", x_BTD)
         for i in range(L):
@@ -141,13 +143,13 @@ class GPT(nn.Module):
 
 
 def unembedding(params: Params) -> jax.Array:
-    """Returns the [V, D] matrix that scores words: the token embedding itself when the head is tied."""
+    """Returns the [V, D] matrix that scores tokens: the token embedding itself when the head is tied."""
     matrix = params["head"] if "head" in params else params["token_embedding"]
     return nn.with_logical_constraint(matrix, ("vocab", "act_embed"))
 
 
 def logits(head_VD: jax.Array, hidden_BTD: jax.Array, vocab_size: int) -> jax.Array:
-    """Returns the scores of the next word, [..., padded vocab] in float32; the padding scores -inf.
+    """Returns the scores of the next token, [..., padded vocab] in float32; the padding scores -inf.
 
     Multiplied in the head's own dtype; `unembedding` is in that of the parameters.
     """

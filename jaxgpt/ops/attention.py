@@ -57,7 +57,7 @@ def causal_attention(
     key: jax.Array | None = None,
     dropout_rate: float = 0.0,
 ) -> jax.Array:
-    """Returns y_BTNH: what each token hears from the tokens before it and itself, by the kernel of that name.
+    """Returns y_BTNH: each token's mean of the values up to its own, by the kernel of that name.
 
     Differentiable in q, k and v.
 

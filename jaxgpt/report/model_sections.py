@@ -5,16 +5,19 @@ from itertools import pairwise
 
 import numpy as np
 
+from jaxgpt.data.reopen import token_counts
 from jaxgpt.errors import UserError
 from jaxgpt.inference import introspect
 from jaxgpt.model.parameters import embedding
 from jaxgpt.report.charts import Line, Point, bar_chart, heat_map, line_chart, scatter
 from jaxgpt.report.markup import escape
 from jaxgpt.report.page import Section, figure, note, table
-from jaxgpt.report.run_data import HeldOut, Record, by_frequency, held_out, text_batch
+from jaxgpt.report.run_data import HeldOut, Record, held_out, text_batch
+from jaxgpt.run.folder import Run
 from jaxgpt.run.load import Trained
-from jaxgpt.text.tokenizer import Tokenizer
+from jaxgpt.text.tokenizer import MARKS, Tokenizer
 
+SPACE = MARKS[" "]  # how the space before a word is shown
 MAPPED, LABELLED = 1_200, 400  # most frequent tokens on the map, and those named if there is room
 CHOSEN = ("he", "two", "was", "city", "red", "king", "water", "good", "March", "Lucy", "cow", "yesterday", "music")
 MOST_CHOSEN, NEIGHBOURS = 9, 6
@@ -25,10 +28,10 @@ GROUPS = ("small letters", "capitalised", "number", "sign", "half a character, o
 NATS = (1.0, 2.5, 4.5, 7.0)  # between the shades of the coloured text
 
 
-def tokens(trained: Trained, ranked: np.ndarray | None) -> Section:
-    """Returns the map of the most frequent tokens' vectors, and the neighbours of some; of the first by id without."""
+def tokens(trained: Trained, counts_V: np.ndarray | None) -> Section:
+    """Returns the map of the most frequent tokens' vectors, and the neighbours of some."""
     tokenizer = trained.run.tokenizer
-    ids = introspect.ordinary_tokens(tokenizer) if ranked is None else ranked[: introspect.AMONG]
+    ids = introspect.ordinary_tokens(tokenizer, counts_V)
     table_VD = introspect.directions(np.asarray(embedding(trained.params))[ids])
     names = [tokenizer.token_text(id) for id in ids.tolist()]
     if min(table_VD.shape) < 3:
@@ -40,8 +43,8 @@ def tokens(trained: Trained, ranked: np.ndarray | None) -> Section:
     points = [
         Point(names[i], float(x), float(y), _group(names[i]), i < LABELLED) for i, (x, y) in enumerate(xy_N2.tolist())
     ]
-    which = f"The first {len(points):,}" if ranked is None else f"The {len(points):,} most frequent"
-    plot = scatter(f"{which} tokens", points, GROUPS)
+    known = counts_V is not None or introspect.is_by_frequency(tokenizer)
+    plot = scatter(f"The {len(points):,} most frequent tokens" if known else f"{len(points):,} tokens", points, GROUPS)
     rows = [
         (
             names[i],
@@ -52,7 +55,7 @@ def tokens(trained: Trained, ranked: np.ndarray | None) -> Section:
     return Section(
         "tokens",
         "The map of its tokens",
-        "To the model a token is a vector. Nobody told it what tokens mean: those that are used alike were pushed to "
+        "To the model a token is a vector. Nobody told it what tokens mean: tokens that are used alike were pushed to "
         "similar directions. Nearest neighbours are measured in all dimensions, the map shows only two.",
         f'<div class="scroll">{figure(plot)}</div>'
         + note(
@@ -126,7 +129,7 @@ def positions(trained: Trained) -> Section:
 
 
 def difficulty(
-    trained: Trained, record: Record, text: HeldOut | None, why_not: str, ranked: np.ndarray | None
+    trained: Trained, record: Record, text: HeldOut | None, why_not: str, counts_V: np.ndarray | None
 ) -> Section:
     """Returns text coloured by loss, and the loss by the tokens' frequency and by the context before them."""
     tokenizer, title = trained.run.tokenizer, "What it finds hard"
@@ -150,15 +153,17 @@ def difficulty(
     shown = "".join(_coloured(tokenizer, batch, lost, row) for row in rows)
     counted_BT = np.asarray(batch.weights) > 0
     nats, targets = lost.nats_BT[counted_BT], np.asarray(batch.targets)[counted_BT]
-    plots = {
-        "loss-by-frequency": _by_frequency(tokenizer, ranked, nats, targets),
-        "loss-by-context": _by_context(batch, lost),
+    plots = {"loss-by-context": _by_context(batch, lost)}
+    captions = {
+        "loss-by-frequency": "The mean loss of tokens by their rank in the training text, and what part of all loss "
+        "falls on them.",
+        "loss-by-context": "The mean loss by how many tokens stood before: where it falls, the model makes use of what "
+        "it has read.",
     }
-    captions = (
-        "The mean loss of tokens by their rank in the training text, and what part of all loss falls on them.",
-        "The mean loss by how many tokens stood before: where it falls, the model makes use of what it has read.",
-    )
-    charts = "".join(figure(plot, told) for plot, told in zip(plots.values(), captions, strict=True))
+    if counts_V is not None or introspect.is_by_frequency(tokenizer):
+        ids = introspect.ordinary_tokens(tokenizer, counts_V, most=tokenizer.vocab_size)
+        plots = {"loss-by-frequency": _by_frequency(tokenizer, nats, targets, ids)} | plots
+    charts = "".join(figure(plot, captions[name]) for name, plot in plots.items())
     body = f'{note(text.note)}{_scale()}{shown}<h3>Over {len(nats):,} tokens</h3><div class="grid">{charts}</div>'
     return Section("difficulty", title, lead, body, plots)
 
@@ -170,38 +175,40 @@ def sections(trained: Trained, record: Record) -> list[Section]:
         text = held_out(record.run)
     except (UserError, OSError) as error:
         why_not = str(error).split(";")[0].split(". ")[0].rstrip(".")
-    ranked = by_frequency(record.run, text)
+    run = record.run
+    counts_V = None if introspect.is_by_frequency(run.tokenizer) else _counts(run)
     return [
-        difficulty(trained, record, text, why_not, ranked),
-        tokens(trained, ranked),
+        difficulty(trained, record, text, why_not, counts_V),
+        tokens(trained, counts_V),
         attention(trained, record, text),
         positions(trained),
     ]
 
 
-def _group(name: str) -> int:
-    if "⟨" in name:
+def _counts(run: Run) -> np.ndarray | None:
+    return token_counts(run.data, run.tokenizer, run.config.data)
+
+
+def _group(word: str) -> int:
+    word = word.removeprefix(SPACE) or word
+    if "⟨" in word:
         return 4
-    if any(letter.isdigit() for letter in name):
+    if any(letter.isdigit() for letter in word):
         return 2
-    if not any(letter.isalpha() for letter in name):
+    if not any(letter.isalpha() for letter in word):
         return 3
-    return 1 if name.lstrip("␣")[0].isupper() else 0
+    return 1 if word[0].isupper() else 0
 
 
 def _chosen(names: Sequence[str]) -> list[int]:
-    """Returns tokens worth a look: the chosen words that this vocabulary has, then frequent ones of some length.
-
-    Where words are in pieces, one that begins with a blank is a word's beginning; where there are few words, the most
-    frequent tokens follow.
-    """
-    bare = [name.removeprefix("␣") or name for name in names]
-    place = {name: i for i, name in enumerate(bare)} | {bare[i]: i for i, name in enumerate(names) if name[0] == "␣"}
+    """Returns tokens worth a look: the chosen ones that this vocabulary has, then frequent ones of some length."""
+    plain = [name.removeprefix(SPACE) for name in names]  # a piece that begins a word has the space before it
+    place = {name: i for i, name in reversed(list(enumerate(plain)))}
     found = [place[name] for name in CHOSEN if name in place]
-    others = [i for i, name in enumerate(bare) if len(name) > 3 and name.isalpha() and i not in found]
+    others = [i for i, name in enumerate(plain) if len(name) > 3 and name.isalpha() and i not in found]
     step = max(1, min(len(others), 400) // MOST_CHOSEN)
-    chosen = dict.fromkeys([*found, *others[::step], *(i for i, name in enumerate(bare) if name.isalnum())])
-    return list(chosen)[:MOST_CHOSEN]
+    frequent = [i for i, name in enumerate(plain) if name.isalnum()]  # where there are few words
+    return list(dict.fromkeys([*found, *others[::step], *frequent]))[:MOST_CHOSEN]
 
 
 def _sentence(tokenizer: Tokenizer, record: Record, text: HeldOut | None) -> list[int]:
@@ -275,16 +282,15 @@ def _scale() -> str:
     return f'<p class="note scale">nats: {"".join(steps)} Point at a token for its loss and what was expected.</p>'
 
 
-def _by_frequency(tokenizer: Tokenizer, ranked: np.ndarray | None, nats: np.ndarray, targets: np.ndarray) -> str:
+def _by_frequency(tokenizer: Tokenizer, nats: np.ndarray, targets: np.ndarray, frequent_N: np.ndarray) -> str:
+    """Returns the mean loss by the rank of tokens, of which `frequent_N` is the order; what is not in it is rarest."""
     bounds = [0, 10, 100, 1_000, 5_000, 10_000, 10**9]
-    special = tokenizer.special
-    is_special = np.isin(targets, special.ids)
-    rank_V = np.full(tokenizer.vocab_size, bounds[-1] - 1)  # of a token that never came
-    if ranked is not None:
-        rank_V[ranked] = np.arange(len(ranked))
-    rank = np.where(is_special, -1, rank_V[targets])
-    end = "line end" if special.newline == special.eos else "document end"
-    groups = [(f"special ({end}{', <unk>' if special.unk is not None else ''})", is_special)]
+    rank_V = np.full(tokenizer.vocab_size, 10**9 - 1)
+    rank_V[frequent_N] = np.arange(len(frequent_N))
+    special = np.isin(targets, tokenizer.special.ids)
+    rank = np.where(special, -1, rank_V[targets])
+    end = "line end" if tokenizer.special.newline == tokenizer.special.eos else "document end"
+    groups = [(f"special ({end}{', <unk>' if tokenizer.special.unk is not None else ''})", special)]
     for low, high in pairwise(bounds):
         name = f"{low + 1:,} to {high:,}" if high < 10**9 else f"beyond {low:,}"
         groups.append((f"token {name}", (rank >= low) & (rank < high)))

@@ -6,7 +6,7 @@ give to the next are mixed, with weights that depend on how often the two were s
 
 import numpy as np
 
-from jaxgpt.data.prepare import kept_streams
+from jaxgpt.data.reopen import kept_streams
 from jaxgpt.run.folder import Run
 
 GROUPS = 16  # of contexts, by the logarithm of how often they were seen

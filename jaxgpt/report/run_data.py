@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 
 from jaxgpt.data.batch import Batch
-from jaxgpt.data.prepare import kept_streams, open_split
+from jaxgpt.data.mixture import open_mixed
 from jaxgpt.errors import UserError, shown
 from jaxgpt.files import parse_json
-from jaxgpt.inference.introspect import ordinary_tokens
 from jaxgpt.run.folder import Run, latest_step, read_run
 from jaxgpt.run.metrics import read_records
 
-COUNTED = 5_000_000  # tokens of training text, at most, by which tokens are ranked
 ROWS = 40  # windows of held-out text that are scored: enough for means, quick on a laptop
 
 
@@ -111,33 +109,13 @@ class HeldOut:
 
 def held_out(run: Run, rows: int = ROWS) -> HeldOut:
     """Returns text of the run's corpus that it was not trained on; raises UserError where there is none."""
-    manifest, source = open_split(run.data, run.tokenizer, run.config.data, "valid")
+    manifest, source = open_mixed(run.data, run.tokenizer, run.config.data, "valid")
     if not len(source):
         raise UserError(f"{run.data.name}: it has no validation text")
     note = f"The validation split of {run.data.full_name}, which the model was not trained on."
     if not manifest.is_of_same_data(run.data):
         note += " The corpus has changed since, so the model may have seen some of this."
     return HeldOut(source.gather(_spread(len(source), rows)), note)
-
-
-def by_frequency(run: Run, text: HeldOut | None) -> np.ndarray | None:
-    """Returns the ids that are not special, the most frequent in training first; None where that cannot be known.
-
-    A vocabulary of words stands in this order. The tokens of others are counted in the training text, or else in what
-    is held out of it, and those that never come are left out.
-    """
-    if run.tokenizer.kind == "word":
-        return ordinary_tokens(run.tokenizer, run.tokenizer.vocab_size)
-    stream = kept_streams(run.data, run.tokenizer, run.config.data).get("train")
-    if stream is not None:
-        tokens_N = stream[np.arange(min(len(stream), COUNTED))]
-    elif text is not None:
-        tokens_N = np.asarray(text.batch.tokens).ravel()
-    else:
-        return None
-    counts_V = np.bincount(tokens_N, minlength=run.tokenizer.vocab_size)
-    counts_V[run.tokenizer.special.ids] = 0
-    return np.argsort(-counts_V, kind="stable")[: np.count_nonzero(counts_V)]
 
 
 def text_batch(tokens: Sequence[int]) -> Batch:

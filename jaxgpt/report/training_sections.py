@@ -113,7 +113,7 @@ def curves(record: Record) -> Section:
     if counting is not None:
         loss_caption += (
             " The line at "
-            f"{counting:.4f} is what a model gets to that only counts how often a token followed the two before it."
+            f"{counting:.4f} is the loss of a model that only counts how often a token followed the two before it."
         )
     large = figure(plots["loss"], loss_caption) + figure(plots["loss-late"])
     small = "".join(figure(plots[name], captions[name]) for name in ("learning_rate", "grad_norm", "speed"))
@@ -158,7 +158,7 @@ def parameters(record: Record) -> Section:
         "parameters",
         "Where its parameters are",
         f"{model.num_layers} blocks of {model.num_heads} heads, a vector of {model.embed_dim} numbers for each of "
-        f"{model.vocab_size:,} tokens, and at most {model.context_len} tokens in view.{tied}",
+        f"{model.vocab_size:,} tokens, and at most {model.context_len} of them in view.{tied}",
         f'<div class="grid">{figure(plot, kind="square")}<div>{table(("Part", "Parameters"), cells, (1,))}</div></div>',
         {"parameters": plot},
     )

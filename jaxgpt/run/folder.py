@@ -34,7 +34,7 @@ from jaxgpt.run.integrity import committed_steps
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.text.vocabulary import load_tokenizer, save_tokenizer
 
-# Settings that may differ when a run goes on: they say how long and how often to look, not what is computed.
+# Settings that may differ when a run is resumed: they say how long and how often to look, not what is computed.
 MAY_CHANGE = [
     "run.epochs",
     "run.max_steps",

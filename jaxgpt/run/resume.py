@@ -25,7 +25,7 @@ def find_start(run: Run) -> int:
         )
     moved = set_aside(run.checkpoints, newest)
     for text in damaged:
-        print(f"WARNING: {text}. Going on from the one before, of step {newest}", file=sys.stderr, flush=True)
+        print(f"WARNING: {text}. Resuming from the one before, of step {newest}", file=sys.stderr, flush=True)
     for place in moved:
         print(f"moved aside: {place}", file=sys.stderr, flush=True)
     for text in record_start(run.path, newest or 0, damaged):

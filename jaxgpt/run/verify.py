@@ -1,4 +1,4 @@
-"""Verifies a run at rest: its documents, its records, and every checkpoint down to the last byte."""
+"""Verifies a run at rest: its documents, its records, its kept tokens, and every checkpoint, to the last byte."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxgpt.config import from_json
 from jaxgpt.data.manifest import manifest_from_dict
+from jaxgpt.data.recheck import check_kept, check_source
 from jaxgpt.devices.mesh import inference_mesh
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import parse_json, read_text
@@ -18,10 +19,11 @@ from jaxgpt.run.load import Origin, abstract_on, restore_origin
 from jaxgpt.text.vocabulary import load_tokenizer
 
 
-def verify_run(path: Path) -> Iterator[tuple[str, str | None]]:
+def verify_run(path: Path, source: bool = False) -> Iterator[tuple[str, str | None]]:
     """Yields (what was looked at, what is wrong with it or None) for everything a run folder holds.
 
-    Raises UserError where there is no run folder at all.
+    Beside it what data.cache_dir keeps of its data; with `source` also the text that was read. Raises UserError where
+    there is no run folder at all.
     """
     if not path.is_dir():
         raise UserError(f"{path}: no such run folder")
@@ -30,6 +32,7 @@ def verify_run(path: Path) -> Iterator[tuple[str, str | None]]:
     yield "data.json", _complaint(lambda: manifest_from_dict(parse_json(read_text(path / "data.json"))))
     for name in ("metrics.jsonl", "samples.jsonl"):
         yield name, _complaint(lambda name=name: _check_records(path / name))
+    yield from _check_data(path, source)
     checkpoints = path / "checkpoints"
     entries = list(checkpoints.iterdir()) if checkpoints.is_dir() else []
     for step in sorted(step for entry in entries if (step := step_of(entry)) is not None):
@@ -40,6 +43,16 @@ def verify_run(path: Path) -> Iterator[tuple[str, str | None]]:
     yield "checkpoints/best.json", _check_best(checkpoints)
     if not committed_steps(checkpoints):
         yield "checkpoints", "there is no finished one"
+
+
+def _check_data(path: Path, source: bool) -> Iterator[tuple[str, str | None]]:
+    try:
+        run = load_run(path)
+    except (UserError, RunError):
+        return  # what is wrong was said
+    yield from check_kept(run.data, run.tokenizer, run.config.data)
+    if source:
+        yield from check_source(run.data, run.config.data)
 
 
 def _complaint(look) -> str | None:

@@ -32,7 +32,7 @@ NUMBERS = 256  # of a vector that are told
 class Inspector:
     """A model to look into, with what of it is looked up on the host: every token has its row, every place too.
 
-    `frequent_ND` are the directions of `frequent_N`, the first tokens of the vocabulary, special ones left out.
+    `frequent_ND` are the directions of `frequent_N`, the most frequent tokens, special ones left out.
     """
 
     params: Params
@@ -44,12 +44,14 @@ class Inspector:
     frequent_ND: np.ndarray
 
 
-def make_inspector(params: Params, config: ModelConfig, tokenizer: Tokenizer) -> Inspector:
+def make_inspector(
+    params: Params, config: ModelConfig, tokenizer: Tokenizer, counts_V: np.ndarray | None = None
+) -> Inspector:
     """Returns an inspector whose one program is compiled, so that no look waits for it, nor a stream for a look."""
     tokens_VD = np.asarray(embedding(params), np.float32)[: tokenizer.vocab_size]
     places = position_embedding(params)
     places_TD = None if places is None else np.asarray(places, np.float32)
-    frequent_N = ordinary_tokens(tokenizer)
+    frequent_N = ordinary_tokens(tokenizer, counts_V)
     frequent_ND = directions(tokens_VD[frequent_N])
     inspector = Inspector(params, config, tokenizer, tokens_VD, places_TD, frequent_N, frequent_ND)
     inspect(inspector, [tokenizer.special.bos], 1, tokenizer.special.eos)

@@ -6,6 +6,7 @@ from typing import Any
 
 import uvicorn
 
+from jaxgpt.data.reopen import token_counts
 from jaxgpt.errors import UserError, is_text, shown
 from jaxgpt.inference.engine import Engine
 from jaxgpt.inference.generate import in_full_precision, text_stop
@@ -21,7 +22,9 @@ def serve(trained: Trained, listener: socket.socket, api_key: str | None, slots:
     """Serves a run on a socket of `listen` until Ctrl-C or SIGTERM."""
     print(f"{trained.run.path}, step {trained.step}: compiling, a moment ...", flush=True)
     model = trained.params, in_full_precision(trained.config.model), trained.run.tokenizer
-    engine, inspector = Engine(*model, slots), make_inspector(*model)
+    run = trained.run
+    inspector = make_inspector(*model, token_counts(run.data, run.tokenizer, run.config.data))
+    engine = Engine(*model, slots)
     engine.compile()
     host, port = listener.getsockname()[:2]
     app = make_app(engine, inspector, describe(trained), api_key, local_only=host in LOCAL_NAMES)

@@ -27,7 +27,7 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """exp of the loss: as unsure as a fair choice among this many words; infinite where no number can hold it."""
+        """exp of the loss: as unsure as a fair choice among this many tokens; infinite where no number can hold it."""
         try:
             return math.exp(self.loss)
         except OverflowError:

@@ -54,7 +54,7 @@ def cost(config: Config, compiled: Compiled, batch: Batch, steps: int) -> list[s
     peak, source = peak_flops(precision(config.model.dtype).compute_dtype)
     share = per_step / step_seconds / (peak * jax.device_count())
     # Above 1 the machine was busy while the peak was measured.
-    of_peak = f", {share:.0%} of the {source} peak of {peak / 1e12:,.1f} TFLOP/s" if share <= 1 else ""
+    of_peak = f", {share:.0%} of the {source} peak of {peak / 1e9:,.0f} GFLOP/s" if share <= 1 else ""
     return [
         f"memory on each of {jax.device_count()} x {jax.devices()[0].device_kind}: {sum(parts.values()):,.0f} MB",
         *(f"  {part:26} {size:>8,.0f} MB" for part, size in parts.items()),
@@ -79,8 +79,8 @@ def out_of_memory(config: Config, error: Exception) -> str:
             f"--optimizer.grad-accumulation-steps={finer} works on {rows // finer} of the {rows} windows at a time, "
             "and the gradient stays the same"
         )
-    if not config.model.remat:
-        advice.append("--model.remat computes activations twice instead of keeping them")
+    if config.model.remat != "full":
+        advice.append("--model.remat=full computes activations twice instead of keeping them")
     if config.model.dtype != "bfloat16":
         advice.append("--model.dtype=bfloat16 halves activations")
     if not advice:

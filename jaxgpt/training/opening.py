@@ -49,7 +49,7 @@ def opened(run: Run, compiled: Compiled, num_steps: int, origin: Origin | None) 
         checkpoints = stack.enter_context(open_checkpoints(run.checkpoints))
         if start:
             state = restore_state(checkpoints, start, compiled.abstract_state)
-            print(f"going on from step {start} of {num_steps}")
+            print(f"resuming from step {start} of {num_steps}")
         elif origin is not None:
             state = compiled.start_from(restore_origin(origin, compiled.abstract_state.params))
         else:

@@ -46,7 +46,7 @@ def settle_attention(config: Config) -> Config:
 def settle_dtype(config: Config) -> Config:
     """Returns the config with model.dtype "auto" replaced by what this machine is fast at; the run records it.
 
-    A run that goes on keeps what it began with; of several processes the first decides for all.
+    A resumed run keeps what it began with; of several processes the first decides for all.
     """
     if config.model.dtype != "auto":
         return config
@@ -56,7 +56,7 @@ def settle_dtype(config: Config) -> Config:
 
 
 def _dtype_for(config: Config) -> tuple[str, str]:
-    """Returns (dtype, why): that of the run that goes on, else what this machine is fast at."""
+    """Returns (dtype, why): that of the run that is resumed, else what this machine is fast at."""
     path = run_dir(config)
     if not config.run.restart and latest_step(path) is not None:
         return read_run(path).config.model.dtype, f"as {path} began"
@@ -84,16 +84,21 @@ def announce(data: Prepared) -> None:
     if manifest.fallback_for:
         rule = "!" * 78
         print(rule)
-        print(f"!! {manifest.fallback_for} could not be had. Going on with {manifest.name} in its place.")
+        print(f"!! {manifest.fallback_for} could not be had. Continuing with {manifest.name} in its place.")
         print(f"!! {manifest.notes[0]}")
         print("!! Every number of this run is about the stand-in.")
         print(rule)
     print(f"data: {manifest.full_name} ({manifest.source})")
+    for part in manifest.parts:
+        passes = part.share * manifest.splits["train"].tokens / max(1, part.manifest.splits["train"].tokens)
+        print(f"  {part.share:.1%} of the windows from {part.manifest.name}, {passes:.2f} passes over it an epoch:")
+        for split, counts in part.manifest.splits.items():
+            print(f"    {split}: {_counts(counts, data.tokenizer.special.unk is not None)}")
     if manifest.tokenized is not None:
         print(f"  {'split into words already: only at blanks' if manifest.tokenized else 'raw text'}")
     for note in manifest.notes[bool(manifest.fallback_for) :]:
         print(f"  {note}")
-    for split, counts in manifest.splits.items():
+    for split, counts in [] if manifest.parts else manifest.splits.items():
         print(f"  {split}: {_counts(counts, data.tokenizer.special.unk is not None)}")
 
 

@@ -1,6 +1,7 @@
 """A run in words: a score with the data it was measured on, a sample, how the run ended."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,14 @@ def describe(score: Score, manifest: Manifest, split: str, part: str) -> str:
     return f"{text}; {gap:+.4f} from the entropy floor of {floor:.4f}{below_floor(gap)}"
 
 
+def describe_all(scores: Sequence[Score], loss: float, manifest: Manifest, split: str, part: str) -> list[str]:
+    """Returns the scores of a corpus, or of each corpus of a mixture and their mean in its shares, a line each."""
+    if not manifest.parts:
+        return [describe(scores[0], manifest, split, part)]
+    lines = [describe(score, of.manifest, split, part) for score, of in zip(scores, manifest.parts, strict=True)]
+    return [*lines, f"{part} loss {loss:.4f} nats per token over the mixture, {manifest.full_name}"]
+
+
 FLOOR_NOISE = 0.01  # nats per token by which a finite text may be easier than its source
 
 
@@ -56,7 +65,7 @@ def below_floor(gap: float) -> str:
 
 
 def without_restart(config: Config) -> str:
-    """Returns what must be left out of the command that goes on with this run, if anything."""
+    """Returns what must be left out of the command that resumes this run, if anything."""
     return " without --run.restart" if config.run.restart else ""
 
 

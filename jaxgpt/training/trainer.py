@@ -14,7 +14,7 @@ import numpy as np
 from jaxgpt.config import Config
 from jaxgpt.data.batch import Batch
 from jaxgpt.data.prefetch import prefetch
-from jaxgpt.data.sources import Source, batch_at, num_steps, sample_indices
+from jaxgpt.data.sources import Mixture, Source, batch_at, indices_at, num_steps
 from jaxgpt.devices.distributed import gather_replicated, highest_of_all, is_primary
 from jaxgpt.devices.mesh import make_mesh
 from jaxgpt.errors import RunError, UserError
@@ -31,7 +31,7 @@ from jaxgpt.training.optimizer import learning_rate_schedule, make_optimizer
 from jaxgpt.training.progress import TrainingProgress
 from jaxgpt.training.signals import stop_on_signal
 from jaxgpt.training.step import Compiled, Metrics, compile_steps
-from jaxgpt.training.summary import Result, describe, indent, summarize, without_restart
+from jaxgpt.training.summary import Result, describe_all, indent, summarize, without_restart
 
 MOST_STEPS = 2**31  # they are counted in int32
 FIRST_PROFILED, LAST_PROFILED = 5, 8  # steps of this process: the first ones compile and warm up
@@ -185,7 +185,7 @@ class Trainer:
         what = f"step {step}: the loss is {fetched['loss']} and the gradient's norm {fetched['grad_norm']}"
         if count == config.optimizer.max_consecutive_skips:
             epochs, batch_size = config.run.epochs, config.data.batch_size
-            windows = sample_indices(len(self.train), epochs, config.run.seed, step - 1, batch_size)
+            windows = indices_at(self.train, config.run.seed, step - 1, batch_size, epochs)
             raise RunError(
                 f"{what}, number {count} of such steps in a row, on windows {summarize(windows)}. "
                 "None of them changed anything, and the same command would come to them again. Start over with "
@@ -196,14 +196,23 @@ class Trainer:
 
     def _evaluate(self, step: int) -> None:
         """Measures the validation loss, remembers the best checkpoint, and prints a sample."""
-        some = some_of(self.valid, self.config.data.seq_len)
-        part = "valid" if some is self.valid else "part of valid"
-        scores = {part: self._score(step, some, "validation")}
-        loss = scores[part].loss
-        measured = {"valid_loss": loss}
-        if some is not self.valid and step == self.steps:
-            whole = scores["all of valid"] = self._score(step, self.valid, "all of the validation split")
-            measured["whole_valid_loss"] = whole.loss
+        valid = self.valid
+        parts = valid.sources if isinstance(valid, Mixture) else {"": valid}
+        shares = valid.shares if isinstance(valid, Mixture) else (1.0,)
+        some = {name: some_of(source, self.config.data.seq_len) for name, source in parts.items()}
+        is_part = any(some[name] is not source for name, source in parts.items())
+        scored = [("part of valid" if is_part else "valid", "valid_loss", some)]
+        if is_part and step == self.steps:
+            scored.append(("all of valid", "whole_valid_loss", parts))
+        measured: dict[str, float] = {}
+        said: list[str] = []
+        for what, name, sources in scored:
+            scores = [self._score(step, source, what) for source in sources.values()]
+            measured[name] = sum(share * score.loss for share, score in zip(shares, scores, strict=True))
+            if isinstance(valid, Mixture):
+                measured |= {f"{name}/{part}": score.loss for part, score in zip(sources, scores, strict=True)}
+            said += describe_all(scores, measured[name], self.run.data, "valid", what)
+        loss = measured["valid_loss"]
         best = self.opened.best
         if step and math.isfinite(loss) and (best is None or loss < best.valid_loss):
             self.opened.best = Best(step, loss)
@@ -214,8 +223,8 @@ class Trainer:
             text = self.sample(params)
             append_sample(self.run.path, step, text)
             self._record(step, measured)  # last: what is on record was judged, and has its sample
-            for part, score in scores.items():
-                self.progress.say(f"step {step}: {describe(score, self.run.data, 'valid', part)}")
+            for line in said:
+                self.progress.say(f"step {step}: {line}")
             self.progress.say(indent(text))
         self.progress.skip()
 

@@ -23,7 +23,10 @@ TUNE = ("finetune.py", "--config", "mini_talk.py", "--run.name", "bad")
         ((*TRAIN, "--data.corpus", "oasst1"), "finetune.py"),
         ((*TRAIN, "--data.corpus", "wikitext-2"), "Three ways out"),
         ((*TRAIN, "--data.batch-size", "8000"), "data.batch_size: 8000 was given, but text.txt makes only"),
-        ((*TRAIN, "--run.init-from", "runs/mini", "--model.num-heads", "4"), "going on takes the model from runs/mini"),
+        (
+            (*TRAIN, "--run.init-from", "runs/mini", "--model.num-heads", "4"),
+            "continued training takes the model from runs/mini",
+        ),
         ((*TRAIN, "--run.init-from", "runs/nothing"), "runs/nothing: no such run folder; there are: "),
         ((*TRAIN, "--data.corpus", "~nobody-of-this-name/x"), "a path begins with ~ and the name of a user"),
         ((*TRAIN, "--data.cache-dir", "~nobody-of-this-name/x"), "a path begins with ~ and the name of a user"),

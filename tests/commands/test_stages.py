@@ -79,9 +79,9 @@ def test_a_finished_run_stays_and_a_longer_one_goes_on(workplace, pretrained):
     shutil.copytree(workplace / "runs/mini", workplace / "runs/longer")
     metrics = workplace / "runs/longer/metrics.jsonl"
     same = shell(workplace, "train.py", "--config", "mini.py", "--run.name", "longer").stdout
-    assert "going on from step 30 of 30" in same
+    assert "resuming from step 30 of 30" in same
     more = shell(workplace, "train.py", "--config", "mini.py", "--run.name", "longer", "--run.max-steps", "33").stdout
-    assert "going on from step 30 of 33" in more
+    assert "resuming from step 30 of 33" in more
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines() if '"loss"' in line]
     assert steps == list(range(1, 34))
     restarted = shell(
@@ -141,7 +141,7 @@ def test_a_run_goes_on_with_new_text(workplace, pretrained):
     assert json.loads((workplace / "runs/a more/config.json").read_text())["run"]["init_from"] == "runs/mini"
     assert "python -m jaxgpt sample 'runs/a more' --prompt 'The ball'" in out
     again = shell(workplace, *command, "--run.name", "a more", "--run.max-steps", "14").stdout
-    assert "going on from step 12 of 14" in again
+    assert "resuming from step 12 of 14" in again
     for command in re.findall(r"^  python -m (jaxgpt (?:sample|evaluate) .*)$", again, re.MULTILINE):
         shell(workplace, "-m", *shlex.split(command))
 
@@ -158,7 +158,7 @@ def test_a_terminal_that_is_not_utf_8_is_no_obstacle(workplace, pretrained, enco
     again = shell(
         workplace, "train.py", "--config", "mini.py", *options, "--run.max-steps", "13", encoding=encoding
     ).stdout
-    assert "going on from step 12 of 13" in again
+    assert "resuming from step 12 of 13" in again
     walk = shell(workplace, "-m", "jaxgpt", "explain", "runs/mini", "The ball", encoding=encoding).stdout
     assert "#" in walk
     assert "?" not in walk.split("Attention")[1]

@@ -119,3 +119,14 @@ def test_an_id_beyond_the_vocabulary_is_never_written(monkeypatch):
     monkeypatch.setattr(WordTokenizer, "vocab_size", 8)
     with pytest.raises(RunError, match="the tokenizer gave id 8, and has 8 tokens"):
         encode_batch(WORDS, [Piece("a b")], False)
+
+
+def test_progress_tells_size_tokens_speed_and_time_left(capsys, monkeypatch):
+    clock = iter([0.0, 10.0, 20.0])
+    monkeypatch.setattr(encode.time, "monotonic", lambda: next(clock))
+    with encode.progress("text.txt", 100_000_000) as advance:
+        advance(20_000_000, 0)  # from an earlier start
+        advance(40_000_000, 9_000_000)
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "text.txt: 60 of 100 MB encoded, 9,000,000 tokens, 2.0 MB/s, 20 s left"
+    )

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from jaxgpt.config import DataConfig
-from jaxgpt.data import encode, prepare
+from jaxgpt.data import encode, prepare, reopen
 from jaxgpt.data.kept import make_kept
-from jaxgpt.data.prepare import encode_file, open_split, prepare_chat, prepare_text
+from jaxgpt.data.prepare import prepare_chat, prepare_text
+from jaxgpt.data.reopen import encode_file, open_split
 from jaxgpt.data.require import require_enough, require_known, require_text
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import parse_json
@@ -123,7 +124,7 @@ def test_an_id_without_a_token_is_never_served(config):
     record = next(Path(config.cache_dir).rglob("record.json"))
     kept = make_kept(config.cache_dir, "x", lambda folder: ("other", parse_json(record.read_text())["facts"]))
     with pytest.raises(RunError, match=r"train: ids from 1 to \d+ for a vocabulary of 8"):
-        prepare._text_source(dataclasses.replace(kept, folder=record.parent), "train", small, config)
+        prepare.text_source(dataclasses.replace(kept, folder=record.parent), "train", small, config)
 
 
 def test_conversations_are_cut_at_turns_and_every_cut_is_counted(config):
@@ -186,7 +187,7 @@ def test_a_stand_in_is_announced_and_named(config, capsys):
     assert data.manifest.corpus == "mine"
     announce(data)
     out = capsys.readouterr().out
-    assert re.search(r"^!+\n!! wikitext-2 could not be had. Going on with mine in its place.\n!! .*no network\n", out)
+    assert re.search(r"^!+\n!! wikitext-2 could not be had. Continuing with mine in its place.\n!! .*no network\n", out)
     assert "data: mine, standing in for wikitext-2 (embedded)" in out
     asked = prepare_text(TEXT, config, TOKENIZER)
     assert asked.manifest.corpus == str(Path("mine.txt").resolve())  # found again from any folder
@@ -245,7 +246,7 @@ def test_a_split_is_opened_without_reading_text(config, monkeypatch, pack_lines)
 
 def test_conversations_are_opened_without_reading_them(config, monkeypatch):
     data = prepare_chat(talks_of({"train": [talk(1, 2)] * 3}, "mine"), config, TOKENIZER)
-    monkeypatch.setattr(prepare, "open_chat", None)
+    monkeypatch.setattr(reopen, "open_chat", None)
     _, source = open_split(data.manifest, TOKENIZER, config, "train")
     assert np.array_equal(source.gather(np.arange(1)).tokens, data.sources["train"].gather(np.arange(1)).tokens)
 

@@ -125,3 +125,15 @@ def test_a_step_far_into_ten_billion_tokens_is_found_at_once():
     indices = sample_indices(windows * 2, 1, 0, 1_000_000, 8)
     assert len(set(indices.tolist())) == 8
     assert all(0 <= index < windows * 2 for index in indices)
+
+
+def test_masked_documents_are_segments_with_positions_of_their_own():
+    stream = np.array([5, 6, EOS, 7, EOS, 8, 9, 10, EOS, 11])
+    batch = Windows(stream, 6, EOS, eos=EOS).gather(np.array([0, 1, -1]))
+    assert batch.tokens.tolist() == [[EOS, 5, 6, EOS, 7, EOS], [8, 9, 10, EOS, 0, 0], [0] * 6]
+    assert batch.segments.tolist() == [[2, 2, 2, 3, 3, 4], [1, 1, 1, 2, 0, 0], [0] * 6]
+    assert batch.positions.tolist() == [[0, 1, 2, 0, 1, 0], [0, 1, 2, 0, 0, 0], [0] * 6]
+    plain = Windows(stream, 6, EOS).gather(np.array([0, 1, -1]))
+    for name in ("tokens", "targets", "weights"):
+        np.testing.assert_array_equal(getattr(batch, name), getattr(plain, name))
+    assert plain.segments is None

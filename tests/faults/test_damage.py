@@ -125,7 +125,7 @@ def test_training_goes_on_from_the_one_before_and_ends_the_same(place, left_alon
     flip(max(files(folder / "params"), key=lambda path: path.stat().st_size))
     _, err = finish(place, "pretrain", "hurt")
     assert f"WARNING: runs/hurt/checkpoints/{folder.name} is damaged: params/" in err
-    assert "has changed since it was saved. Going on from the one before, of step " in err
+    assert "has changed since it was saved. Resuming from the one before, of step " in err
     assert f"moved aside: runs/hurt/checkpoints/damaged/{folder.name}" in err
     assert outcome(place / "runs/hurt") == left_alone["pretrain"]
     assert json.loads((place / "runs/hurt/run.json").read_text())["damaged"]

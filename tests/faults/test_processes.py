@@ -40,7 +40,7 @@ def test_a_signal_to_one_stops_two_and_one_goes_on(place, left_alone):
     end_two(job, 143)
     assert len(list(run.glob("checkpoints/*/digests.json"))) == 1
     out, _ = finish(place, "finetune", run.name)
-    assert "going on from step" in out
+    assert "resuming from step" in out
     assert "note: processes: 1 now, 2 before" in out
     assert_equal_to_rounding(run, place / "runs/finetune")
 

@@ -32,7 +32,7 @@ def test_a_disk_that_takes_no_more_in_the_middle_of_a_save(place, left_alone):
     finish(place, "pretrain", "full", "--run.max-steps", "12")
     small_files = ("sh", "-c", 'ulimit -f 40; exec "$@"', "sh")  # 40 blocks of 512 bytes
     out, err = finish(place, "pretrain", "full", expect=1, before=small_files)
-    assert "going on from step 12" in out
+    assert "resuming from step 12" in out
     assert "step 24 could not be saved" in err
     assert "What was saved before is whole" in err
     assert "Traceback" not in err

@@ -32,7 +32,7 @@ def hidden(params, config: ModelConfig, tokens_BT):
     "config",
     [
         SMALL,
-        ModelConfig(**(vars(SMALL) | {"num_kv_heads": 2, "positions": "rotary", "norm": "rmsnorm", "remat": True})),
+        ModelConfig(**(vars(SMALL) | {"num_kv_heads": 2, "positions": "rotary", "norm": "rmsnorm", "remat": "full"})),
         ModelConfig(**(vars(SMALL) | {"tie_embeddings": False, "dtype": "bfloat16"})),
     ],
     ids=["plain", "grouped, rotary, remat", "untied, bfloat16"],

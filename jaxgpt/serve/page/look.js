@@ -156,6 +156,6 @@ function says(likeliest, next) {
 function neighbours(seen) {
   const list = element("ol", "bars");
   list.append(...seen.neighbours.map(({ token, cosine }) => barItem(token, cosine.toFixed(2), cosine, false)));
-  const lead = "The tokens whose vectors point most nearly the same way (the cosine of the angle): those used like it, or as seldom.";
+  const lead = "The tokens whose vectors point most nearly the same way (the cosine of the angle): those it was used like.";
   return [element("h3", "", "Its neighbours"), element("p", "quiet", lead), list];
 }

@@ -24,9 +24,21 @@ from jaxgpt.text.corpora.hub import UnavailableError, find
 from jaxgpt.text.corpora.local import find_conversations, find_text
 from jaxgpt.text.corpora.oasst import OASST1, conversation_splits
 from jaxgpt.text.corpora.shakespeare import find_shakespeare
+from jaxgpt.text.corpora.streamed import PREFIX, Download, find_streamed
 from jaxgpt.text.corpora.wikitext import WIKITEXT_2
 
-__all__ = ["ChatCorpus", "Conversation", "Corpus", "Piece", "Reading", "Splits", "TextCorpus", "open_chat", "open_text"]
+__all__ = [
+    "ChatCorpus",
+    "Conversation",
+    "Corpus",
+    "Download",
+    "Piece",
+    "Reading",
+    "Splits",
+    "TextCorpus",
+    "open_chat",
+    "open_text",
+]
 
 
 @dataclass(frozen=True)
@@ -39,17 +51,18 @@ class _Stage:
     """The corpora there are; the last one is embedded."""
 
 
-READ = Reading()
+READ, DOWNLOAD = Reading(), Download()
 TEXT = _Stage("text", "train.py", ("wikitext-2", "tinyshakespeare", "tinyworld"))
 CHAT = _Stage("conversations", "finetune.py", ("oasst1", "tinyworld-chat"))
 
 
-def open_text(corpus: str, fallback: str | None, reading: Reading = READ) -> TextCorpus:
+def open_text(corpus: str, fallback: str | None, reading: Reading = READ, download: Download = DOWNLOAD) -> TextCorpus:
     """Returns the text corpus of that name or path or, when it cannot be found, the fallback; nothing is read yet.
 
-    Raises UserError for an unknown name, a corpus of conversations, files that cannot be text, and nothing to read.
+    Text of the hub, hub:OWNER/NAME, is brought here first. Raises UserError for an unknown name, a corpus of
+    conversations, files that cannot be text, and nothing to read; RunError where the hub cannot be reached.
     """
-    return _open(corpus, fallback, TEXT, lambda name: _text(name, reading))
+    return _open(corpus, fallback, TEXT, lambda name: _text(name, reading, download))
 
 
 def open_chat(corpus: str, fallback: str | None, oasst_all_paths: bool = False) -> ChatCorpus:
@@ -82,7 +95,7 @@ def _open(
 
 def _check_name(field: str, name: str, stage: _Stage) -> None:
     """Raises UserError unless the name is a corpus of this stage or a path that is there."""
-    if name in stage.names:
+    if name in stage.names or (stage is TEXT and name.startswith(PREFIX)):
         return
     allowed = f"allowed: {', '.join(stage.names)}, or the path of a file or folder"
     other = CHAT if stage is TEXT else TEXT
@@ -97,7 +110,7 @@ def _check_name(field: str, name: str, stage: _Stage) -> None:
         raise UserError(f"{field}: {name!r} is no known corpus and no path that exists{guess}; {allowed}")
 
 
-def _text(name: str, reading: Reading) -> TextCorpus:
+def _text(name: str, reading: Reading, download: Download) -> TextCorpus:
     if name == "tinyworld":
         return Corpus(name, "embedded", 0, _world_version(), _tinyworld, [])
     if name == "tinyshakespeare":
@@ -106,6 +119,10 @@ def _text(name: str, reading: Reading) -> TextCorpus:
     if name == "wikitext-2":
         found = find(WIKITEXT_2)
         return Corpus(name, found.source, found.size, found.identity, lambda: Splits(found.splits, []), found.notes)
+    if name.startswith(PREFIX):
+        folder, source, notes = find_streamed(name, reading.field, download)
+        size, identity, read = find_text(folder, reading._replace(field="text"))
+        return Corpus(name, source, size, identity, read, notes)
     path = Path(name).expanduser().resolve()
     size, identity, read = find_text(path, reading)
     return Corpus(path.name, "files", size, identity, read, [])

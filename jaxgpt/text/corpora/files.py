@@ -21,7 +21,7 @@ LONGEST_LINE = 2**27  # bytes; a line is held in memory, several times over. The
 LONGEST_JSON = 2**25
 
 OnBad = Callable[[UserError], None]
-"""What is done about something that cannot be read: it raises the error, or keeps it and reading goes on."""
+"""What is done about something that cannot be read: it raises the error, or keeps it so that reading continues."""
 
 
 def refuse(error: UserError) -> NoReturn:

@@ -126,9 +126,8 @@ def cache_folder() -> Path:
 
 
 def _on_hub(corpus: HubCorpus) -> Found | str:
-    for variable in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
-        if os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE"):
-            return f"the hub was not asked, as {variable} is set"
+    if (variable := offline_variable()) is not None:
+        return f"the hub was not asked, as {variable} is set"
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     # load_dataset alone would retry for half a minute before it admits that there is no network.
     silence = probe(f"{endpoint}/api/datasets/{corpus.repository}", PROBE_SECONDS)
@@ -143,6 +142,14 @@ def _on_hub(corpus: HubCorpus) -> Found | str:
     except Exception as error:  # a download can die of anything, and is then as good as no network
         return f"the download from the hub ({endpoint}) failed ({one_line(error)})"
     return Found("Hugging Face hub", size, identity, splits, [])
+
+
+def offline_variable() -> str | None:
+    """Returns the variable that forbids asking the hub, if one does."""
+    for variable in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        if os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE"):
+            return variable
+    return None
 
 
 def probe(url: str, seconds: float) -> str | None:

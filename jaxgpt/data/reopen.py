@@ -1,0 +1,101 @@
+"""What a run was trained on, opened again: a split as it was encoded, its tokens and their counts; or any one file."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxgpt.config import DataConfig
+from jaxgpt.data.encode import Progress, batches_of, count, encode_batch
+from jaxgpt.data.kept import open_kept
+from jaxgpt.data.manifest import Manifest, TextCounts
+from jaxgpt.data.prepare import (
+    find_text_of,
+    is_split,
+    prepare_chat,
+    prepare_text,
+    talks_name,
+    talks_source,
+    text_name,
+    text_source,
+    windows_of,
+)
+from jaxgpt.data.shards import Tokens, read_shards, token_dtype
+from jaxgpt.data.sources import Source, Windows
+from jaxgpt.errors import UserError
+from jaxgpt.text.corpora import Piece, Reading, open_chat
+from jaxgpt.text.corpora.files import refuse
+from jaxgpt.text.corpora.local import read_text
+from jaxgpt.text.tokenizer import Tokenizer
+
+
+def open_split(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig, split: str) -> tuple[Manifest, Source]:
+    """Returns (manifest, source) of a split, as it was encoded for the run with this manifest: no text is read.
+
+    Where that is no longer in data.cache_dir the corpus is read and encoded anew, and the manifest is of what it holds
+    now. Raises UserError where there is no such split, or no corpus.
+    """
+    _require_split(split, manifest.name, manifest.splits)
+    if manifest.is_chat:
+        if (kept := open_kept(config.cache_dir, kept_name(manifest, tokenizer, config))) is not None:
+            return manifest, talks_source(kept, split, tokenizer)
+        data = prepare_chat(open_chat(manifest.corpus, None, config.oasst_all_paths), config, tokenizer)
+    else:
+        if (kept := open_kept(config.cache_dir, kept_name(manifest, tokenizer, config))) is not None:
+            return manifest, text_source(kept, split, tokenizer, config)
+        data = prepare_text(find_text_of(config, manifest.corpus), config, tokenizer)
+    _require_split(split, data.manifest.name, data.sources)
+    return data.manifest, data.sources[split]
+
+
+def encode_file(path: Path, config: DataConfig, tokenizer: Tokenizer) -> tuple[TextCounts, Windows]:
+    """Returns (the counts, windows) of all the text of one file, in memory; raises UserError for what is no text."""
+    reading = Reading(config.text_field, config.paragraphs, config.skip_bad)
+
+    def read() -> Iterator[Piece]:
+        return read_text(path, reading, refuse)
+
+    tokenized = tokenizer.kind == "word" and is_split([read], config)
+    done, ids = Progress(), [np.zeros(0, np.int32)]
+    for batch in batches_of(read()):
+        encoded = encode_batch(tokenizer, batch, tokenized)
+        count(done, batch, encoded)
+        ids.append(encoded.ids)
+    return done.counts, windows_of(np.concatenate(ids), tokenizer, config)
+
+
+def kept_streams(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig) -> dict[str, Tokens]:
+    """Returns the tokens of each split of a text, as they are kept; none where it is not text, or no longer kept."""
+    if manifest.is_chat:
+        return {}
+    kept = open_kept(config.cache_dir, kept_name(manifest, tokenizer, config))
+    if kept is None:
+        return {}
+    dtype = token_dtype(tokenizer.vocab_size)
+    return {split: read_shards(kept.folder, split, dtype) for split in manifest.splits}
+
+
+COUNTED = 5_000_000  # tokens of training text: enough to tell frequent ones from rare ones
+
+
+def token_counts(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig) -> np.ndarray | None:
+    """Returns how often each token is in the first of a run's training text; None where it is not text, or not kept."""
+    counts_V = np.zeros(tokenizer.vocab_size, np.int64)
+    for part in [part.manifest for part in manifest.parts] or [manifest]:
+        if (train := kept_streams(part, tokenizer, config).get("train")) is None:
+            return None
+        counts_V += np.bincount(train[np.arange(min(len(train), COUNTED))], minlength=len(counts_V))
+    return counts_V
+
+
+def kept_name(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig) -> str:
+    """Returns the name under which the data of a run is kept."""
+    if manifest.is_chat:
+        return talks_name(manifest.fingerprint, tokenizer, config.seq_len)
+    return text_name(manifest.fingerprint, tokenizer, bool(manifest.tokenized))
+
+
+def _require_split(split: str, name: str, there: dict[str, Any]) -> None:
+    if split not in there:
+        raise UserError(f"split: {split} was asked for, but {name} has {', '.join(there)}")
