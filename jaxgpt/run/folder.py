@@ -208,11 +208,19 @@ def machine() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: metadata.version(name) for name in packages},
+        "packages": {name: _version(name) for name in packages},
         "devices": [str(device.device_kind) for device in jax.devices()],
         "processes": jax.process_count(),
         "git": _git_commit(),
     }
+
+
+def _version(package: str) -> str | None:
+    """Returns a package's version; None where it is not installed, as jaxgpt itself in a bare checkout."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _git_commit() -> str | None:
