@@ -1,6 +1,6 @@
 """Characters: nanoGPT's first example as published, for a GPU: 6 layers of 384, 256 characters in view.
 
-nanoGPT's own run ends at a validation loss of 1.4697 after 5,000 steps.
+The best validation loss of nanoGPT's own run is 1.4697.
 """
 
 from jaxgpt.config import Config, DataConfig, ModelConfig, OptimizerConfig, RunConfig
