@@ -8,16 +8,16 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import jax
 import pytest
 
-jax.config.update("jax_num_cpu_devices", 8)
+from tests.compiling import QUICK
 
-# XLA's graphs are the same; the machine code is written by its older emitters and not optimized: it runs briefly here.
-QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+jax.config.update("jax_num_cpu_devices", 8)
 
 
 def pytest_configure(config):
     """Long tests train for so long that optimized programs pay off."""
     if config.option.markexpr == "not long" and not config.getoption("optimized"):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_TO_COMPILE}"  # also of processes it starts
+        flags = [f"--{name}={str(value).lower()}" for name, value in QUICK.items()]
+        os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])  # also of processes it starts
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from jaxgpt.model.parameters import PARTS, parameter_kind, parameter_part
 from jaxgpt.ops.attention import attention_mask
 from jaxgpt.ops.dropout import hashed_bits
 from jaxgpt.ops.matmul import precision
+from tests.compiling import QUICK
 
 SMALL = ModelConfig(vocab_size=100, context_len=16, embed_dim=32, num_heads=4, num_layers=2, dropout=0.0)
 OPTIONS = {
@@ -45,7 +46,6 @@ def _config(request) -> ModelConfig:
 
 
 # Each program here runs once or twice on a few numbers: LLVM would work on it a hundred times longer than it runs.
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 jit = functools.partial(jax.jit, compiler_options=QUICK)
 
 

@@ -105,6 +105,11 @@ def _check_name(field: str, name: str, stage: _Stage) -> None:
             f"{stage.content}; {allowed}"
         )
     if not name or not Path(name).expanduser().exists():
+        if stage is CHAT and (name.startswith(PREFIX) or "," in name):
+            raise UserError(
+                f"{field}: {name} names text, which {other.command} reads, from the hub or as a mixture; "
+                f"{stage.command} reads one corpus of {stage.content}; {allowed}"
+            )
         near = difflib.get_close_matches(name, stage.names, n=1)
         guess = f"; perhaps you meant {near[0]}" if near else ""
         raise UserError(f"{field}: {name!r} is no known corpus and no path that exists{guess}; {allowed}")

@@ -26,6 +26,13 @@ from jaxgpt.text.corpora import hub, open_chat, open_text, tinyworld
         ),
         (open_text, "", None, r"data\.corpus: '' is no known corpus"),
         (
+            open_chat,
+            "a.jsonl:0.7,b/:0.3",
+            None,
+            r"names text, which train\.py reads, from the hub or as a mixture; fine",
+        ),
+        (open_chat, "hub:someone/something", None, r"hub:someone/something names text, which train\.py reads"),
+        (
             open_text,
             "oasst1",
             None,
