@@ -65,11 +65,12 @@ def test_the_way_of_gpus_equals_plain(vocab, padded, tile_tokens):
 
 
 def test_a_tile_has_as_many_tokens_on_each_device_however_many_there_are():
+    x_BT = jax.ShapeDtypeStruct((16, 1024), jnp.float32)
     mesh = jax.sharding.AbstractMesh((4, 2, 1), ("data", "fsdp", "tensor"))
     with jax.sharding.use_abstract_mesh(mesh), nn.logical_axis_rules((("batch", ("data", "fsdp")),)):
-        tiles = jax.eval_shape(partial(_tiles, tile_tokens=64), jnp.zeros((16, 1024)))
+        tiles = jax.eval_shape(partial(_tiles, tile_tokens=64), x_BT)
     assert tiles.shape == (1024 // 32, 16, 32)  # 2 rows of 32 on each of 8
-    assert jax.eval_shape(partial(_tiles, tile_tokens=64), jnp.zeros((16, 1024))).shape == (256, 16, 4)
+    assert jax.eval_shape(partial(_tiles, tile_tokens=64), x_BT).shape == (256, 16, 4)
 
 
 def test_gradient_scales_with_what_follows():

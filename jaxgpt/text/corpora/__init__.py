@@ -107,7 +107,7 @@ def _check_name(field: str, name: str, stage: _Stage) -> None:
     if not name or not Path(name).expanduser().exists():
         if stage is CHAT and (name.startswith(PREFIX) or "," in name):
             raise UserError(
-                f"{field}: {name} names text, which {other.command} reads, from the hub or as a mixture; "
+                f"{field}: {name!r} names text, which {other.command} reads, from the hub or as a mixture; "
                 f"{stage.command} reads one corpus of {stage.content}; {allowed}"
             )
         near = difflib.get_close_matches(name, stage.names, n=1)

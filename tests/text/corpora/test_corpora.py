@@ -31,7 +31,7 @@ from jaxgpt.text.corpora import hub, open_chat, open_text, tinyworld
             None,
             r"names text, which train\.py reads, from the hub or as a mixture; fine",
         ),
-        (open_chat, "hub:someone/something", None, r"hub:someone/something names text, which train\.py reads"),
+        (open_chat, "hub:someone/something", None, r"'hub:someone/something' names text, which train\.py reads"),
         (
             open_text,
             "oasst1",
