@@ -11,10 +11,11 @@ from jaxgpt.data.batch import Batch
 from jaxgpt.data.shards import Tokens
 
 EMPTY = -1  # index of a sample that is not there; its row has weight 0
+GOLDEN = (5**0.5 - 1) / 2
 
 
 class Source(Protocol):
-    """A finite number of samples, each one row of a batch."""
+    """A finite number of samples, each one row of a batch; numbers beyond them mean the same samples epochs later."""
 
     def __len__(self) -> int: ...
 
@@ -27,10 +28,11 @@ class Source(Protocol):
 class Windows:
     """Consecutive windows of one stream of tokens; every token of the stream is a target exactly once.
 
-    The first token's context is `start` (the end of a line). With a `stride` below seq_len windows overlap, and only
-    the last `stride` targets of a window count, each with at least seq_len - stride tokens before it (except in the
-    first window, which counts whole): a sliding-window evaluation. With an `eos` attention stays inside documents,
-    which end with that token: each is a segment, whose positions count from its first token in the window.
+    Each epoch but the first cuts the stream at other places, so no window comes again. The first token's context is
+    `start` (the end of a line). With a `stride` below seq_len windows overlap, and only the last `stride` targets of a
+    window count, each with at least seq_len - stride tokens before it (except in the first window, which counts whole):
+    a sliding-window evaluation. With an `eos` attention stays inside documents, which end with that token: each is a
+    segment, whose positions count from its first token in the window.
     """
 
     stream: np.ndarray | Tokens
@@ -45,10 +47,12 @@ class Windows:
 
     def gather(self, indices: np.ndarray) -> Batch:
         step, size = self.stride or self.seq_len, len(self.stream)
-        target_BT = indices[:, None] * step + np.arange(self.seq_len)[None, :]
-        inside_BT = (indices[:, None] != EMPTY) & (target_BT < size)
-        fresh_BT = (indices[:, None] == 0) | (np.arange(self.seq_len)[None, :] >= self.seq_len - step)
-        target_BT = np.where(inside_BT, target_BT, 0)
+        epochs, own = np.divmod(indices, len(self))
+        place_BT = own[:, None] * step + np.arange(self.seq_len)[None, :]
+        inside_BT = (indices[:, None] != EMPTY) & (place_BT < size)
+        fresh_BT = (own[:, None] == 0) | (np.arange(self.seq_len)[None, :] >= self.seq_len - step)
+        moved_B = (epochs * GOLDEN % 1 * self.seq_len).astype(np.int64)  # spreads any number of epochs evenly
+        target_BT = np.where(inside_BT, (place_BT + moved_B[:, None]) % size, 0)
         tokens_BT = np.where(target_BT > 0, self.stream[target_BT - 1], self.start)
         batch = Batch(
             tokens=np.where(inside_BT, tokens_BT, 0).astype(np.int32),
@@ -75,7 +79,7 @@ class Packed:
         return len(self.rows)
 
     def gather(self, indices: np.ndarray) -> Batch:
-        rows = np.where((indices == EMPTY)[:, None, None], 0, self.rows[np.maximum(indices, 0)])
+        rows = np.where((indices == EMPTY)[:, None, None], 0, self.rows[indices % len(self)])
         tokens, targets, weights, segments, positions = np.moveaxis(rows.astype(np.int32), 1, 0)
         return Batch(tokens, targets, weights.astype(np.float32), segments, positions)
 
@@ -93,12 +97,13 @@ class Mixture:
 
     def gather(self, indices: np.ndarray) -> Batch:
         ends = np.cumsum([len(source) for source in self.sources.values()])
-        number = np.where(indices == EMPTY, 0, np.searchsorted(ends, indices, side="right"))
+        epochs, places = np.divmod(indices, len(self))
+        number = np.where(indices == EMPTY, 0, np.searchsorted(ends, places, side="right"))
         rows: Batch | None = None
         for i, source in enumerate(self.sources.values()):
             here = np.flatnonzero(number == i)
-            own = indices[here]
-            mine = source.gather(np.where(own == EMPTY, EMPTY, own - ends[i] + len(source)))
+            own = places[here] - ends[i] + len(source) + epochs[here] * len(source)
+            mine = source.gather(np.where(indices[here] == EMPTY, EMPTY, own))
             if rows is None:
                 rows = Batch(*(x if x is None else np.zeros((len(indices), *x.shape[1:]), x.dtype) for x in mine))
             for x, of_mine in zip(rows, mine, strict=True):
@@ -126,7 +131,8 @@ class Mixture:
             count = np.where(i == len(self.shares) - 1, rest, taken)  # how many of its samples came before
             for epoch in np.unique(count[mine] // len(source)):
                 here = mine & (count // len(source) == epoch)
-                indices[here] = first + _order(len(source), seed + (i << 32), int(epoch), count[here] % len(source))
+                own = _order(len(source), seed + (i << 32), int(epoch), count[here] % len(source))
+                indices[here] = epoch * len(self) + first + own
             left, rest = left & ~mine, rest - taken
             first, share_left = first + len(source), share_left - share
         return indices
@@ -188,6 +194,8 @@ def _bijection(num_samples: int, seed: int, epoch: int, places: np.ndarray) -> n
 def sample_indices(num_samples: int, epochs: int, seed: int, step: int, batch_size: int) -> np.ndarray:
     """Returns the samples of a step's global batch: a new shuffle each epoch, EMPTY after the last epoch's end.
 
+    Those of later epochs have numbers of their own: epoch * num_samples + sample.
+
     Batches run on over the end of an epoch, so each sample is seen exactly `epochs` times.
     """
     places = step * batch_size + np.arange(batch_size)
@@ -195,7 +203,7 @@ def sample_indices(num_samples: int, epochs: int, seed: int, step: int, batch_si
     for epoch in np.unique(places // num_samples):
         if epoch < epochs:
             here = places // num_samples == epoch
-            indices[here] = _order(num_samples, seed, int(epoch), places[here] % num_samples)
+            indices[here] = epoch * num_samples + _order(num_samples, seed, int(epoch), places[here] % num_samples)
     return indices
 
 

@@ -48,8 +48,21 @@ def test_order_is_new_each_epoch_and_decided_by_the_seed():
     assert order(0) == order(0)
     assert order(0) != order(1)
     flat = [index for row in order(0) for index in row]
-    assert sorted(flat[:26]) == sorted(flat[26:]) == list(range(26))
-    assert flat[:26] != flat[26:]
+    first, second = flat[:26], [index - 26 for index in flat[26:]]
+    assert sorted(first) == sorted(second) == list(range(26))
+    assert first != second
+
+
+def test_each_epoch_cuts_the_stream_at_other_places():
+    source = Windows(STREAM, 8, EOS)
+    epochs = [source.gather(np.arange(len(source)) + epoch * len(source)) for epoch in range(5)]
+    before = dict(zip(STREAM.tolist(), [EOS, *STREAM[:-1].tolist()], strict=True))
+    for batch in epochs:
+        kept = batch.weights > 0
+        assert sorted(batch.targets[kept]) == STREAM.tolist()
+        assert [before[target] for target in batch.targets[kept].tolist()] == batch.tokens[kept].tolist()
+    assert len({tuple(row) for batch in epochs for row in batch.targets[:-2]}) == 5 * (len(source) - 2)
+    np.testing.assert_array_equal(epochs[0].targets.ravel()[: len(STREAM)], STREAM)
 
 
 def test_only_the_very_last_batch_is_filled_up():
@@ -105,9 +118,10 @@ def test_the_order_of_many_samples_is_a_permutation_too(monkeypatch, count):
     monkeypatch.setattr(sources, "MOST_LISTED", 0)
     every = [sample_indices(count, 2, seed, 0, 2 * count) for seed in (0, 1)]
     for indices in every:
-        assert sorted(indices[:count].tolist()) == sorted(indices[count:].tolist()) == list(range(count))
+        assert sorted(indices.tolist()) == list(range(2 * count))
+        assert set(indices[:count].tolist()) == set(range(count))
     assert not np.array_equal(every[0], every[1])
-    assert not np.array_equal(every[0][:count], every[0][count:])
+    assert not np.array_equal(every[0][:count], every[0][count:] - count)
     steps = np.concatenate([sample_indices(count, 2, 0, step, 7) for step in range(2 * count // 7)])
     assert np.array_equal(steps, every[0][: len(steps)])  # of any step at once, without those before
 
