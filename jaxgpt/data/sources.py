@@ -11,7 +11,7 @@ from jaxgpt.data.batch import Batch
 from jaxgpt.data.shards import Tokens
 
 EMPTY = -1  # index of a sample that is not there; its row has weight 0
-GOLDEN = (5**0.5 - 1) / 2
+GOLDEN = (5**0.5 - 1) / 2  # its multiples, less their whole parts, lie evenly between 0 and 1 however many there are
 
 
 class Source(Protocol):
@@ -51,7 +51,7 @@ class Windows:
         place_BT = own[:, None] * step + np.arange(self.seq_len)[None, :]
         inside_BT = (indices[:, None] != EMPTY) & (place_BT < size)
         fresh_BT = (own[:, None] == 0) | (np.arange(self.seq_len)[None, :] >= self.seq_len - step)
-        moved_B = (epochs * GOLDEN % 1 * self.seq_len).astype(np.int64)  # spreads any number of epochs evenly
+        moved_B = (epochs * GOLDEN % 1 * self.seq_len).astype(np.int64)
         target_BT = np.where(inside_BT, (place_BT + moved_B[:, None]) % size, 0)
         tokens_BT = np.where(target_BT > 0, self.stream[target_BT - 1], self.start)
         batch = Batch(
@@ -194,9 +194,8 @@ def _bijection(num_samples: int, seed: int, epoch: int, places: np.ndarray) -> n
 def sample_indices(num_samples: int, epochs: int, seed: int, step: int, batch_size: int) -> np.ndarray:
     """Returns the samples of a step's global batch: a new shuffle each epoch, EMPTY after the last epoch's end.
 
-    Those of later epochs have numbers of their own: epoch * num_samples + sample.
-
-    Batches run on over the end of an epoch, so each sample is seen exactly `epochs` times.
+    Batches run on over the end of an epoch, so each sample is seen exactly `epochs` times. Those of later epochs have
+    numbers of their own: epoch * num_samples + sample.
     """
     places = step * batch_size + np.arange(batch_size)
     indices = np.full(batch_size, EMPTY, dtype=np.int64)

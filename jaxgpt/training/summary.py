@@ -25,7 +25,7 @@ class Result:
 
 
 def summarize(windows: np.ndarray) -> str:
-    """Returns the first of a batch's windows by number."""
+    """Returns the first of a batch's windows by number, counted on from one epoch to the next."""
     first = ", ".join(map(str, windows[:8].tolist()))
     return first if len(windows) <= 8 else f"{first} and {len(windows) - 8} more"
 

@@ -60,7 +60,7 @@ def test_a_step_far_on_is_as_quick_as_the_first():
     assert (np.bincount(sources_of(far), minlength=3) >= [350, 140, 3]).all()
 
 
-def test_a_batch_has_the_rows_of_its_sources_and_ends_with_the_last_epoch():
+def test_a_batch_has_its_sources_rows_until_the_last_epoch():
     steps = -(-sum(LENGTHS) * 2 // 32)
     assert (indices_at(MIXED, 0, steps - 1, 32, 2) == EMPTY).sum() == steps * 32 - 2 * sum(LENGTHS)
     batch = batch_at(MIXED, 0, 5, 32, 2)

@@ -30,7 +30,7 @@ def test_all_that_is_kept_of_a_mixture_is_read(config):
     assert [wrong for _, wrong in checked] == [None] * len(checked)
 
 
-def test_a_byte_of_a_large_shard_is_missed_by_its_size_and_found_by_its_digest(config, monkeypatch):
+def test_a_changed_byte_is_found_by_the_digest_alone(config, monkeypatch):
     monkeypatch.setattr(kept, "SMALL", 0)  # as if every file were large
     config = dataclasses.replace(config, corpus="a.txt")
     data = prepare_corpus(config)

@@ -141,7 +141,7 @@ def test_a_step_far_into_ten_billion_tokens_is_found_at_once():
     assert all(0 <= index < windows * 2 for index in indices)
 
 
-def test_masked_documents_are_segments_with_positions_of_their_own():
+def test_masked_documents_are_segments_with_own_positions():
     stream = np.array([5, 6, EOS, 7, EOS, 8, 9, 10, EOS, 11])
     batch = Windows(stream, 6, EOS, eos=EOS).gather(np.array([0, 1, -1]))
     assert batch.tokens.tolist() == [[EOS, 5, 6, EOS, 7, EOS], [8, 9, 10, EOS, 0, 0], [0] * 6]

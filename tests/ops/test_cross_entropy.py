@@ -64,7 +64,7 @@ def test_the_way_of_gpus_equals_plain(vocab, padded, tile_tokens):
         np.testing.assert_allclose(got, want, atol=2e-5)
 
 
-def test_a_tile_has_as_many_tokens_on_each_device_however_many_there_are():
+def test_a_tile_has_as_many_tokens_on_each_of_any_devices():
     x_BT = jax.ShapeDtypeStruct((16, 1024), jnp.float32)
     mesh = jax.sharding.AbstractMesh((4, 2, 1), ("data", "fsdp", "tensor"))
     with jax.sharding.use_abstract_mesh(mesh), nn.logical_axis_rules((("batch", ("data", "fsdp")),)):
