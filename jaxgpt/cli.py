@@ -196,7 +196,7 @@ def check(verb: Check) -> None:
 
     damaged = 0
     for name, wrong in verify_run(Path(verb.run), verb.source):
-        print(f"{'DAMAGED' if wrong else 'ok':8} {name}{f': {wrong}' if wrong else ''}", flush=True)
+        print(f"{'WRONG' if wrong else 'ok':6} {name}{f': {wrong}' if wrong else ''}", flush=True)
         damaged += wrong is not None
     if damaged:
         raise RunError(f"{verb.run}: {damaged} not as saved; training and sampling pass over damaged checkpoints")

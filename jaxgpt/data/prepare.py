@@ -19,10 +19,10 @@ from jaxgpt.data.encode_chat import encode_chat
 from jaxgpt.data.kept import Kept, kept_for, key_of, make_kept
 from jaxgpt.data.manifest import Manifest, manifest_from_dict
 from jaxgpt.data.packing import packed_lines
-from jaxgpt.data.require import require_text
+from jaxgpt.data.require import require_documents, require_text
 from jaxgpt.data.shards import Tokens, read_shards, token_dtype
 from jaxgpt.data.sources import Packed, Source, Windows
-from jaxgpt.errors import RunError, UserError
+from jaxgpt.errors import RunError
 from jaxgpt.files import parse_json, write_text
 from jaxgpt.text.conversation import Message
 from jaxgpt.text.corpora import ChatCorpus, Download, Piece, Reading, Splits, TextCorpus, open_text
@@ -137,6 +137,7 @@ def _start(
     vocabulary = ""
     if tokenizer is None:
         tokenizer, vocabulary = make_tokenizer(recipe, texts_of(splits.documents["train"]), corpus.size, tokenized)
+    require_documents(tokenizer, config)
     save_tokenizer(tokenizer, folder / "tokenizer.json")
     write_text(started, json.dumps([tokenized, vocabulary]))
     return tokenizer, tokenized, vocabulary
@@ -155,6 +156,7 @@ def is_split(readers: Iterable[Reader[Piece]], config: DataConfig) -> bool:
 
 
 def text_name(content: str, tokenizer: Tokenizer, tokenized: bool) -> str:
+    """Returns the name under which the tokens of a text are kept, from what they were made of."""
     return key_of("text", content, tokenizer.fingerprint, tokenized)
 
 
@@ -192,10 +194,12 @@ def prepare_chat(corpus: ChatCorpus, config: DataConfig, tokenizer: Tokenizer) -
 
 
 def talks_name(content: str, tokenizer: Tokenizer, seq_len: int) -> str:
+    """Returns the name under which packed conversations are kept, from what they were made of."""
     return key_of("talks", content, tokenizer.fingerprint, seq_len)
 
 
 def talks_source(kept: Kept, split: str, tokenizer: Tokenizer) -> Packed:
+    """Returns a split of conversations, as it is kept."""
     rows = _rows(kept, split)
     _check_ids(rows.rows[:, :2], tokenizer, f"{kept.folder}, {split}")  # tokens and targets
     return rows
@@ -206,12 +210,9 @@ def _rows(kept: Kept, name: str) -> Packed:
 
 
 def windows_of(stream: np.ndarray | Tokens, tokenizer: Tokenizer, config: DataConfig) -> Windows:
+    """Returns a stream of tokens as windows of data.seq_len, inside which documents see each other or not."""
+    require_documents(tokenizer, config)
     special = tokenizer.special
-    if config.mask_documents and special.newline == special.eos:
-        raise UserError(
-            f"data.mask_documents: the {tokenizer.kind} tokenizer ends lines and documents with one token, so that "
-            "documents cannot be told apart; use --data.tokenizer bpe, or --data.pack-lines if each line is a document"
-        )
     return Windows(stream, config.seq_len, start=special.bos, eos=special.eos if config.mask_documents else None)
 
 

@@ -37,12 +37,13 @@ def open_split(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig, spl
     now. Raises UserError where there is no such split, or no corpus.
     """
     _require_split(split, manifest.name, manifest.splits)
+    kept = open_kept(config.cache_dir, kept_name(manifest, tokenizer, config))
     if manifest.is_chat:
-        if (kept := open_kept(config.cache_dir, kept_name(manifest, tokenizer, config))) is not None:
+        if kept is not None:
             return manifest, talks_source(kept, split, tokenizer)
         data = prepare_chat(open_chat(manifest.corpus, None, config.oasst_all_paths), config, tokenizer)
     else:
-        if (kept := open_kept(config.cache_dir, kept_name(manifest, tokenizer, config))) is not None:
+        if kept is not None:
             return manifest, text_source(kept, split, tokenizer, config)
         data = prepare_text(find_text_of(config, manifest.corpus), config, tokenizer)
     _require_split(split, data.manifest.name, data.sources)

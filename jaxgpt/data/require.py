@@ -7,6 +7,7 @@ from jaxgpt.data.manifest import ChatCounts, Manifest
 from jaxgpt.data.sources import Source
 from jaxgpt.errors import UserError
 from jaxgpt.text.corpora import Piece, Splits
+from jaxgpt.text.tokenizer import Tokenizer
 
 WARN_UNK_SHARE = 0.05  # of held-out words: from here on a loss says little about the text
 MAX_UNK_SHARE = 0.30  # beyond it the tokenizer does not fit the text or the conversations
@@ -26,6 +27,15 @@ def require_text(name: str, splits: Splits[Piece], config: DataConfig) -> None:
             return
     if (most_windows := math.ceil(most_tokens / config.seq_len)) < config.batch_size:
         raise _too_few_windows(name, most_windows, config.batch_size, at_most=" at most")
+
+
+def require_documents(tokenizer: Tokenizer, config: DataConfig) -> None:
+    """Raises UserError where documents are to be masked and the tokenizer does not say where they end."""
+    if config.mask_documents and not config.pack_lines and tokenizer.special.newline == tokenizer.special.eos:
+        raise UserError(
+            f"data.mask_documents: the {tokenizer.kind} tokenizer ends lines and documents with one token, so that "
+            "documents cannot be told apart; use --data.tokenizer bpe, or --data.pack-lines if each line is a document"
+        )
 
 
 def require_enough(name: str, sources: dict[str, Source], batch_size: int) -> None:

@@ -13,6 +13,7 @@ from jaxgpt.text.corpora.documents import Conversation, Line, Piece
 SHARE = 0.05  # of a corpus, as valid and as test
 MOST_HELD_OUT = 1_000_000  # words that are held out as valid, and as test
 MOST_BYTES = 4_000_000  # that documents held out as valid, and as test, have about
+MOST_IN_MEMORY = 4 * MOST_BYTES  # characters of held-out documents: where they are more, they are read again
 SMALL = 2**26  # bytes of a corpus up to which it is made sure that something is held out
 
 Entry = TypeVar("Entry", Line, Piece, Conversation)
@@ -120,15 +121,34 @@ def hold_out_documents(documents: Entries[Piece], parts: int, size: int) -> list
             of_rank = _by_rank(ranked, parts)
             part_of = lambda piece: of_rank.get(_digest(piece), 0)  # noqa: E731
 
-    def part(number: int) -> Iterator[Piece]:
-        begins, chosen = True, False
-        for piece in documents():
-            chosen = part_of(piece) == number if begins else chosen
-            begins = piece.ends
-            if chosen:
-                yield piece
+    held_out: list[list[Piece]] = []  # once train was read to its end, so that all is read once
 
-    return [partial(part, number) for number in range(1 + parts)]
+    def train() -> Iterator[Piece]:
+        beside: list[list[Piece]] = [[] for _ in range(parts)]
+        size = 0
+        for piece, number in _numbered(documents(), part_of):
+            if not number:
+                yield piece
+            elif (size := size + len(piece.text)) <= MOST_IN_MEMORY:
+                beside[number - 1].append(piece)
+        if size <= MOST_IN_MEMORY:
+            held_out[:] = beside
+
+    def part(number: int) -> Iterator[Piece]:
+        if held_out:
+            return iter(held_out[number - 1])
+        return (piece for piece, found in _numbered(documents(), part_of) if found == number)
+
+    return [train, *(partial(part, number) for number in range(1, 1 + parts))]
+
+
+def _numbered(pieces: Iterator[Piece], part_of: Callable[[Piece], int]) -> Iterator[tuple[Piece, int]]:
+    """Yields pieces with the part that their document is in: how it begins tells."""
+    begins, number = True, 0
+    for piece in pieces:
+        number = part_of(piece) if begins else number
+        begins = piece.ends
+        yield piece, number
 
 
 def _beginnings(pieces: Iterator[Piece]) -> Iterator[Piece]:

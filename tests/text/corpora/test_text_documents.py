@@ -7,6 +7,7 @@ import random
 import pytest
 
 from jaxgpt.errors import UserError
+from jaxgpt.text.corpora import held_out
 from jaxgpt.text.corpora.documents import Piece, Reading, in_memory
 from jaxgpt.text.corpora.held_out import hold_out_documents
 from jaxgpt.text.corpora.local import find_text
@@ -126,6 +127,22 @@ def test_a_large_document_is_held_out_whole():
     for part in (train, *others):
         assert [piece.ends for piece in part()] == [False, True] * (len(list(part())) // 2)
     assert sum(len(list(part())) for part in (train, *others)) == 400
+
+
+@pytest.mark.parametrize(("most", "times"), [(10**6, 1), (100, 3)])
+def test_documents_are_read_once_for_all_splits(most, times, monkeypatch):
+    monkeypatch.setattr(held_out, "MOST_IN_MEMORY", most)
+    reads = []
+
+    def documents():
+        reads.append(1)
+        return map(Piece, TEXTS)
+
+    parts = hold_out_documents(documents, 2, 2**26)
+    found = [list(part()) for part in parts]
+    assert len(reads) == times
+    assert sorted(piece.text for part in found for piece in part) == sorted(TEXTS)
+    assert [list(part()) for part in parts] == found
 
 
 GOOD = json_lines(TEXTS[:30])
