@@ -26,7 +26,7 @@ def finetune() -> None:
     from jaxgpt.text.corpora import open_chat
     from jaxgpt.training.plan import announce
 
-    config, origin = begin(config, lambda origin, _: origin.run.config.model)
+    config, origin, settled = begin(config, lambda origin, _: origin.model)
     assert origin is not None
     tokenizer = origin.run.tokenizer
     corpus = open_chat(config.data.corpus, config.data.fallback, config.data.oasst_all_paths)
@@ -34,7 +34,7 @@ def finetune() -> None:
     announce(data)
     print("an example, with what the model must learn to say in [brackets]:")
     print(show_mask(data.example, tokenizer))
-    run = run_of(config, data)
+    run = run_of(config, data, settled)
     model = run.sized.model
     asked = render_message({"role": "user", "content": config.run.sample_prompt}, tokenizer)
     prompt = fit_history([asked], model.context_len)

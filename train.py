@@ -28,11 +28,11 @@ def train() -> None:
     from jaxgpt.stages import Stage, begin, run_of, run_stage
     from jaxgpt.training.plan import announce, model_of
 
-    config, origin = begin(config, model_of)
+    config, origin, settled = begin(config, model_of)
     data = prepare_corpus(config.data, origin and origin.run.tokenizer, config.model.vocab_size)
     announce(data)
     print(f"  {data.vocabulary or f'vocabulary: that of {config.run.init_from}'}")
-    run = run_of(config, data)
+    run = run_of(config, data, settled)
     if warning := require_known(data.manifest):
         print(f"WARNING: {warning}")
     model, tokenizer = run.sized.model, data.tokenizer

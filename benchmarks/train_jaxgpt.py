@@ -51,7 +51,7 @@ def main() -> None:
     from jaxgpt.training.plan import settle
     from jaxgpt.training.step import compile_steps
 
-    config = settle(config)
+    config, _ = settle(config)
     compiled = compile_steps(config, make_optimizer(config.optimizer, 1_000_000), make_mesh(config))
     state, step = compiled.init(), 0
 

@@ -49,9 +49,13 @@ class ModelConfig:
     remat: Literal["none", "dots", "full"] = "none"
     """What of a block's activations the backward pass computes a second time, to keep less: none; dots, all but the
     results of matrix products; full, all."""
-    attention: Literal["auto", "xla", "cudnn"] = "auto"
-    """The kernel of attention in training: xla is our own; cudnn is NVIDIA's fused one, which drops no weights and
-    multiplies in bfloat16; auto tries what this machine has and takes the faster kind."""
+    scan_layers: bool | None = None
+    """Train the blocks as one program and a loop, their parameters in shared arrays: compiling takes as long for many
+    as for one. Checkpoints are the same; initial parameters and dropout are drawn in another order. None: from 16
+    blocks on."""
+    attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
+    """The kernel of attention in training: xla is our own; cudnn and splash are fused ones, of NVIDIA's GPUs and of
+    TPUs, which drop no weights and multiply in bfloat16; auto tries what this machine has and takes the faster kind."""
     dtype: Literal["auto", "float32", "mixed", "bfloat16"] = "float32"
     """Precision of matrix products and of activations: float32 is that on every device, not TF32; mixed multiplies
     bfloat16 and keeps float32, bfloat16 keeps bfloat16; auto takes what this machine is fast at. Parameters, sums,
@@ -371,7 +375,7 @@ def run_dir(config: Config) -> Path:
     return Path(config.run.folder) / config.run.name
 
 
-HOW_TO_TRAIN = frozenset({"model.attention", "model.dropout", "model.dtype", "model.remat"})
+HOW_TO_TRAIN = frozenset({"model.attention", "model.dropout", "model.dtype", "model.remat", "model.scan_layers"})
 """Fields of the model that say how it is trained, not what it is: what continues a run may change them."""
 
 

@@ -36,8 +36,11 @@ class Stage:
     objective: Objective = next_token
 
 
-def begin(config: Config, model_of: Callable[[Origin, Config], ModelConfig]) -> tuple[Config, Origin | None]:
-    """Starts JAX, and returns (the config with its run's model where training continues one, that run)."""
+def begin(
+    config: Config, model_of: Callable[[Origin, Config], ModelConfig]
+) -> tuple[Config, Origin | None, dict[str, str]]:
+    """Starts JAX, and returns (the config with its run's model where training continues one, that run, what this
+    machine decided of the config and why, by field)."""
     start_jax(config.data.cache_dir, run_ahead=False)
     join_processes()
     origin = None
@@ -46,13 +49,14 @@ def begin(config: Config, model_of: Callable[[Origin, Config], ModelConfig]) -> 
         print(f"from: {origin.run.path}, step {origin.step}, trained on {origin.run.data.full_name}")
         config = dataclasses.replace(config, model=model_of(origin, config))
     check_window(config)
-    return settle(config), origin
+    config, settled = settle(config)
+    return config, origin, settled
 
 
-def run_of(config: Config, data: Prepared) -> Run:
+def run_of(config: Config, data: Prepared, settled: dict[str, str]) -> Run:
     """Returns the run that a stage starts or resumes; raises UserError where there is less than a batch of data."""
     require_enough(data.manifest.name, data.sources, config.data.batch_size)
-    return Run(run_dir(config), config, data.tokenizer, data.manifest)
+    return Run(run_dir(config), config, data.tokenizer, data.manifest, settled)
 
 
 def run_stage(stage: Stage, run: Run, dry_run: bool) -> None:

@@ -23,6 +23,7 @@ RULES = (
     ("positions", None),
     ("length", None),
     ("act_embed", None),  # activations keep their width whole
+    ("layers", None),
 )
 
 

@@ -10,6 +10,7 @@ from jaxgpt.devices.allocator import keep_freed_memory
 from jaxgpt.devices.peak import product_flops
 from jaxgpt.errors import clipped
 from jaxgpt.ops.attention import causal_attention
+from jaxgpt.ops.fused_attention import FUSED, LANES
 from jaxgpt.ops.matmul import precision
 
 TRIAL_SIZE = 1_024  # of the products that decide the dtype: large enough to tell, some ten milliseconds each
@@ -46,35 +47,46 @@ def fast_dtype() -> tuple[str, str]:
 
 
 def fused_attention(model: ModelConfig, seq_len: int) -> tuple[str, str]:
-    """Returns (kernel of attention, why): cudnn on a GPU where the model allows it and a first trial agrees."""
-    if jax.default_backend() != "gpu":
-        return "xla", f"on a {jax.default_backend().upper()}"
+    """Returns (kernel of attention, why): a fused one where the platform has it and a first trial agrees."""
+    platform = jax.default_backend()
+    if platform not in FUSED:
+        return "xla", f"on a {platform.upper()}"
+    kernel = FUSED[platform]
+    if why := why_not_fused(kernel, model, seq_len):
+        return "xla", why
+    if failure := try_kernel(kernel, model, seq_len):
+        return "xla", f"NOT {kernel}, which failed on a first trial: {failure}"
+    return kernel, "fused; a first trial agreed with xla"
+
+
+def why_not_fused(kernel: str, model: ModelConfig, seq_len: int) -> str | None:
+    """Returns what of a model a fused kernel cannot do; None: nothing."""
     if model.dropout:
-        return "xla", f"cudnn drops no weights, and model.dropout is {model.dropout}"
+        return f"{kernel} drops no weights, and model.dropout is {model.dropout}"
     if precision(model.dtype).compute_dtype != jnp.bfloat16:
-        return "xla", f"cudnn multiplies in bfloat16, and model.dtype is {model.dtype}"
-    if failure := try_cudnn(model, seq_len):
-        return "xla", f"NOT cudnn, which failed on a first trial: {failure}"
-    return "cudnn", "fused; a first trial agreed with xla"
+        return f"{kernel} multiplies in bfloat16, and model.dtype is {model.dtype}"
+    if kernel == "splash" and seq_len % LANES:
+        return f"splash works on multiples of {LANES} tokens, and data.seq_len is {seq_len}"
+    return None
 
 
-def try_cudnn(model: ModelConfig, seq_len: int) -> str | None:
-    """Returns what is wrong with cudnn's attention here, after values and gradients of one row; None: nothing."""
+def try_kernel(kernel: str, model: ModelConfig, seq_len: int) -> str | None:
+    """Returns what is wrong with a kernel of attention here, after values and gradients of one row; None: nothing."""
     N, H = model.num_heads, model.embed_dim // model.num_heads
     heads = (N, model.num_kv_heads or N, model.num_kv_heads or N, N)
     keys = jax.random.split(jax.random.key(0), 4)
     q, k, v, dy = (jax.random.normal(key, (1, seq_len, n, H)) for key, n in zip(keys, heads, strict=True))
 
-    def values_and_gradients(kernel: str) -> list[jax.Array]:
+    def values_and_gradients(name: str) -> list[jax.Array]:
         def weighed(q, k, v):
-            y = causal_attention(q, k, v, None, kernel, precision("mixed"))
+            y = causal_attention(q, k, v, None, name, precision("mixed"))
             return jnp.sum(y * dy), y
 
         gradients, y = jax.jit(jax.grad(weighed, argnums=(0, 1, 2), has_aux=True))(q, k, v)
         return [y, *gradients]
 
     try:
-        found = values_and_gradients("cudnn")
+        found = values_and_gradients(kernel)
     except Exception as error:  # whatever the library says: it is not used then
         return clipped(str(error).strip().splitlines()[0])
     for name, x, wanted in zip(("y", "dq", "dk", "dv"), found, values_and_gradients("xla"), strict=True):

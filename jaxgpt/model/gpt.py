@@ -5,7 +5,7 @@ hold an array of [batch, seq_len, vocab].
 """
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import chex
 import jax
@@ -82,6 +82,18 @@ class Block(nn.Module):
         return nn.with_logical_constraint(x_BTD, ("batch", "length", "act_embed")), cache
 
 
+def scanned(block: type[nn.Module], num_layers: int) -> type[nn.Module]:
+    """Returns the stack as one program of a block and a loop: the blocks' parameters share arrays, the layer first."""
+    return nn.scan(
+        block,
+        variable_axes={"params": 0},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=cast(Any, nn.broadcast),
+        length=num_layers,
+        metadata_params={nn.PARTITION_NAME: "layers"},
+    )
+
+
 class GPT(nn.Module):
     """apply({"params": params}, tokens_BT) returns (hidden_BTD, None); with a cache, (hidden_BTD, cache grown by T).
 
@@ -129,12 +141,15 @@ class GPT(nn.Module):
         # With a cache there is no backward pass.
         block = Block if config.remat == "none" or cache is not None else nn.remat(Block, policy=KEPT[config.remat])
         layers = []
-        self.sow("intermediates", "residual_BTD", x_BTD)
-        for i in range(L):
-            layer = None if cache is None else cache.layers[i]
-            x_BTD, layer = block(config, name=f"block_{i}")(x_BTD, segments_BT, positions_BT, layer)
-            layers.append(layer)
+        if config.scan_layers and cache is None:
+            x_BTD, _ = scanned(block, L)(config, name="blocks")(x_BTD, segments_BT, positions_BT, None)
+        else:
             self.sow("intermediates", "residual_BTD", x_BTD)
+            for i in range(L):
+                layer = None if cache is None else cache.layers[i]
+                x_BTD, layer = block(config, name=f"block_{i}")(x_BTD, segments_BT, positions_BT, layer)
+                layers.append(layer)
+                self.sow("intermediates", "residual_BTD", x_BTD)
         hidden_BTD = Norm(config.norm, name="final_norm")(x_BTD)
         chex.assert_shape(hidden_BTD, (B, T, D))
         if cache is None:

@@ -1,5 +1,7 @@
 """What the network's parameters are. Optimizer, cost, reports and inference ask here, and know no parameter by name."""
 
+import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -11,6 +13,7 @@ from jaxgpt.config import ModelConfig
 from jaxgpt.model.gpt import GPT, Params
 from jaxgpt.model.layers import Norm
 
+STACK = "blocks"  # what model.scan_layers calls the blocks that share arrays
 PARTS = ("token_embedding", "position_embedding", "attention", "mlp", "norm", "final_norm", "head")
 """What `parameter_part` tells apart, in the order of the data; attention, mlp and norm are those of the blocks."""
 
@@ -46,9 +49,52 @@ def parameter_part(path: tuple[Any, ...]) -> str:
     return names[1] if names[1] in PARTS else "norm"
 
 
-def num_input_axes(path: tuple[Any, ...], kernel: Any) -> int:
-    """Returns how many of a kernel's leading axes are summed over; the others are those of its output."""
-    return kernel.ndim - 1 if "out" in _names(path) else 1
+def as_matrices(path: tuple[Any, ...], kernel: jax.Array) -> jax.Array:
+    """Returns the kernels at this path as [kernels, inputs, outputs], heads and head_dim taken together."""
+    names = _names(path)
+    count = kernel.shape[0] if names[0] == STACK else 1
+    own = kernel.shape[1:] if names[0] == STACK else kernel.shape
+    inputs = math.prod(own[:-1]) if "out" in names else own[0]
+    return kernel.reshape(count, inputs, -1)
+
+
+def unstacked(tree: Any, take: Callable[[Any, int], Any] = lambda x, i: x[i]) -> Any:
+    """Returns a tree of parameters, or of what an optimizer keeps of them, with every block's apart.
+
+    So they are everywhere but in a training with model.scan_layers. `take` gives what block i has of a shared array.
+    """
+    stacks = [x[STACK] for x in jax.tree.leaves(tree, is_leaf=_has(STACK)) if _has(STACK)(x)]
+    count = max((x.shape[0] for x in jax.tree.leaves(stacks)), default=0)  # an optimizer may keep nothing of some
+
+    def apart(x: Any) -> Any:
+        if not _has(STACK)(x):
+            return x
+        blocks = {f"block_{i}": jax.tree.map(lambda array, i=i: take(array, i), x[STACK]) for i in range(count)}
+        return {name: value for name, value in x.items() if name != STACK} | blocks
+
+    return jax.tree.map(apart, tree, is_leaf=_has(STACK))
+
+
+def stacked(tree: Any) -> Any:
+    """Returns the tree that `unstacked` takes apart."""
+
+    def together(x: Any) -> Any:
+        if not _has("block_0")(x):
+            return x
+        names = [f"block_{i}" for i in range(sum(name.startswith("block_") for name in x))]
+        blocks = jax.tree.map(lambda *arrays: jnp.stack(arrays), *(x[name] for name in names))
+        return {name: value for name, value in x.items() if name not in names} | {STACK: blocks}
+
+    return jax.tree.map(together, tree, is_leaf=_has("block_0"))
+
+
+def is_stacked(tree: Any) -> bool:
+    """Returns whether the blocks of a tree of parameters share arrays."""
+    return any(map(_has(STACK), jax.tree.leaves(tree, is_leaf=_has(STACK))))
+
+
+def _has(name: str) -> Callable[[Any], bool]:
+    return lambda x: isinstance(x, dict) and name in x
 
 
 def embedding(params: Params) -> jax.Array:

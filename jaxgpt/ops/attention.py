@@ -1,7 +1,6 @@
 """Dot-product attention: each query's mean of the values, weighted by how well their keys match it.
 
-A kernel (ModelConfig.attention) is `xla`, our own, for every platform; or `cudnn`, NVIDIA's fused one, which never
-writes the weights to memory (after FlashAttention, Dao et al. 2022).
+A kernel (ModelConfig.attention) is `xla`, our own, for every platform; or a fused one of fused_attention.py.
 
 Our own: a causal query sees on average half of the keys. So queries are taken in a few pieces, each over the keys up to
 its last query: four pieces are five eighths of the work. The backward pass needs the weights only, and one copy of them
@@ -17,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgpt.ops.dropout import dropout
+from jaxgpt.ops.fused_attention import FUSED, cudnn, splash
 from jaxgpt.ops.matmul import Precision, matmul, matmul_over_rows
 from jaxgpt.ops.norm import row_sum
 
@@ -66,7 +66,7 @@ def causal_attention(
         k_BTKH: keys; each is shared by N / K query heads.
         v_BTKH: values.
         segments_BT: the texts that share a row, which do not see each other; None: each row is one.
-        kernel: xla or cudnn.
+        kernel: xla, cudnn or splash.
         precision: of the products' factors, and of the result.
         key: drops a share `dropout_rate` of the weights, which needs the kernel xla; None drops nothing.
         dropout_rate: that share.
@@ -74,9 +74,12 @@ def causal_attention(
     B, T, _, H = q_BTNH.shape
     K = k_BTKH.shape[2]
     chex.assert_shape([k_BTKH, v_BTKH], (B, T, K, H))
-    if kernel == "cudnn":
-        assert key is None or dropout_rate == 0, "cudnn drops no weights"
-        return _cudnn(q_BTNH, k_BTKH, v_BTKH, segments_BT, precision)
+    if kernel in FUSED.values():
+        assert key is None or dropout_rate == 0, f"{kernel} drops no weights"
+        if kernel == "splash":
+            return splash(q_BTNH, k_BTKH, v_BTKH, segments_BT, precision)
+        mask_BTT = None if segments_BT is None else attention_mask(segments_BT)
+        return cudnn(q_BTNH, k_BTKH, v_BTKH, mask_BTT, precision)
     segments_BT = jnp.ones((B, T), jnp.int32) if segments_BT is None else segments_BT
     y_BKGTH = dot_product_attention(
         *heads_first(q_BTNH, k_BTKH, v_BTKH),
@@ -101,18 +104,6 @@ def heads_last(y_BKGTH: jax.Array) -> jax.Array:
     """Returns y_BTNH, the layout of projections."""
     B, K, G, T, H = y_BKGTH.shape
     return jnp.transpose(y_BKGTH, (0, 3, 1, 2, 4)).reshape(B, T, K * G, H)
-
-
-def _cudnn(
-    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array | None, precision: Precision
-) -> jax.Array:
-    """Texts that share a row are kept apart by a bias: on an H100 still 2.4 times as fast as `xla` (1,024 tokens)."""
-    compute_dtype, activations = precision
-    q, k, v = (x.astype(compute_dtype) for x in (q_BTNH, k_BTKH, v_BTKH))
-    mask = None if segments_BT is None else attention_mask(segments_BT)[:, None]
-    causal = segments_BT is None
-    y: Any = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal, implementation="cudnn")
-    return y.astype(activations)
 
 
 def attention_weights(

@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from jax.sharding import NamedSharding, PartitionSpec
 from orbax.checkpoint import checkpoint_managers
 
 from jaxgpt.devices.distributed import on_primary
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import parse_json, write_text
 from jaxgpt.model.gpt import Params
+from jaxgpt.model.parameters import is_stacked, stacked, unstacked
 from jaxgpt.run.integrity import commit
 from jaxgpt.run.state import TrainState
 
@@ -97,6 +99,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, documents: dict[str,
     saving fails otherwise; those that are there already stay.
     """
     step, folder = int(state.step), Path(manager.directory)
+    state = jax.jit(unstacked)(state) if is_stacked(state) else state
     items: dict[str, Any] = {name: ocp.args.JsonSave(document) for name, document in documents.items()}
     items["params"] = ocp.args.StandardSave(state.params)
     items["optimizer"] = ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state})
@@ -154,11 +157,28 @@ def restore_params(manager: ocp.CheckpointManager, step: int, abstract: Params) 
     return _restore(manager, step, params=abstract)["params"]
 
 
+def apart(abstract: Any) -> Any:
+    """Returns shapes, types and shardings as checkpoints have them: every block's apart."""
+
+    def of_one(x: jax.ShapeDtypeStruct, i: int) -> jax.ShapeDtypeStruct:
+        sharding = x.sharding
+        if isinstance(sharding, NamedSharding):
+            sharding = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))
+        return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=sharding)
+
+    return unstacked(abstract, of_one)
+
+
 def _restore(manager: ocp.CheckpointManager, step: int, **abstract: Any) -> Any:
-    args = ocp.args.Composite(**{name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()})
+    saved = apart(abstract)
+    args = ocp.args.Composite(**{name: ocp.args.StandardRestore(tree) for name, tree in saved.items()})
     try:
         with _quiet():
-            return manager.restore(step, args=args)
+            items = dict(manager.restore(step, args=args))
+        if not is_stacked(abstract):
+            return items
+        shardings = jax.tree.map(lambda x: x.sharding, abstract)
+        return jax.jit(stacked, out_shardings=shardings)(items)
     except (OSError, ValueError, KeyError) as error:
         folder = manager.directory / str(step)
         raise RunError(f"{folder}: this checkpoint cannot be read as this model's: {_first_line(error)}") from error

@@ -3,7 +3,7 @@
 config.json       every setting, as asked for; "auto" as this machine settled it
 tokenizer.json    the vocabulary
 data.json         what was read: corpus, source, fingerprint, counts
-run.json          versions and machine of this start, and of the earlier ones
+run.json          versions, machine and what it decided of this start, and of the earlier ones
 checkpoints/      the latest two and the best (best.json says which), each with its digests
 metrics.jsonl     a line a step, and a line an evaluation; tensorboard/ has the same
 samples.jsonl     what the model said at each evaluation
@@ -18,7 +18,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -51,6 +51,7 @@ MAY_CHANGE = [
     "data.cache_dir",
     "data.fallback",
     "model.attention",
+    "model.scan_layers",
     "mesh.data",
     "mesh.fsdp",
     "mesh.tensor",
@@ -65,6 +66,8 @@ class Run:
     config: Config
     tokenizer: Tokenizer
     data: Manifest
+    settled: dict[str, str] = field(default_factory=dict)
+    """What this start's machine decided of the config, and why, by field."""
 
     @cached_property
     def sized(self) -> Config:
@@ -234,10 +237,10 @@ def _git_commit() -> str | None:
     return commit + ("+changes" if dirty.stdout.strip() else "")
 
 
-def record_start(path: Path, step: int, recovered: list[str]) -> list[str]:
+def record_start(path: Path, step: int, recovered: list[str], settled: dict[str, str]) -> list[str]:
     """Adds this start to the run's run.json; returns what differs from the machine of the start before.
 
-    `recovered` tells which checkpoints were damaged and passed over.
+    `recovered` tells which checkpoints were damaged and passed over, `settled` what the machine decided of the config.
     """
     file = path / "run.json"
     try:
@@ -246,6 +249,7 @@ def record_start(path: Path, step: int, recovered: list[str]) -> list[str]:
     except (OSError, ValueError, AttributeError, TypeError):
         starts = []
     now = {"from_step": step} | machine() | ({"damaged": recovered} if recovered else {})
+    now |= {"settled": settled} if settled else {}
     write_text(file, json.dumps(now | {"earlier": starts}, indent=2) + "\n")
     if not starts or step == 0:
         return []

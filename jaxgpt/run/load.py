@@ -8,12 +8,12 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
-from jaxgpt.config import Config
+from jaxgpt.config import Config, ModelConfig
 from jaxgpt.devices.mesh import inference_mesh, shardings_of
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.model.gpt import Params
 from jaxgpt.model.parameters import abstract_params
-from jaxgpt.run.checkpoint import open_checkpoints, read_best, restore_params
+from jaxgpt.run.checkpoint import apart, open_checkpoints, read_best, restore_params
 from jaxgpt.run.folder import Run, load_run
 from jaxgpt.run.integrity import damage, newest_whole
 
@@ -24,6 +24,11 @@ class Origin:
 
     run: Run
     step: int
+
+    @property
+    def model(self) -> ModelConfig:
+        """Its network; how the machine it was trained on went about it is left to the one at hand."""
+        return dataclasses.replace(self.run.config.model, attention="auto", scan_layers=None)
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ def restore_origin(origin: Origin, abstract: Params, alone: bool = False) -> Par
     run, step = origin.run, origin.step
     with open_checkpoints(run.checkpoints, alone=alone, create=False) as checkpoints:
         saved = checkpoints.item_metadata(step)["params"]
-        _check_shapes(abstract, saved, run.checkpoints / str(step))
+        _check_shapes(apart(abstract), saved, run.checkpoints / str(step))
         return restore_params(checkpoints, step, abstract)
 
 
@@ -62,14 +67,16 @@ def load_trained(path: str | Path) -> Trained:
     origin = find_origin(path)
     config = origin.run.sized
     params = restore_origin(origin, abstract_on(inference_mesh(config.mesh), config), alone=True)
-    model = dataclasses.replace(config.model, attention="xla")  # a kernel of where it was trained may not be here
+    # A kernel of where it was trained may not be here, and what is generated has every block apart.
+    model = dataclasses.replace(config.model, attention="xla", scan_layers=False)
     return Trained(origin.run, dataclasses.replace(config, model=model), params, origin.step)
 
 
 def abstract_on(mesh: Mesh, config: Config) -> Params:
-    """Returns shapes, types and shardings of a model's parameters on a mesh."""
-    abstract = abstract_params(config.model)
-    shardings = shardings_of(abstract_params(config.model, boxed=True), mesh)
+    """Returns shapes, types and shardings of a model's parameters on a mesh, every block's apart."""
+    model = dataclasses.replace(config.model, scan_layers=False)
+    abstract = abstract_params(model)
+    shardings = shardings_of(abstract_params(model, boxed=True), mesh)
     if mesh.size == 1:
         alone = jax.sharding.SingleDeviceSharding(mesh.devices.flat[0])
         shardings = jax.tree.map(lambda _: alone, shardings)

@@ -28,7 +28,7 @@ def find_start(run: Run) -> int:
         print(f"WARNING: {text}. Resuming from the one before, of step {newest}", file=sys.stderr, flush=True)
     for place in moved:
         print(f"moved aside: {place}", file=sys.stderr, flush=True)
-    for text in record_start(run.path, newest or 0, damaged):
+    for text in record_start(run.path, newest or 0, damaged, run.settled):
         print(f"note: {text}. From here on numbers may differ by rounding from an uninterrupted run's")
     return newest or 0
 

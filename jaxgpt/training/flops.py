@@ -36,7 +36,7 @@ def peak_tokens_per_second(model: ModelConfig, seq_len: int) -> float:
 def cost(config: Config, compiled: Compiled, batch: Batch, steps: int) -> list[str]:
     """Returns lines on memory by part, arithmetic, and the time of all steps, from a few that are run and forgotten."""
     state = compiled.init()
-    stats = compiled.memory(state, batch)
+    stats: Any = compiled.program(state, batch).memory_analysis()
     parts = {
         "parameters": _megabytes(state.params),
         "optimizer state": _megabytes(state.opt_state),

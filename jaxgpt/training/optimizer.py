@@ -5,10 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxgpt.config import OptimizerConfig
-from jaxgpt.model.parameters import num_input_axes, parameter_kind
+from jaxgpt.model.parameters import as_matrices, parameter_kind
 
 
 def learning_rate_schedule(config: OptimizerConfig, num_steps: int, peak: float) -> optax.Schedule:
@@ -65,12 +66,6 @@ def muon_labels(params: Any) -> Any:
     )
 
 
-def _as_matrix(path: tuple, kernel: jax.Array) -> jax.Array:
-    """Returns a kernel as [inputs, outputs], heads and head_dim taken together."""
-    split = num_input_axes(path, kernel)
-    return kernel.reshape(math.prod(kernel.shape[:split]), -1)
-
-
 def orthogonalize() -> optax.GradientTransformation:
     """Returns the heart of Muon (Jordan et al. 2024): each matrix becomes the nearest with all singular values equal.
 
@@ -80,19 +75,21 @@ def orthogonalize() -> optax.GradientTransformation:
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         leaves, tree = jax.tree_util.tree_flatten_with_path(updates)
-        matrices = [_as_matrix(path, kernel) for path, kernel in leaves]
-        wide = [matrix.T if matrix.shape[0] > matrix.shape[1] else matrix for matrix in matrices]
+        kernels = [as_matrices(path, kernel) for path, kernel in leaves]
+        wide = [kernel.mT if kernel.shape[1] > kernel.shape[2] else kernel for kernel in kernels]
         places: dict[tuple[int, ...], list[int]] = {}
-        for place, matrix in enumerate(wide):
-            places.setdefault(matrix.shape, []).append(place)
+        for place, kernel in enumerate(wide):
+            places.setdefault(kernel.shape[1:], []).append(place)
         for here in places.values():
-            for place, matrix in zip(here, _newton_schulz(jnp.stack([wide[i] for i in here])), strict=True):
-                wide[place] = matrix
+            ends = np.cumsum([len(wide[place]) for place in here])[:-1]
+            together = _newton_schulz(jnp.concatenate([wide[place] for place in here]))
+            for place, result in zip(here, jnp.split(together, ends), strict=True):
+                wide[place] = result
         results = []
-        for (_, kernel), matrix, result in zip(leaves, matrices, wide, strict=True):
-            inputs, outputs = matrix.shape
-            result = result.T if inputs > outputs else result
-            results.append(result.reshape(kernel.shape) * math.sqrt(max(1.0, outputs / inputs)))
+        for (_, update), kernel, result in zip(leaves, kernels, wide, strict=True):
+            _, inputs, outputs = kernel.shape
+            result = result.mT if inputs > outputs else result
+            results.append(result.reshape(update.shape) * math.sqrt(max(1.0, outputs / inputs)))
         return jax.tree_util.tree_unflatten(tree, results), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -22,37 +22,52 @@ from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import compile_steps
 from jaxgpt.training.trainer import total_steps
 
-
-def settle(config: Config) -> Config:
-    """Returns the config with every "auto" of the model replaced by what this machine is fast at."""
-    return settle_attention(settle_dtype(config))
+MANY_LAYERS = 16
 
 
-def settle_attention(config: Config) -> Config:
-    """Returns the config with model.attention settled; raises UserError where cudnn is asked for and cannot be."""
+def settle(config: Config) -> tuple[Config, dict[str, str]]:
+    """Returns the config with all that is left to the machine decided, and why it was decided so, by field."""
+    config, dtype = settle_dtype(settle_layers(config))
+    config, attention = settle_attention(config)
+    return config, dtype | attention
+
+
+def settle_layers(config: Config) -> Config:
+    """Returns the config with model.scan_layers settled: for many blocks compiling each would take minutes."""
+    model = config.model
+    scan = model.num_layers >= MANY_LAYERS if model.scan_layers is None else model.scan_layers
+    return dataclasses.replace(config, model=dataclasses.replace(model, scan_layers=scan))
+
+
+def settle_attention(config: Config) -> tuple[Config, dict[str, str]]:
+    """Returns the config with model.attention settled, and why; raises UserError where what is asked for cannot be."""
     asked, model = config.model.attention, config.model
     if asked == "xla":
-        return config
-    if asked == "cudnn" and model.dropout:
-        raise UserError(f"model.attention: cudnn drops no weights, and model.dropout is {model.dropout}; give 0 or xla")
+        return config, {}
+    if asked != "auto" and model.dropout:
+        raise UserError(
+            f"model.attention: {asked} drops no weights, and model.dropout is {model.dropout}; give 0 or xla"
+        )
     kernel, why = on_primary(lambda: fused_attention(model, config.data.seq_len))
-    if asked == "cudnn" and kernel != "cudnn":
-        raise UserError(f"model.attention: cudnn was given; it cannot be had here ({why}); give auto or xla")
+    if asked not in ("auto", kernel):
+        raise UserError(f"model.attention: {asked} was given; it cannot be had here ({why}); give auto or xla")
     if jax.default_backend() != "cpu":
         print(f"model.attention: {kernel} ({why})")
-    return dataclasses.replace(config, model=dataclasses.replace(model, attention=kernel))
+    settled = dataclasses.replace(config, model=dataclasses.replace(model, attention=kernel))
+    return settled, {"model.attention": f"{kernel} ({why})"}
 
 
-def settle_dtype(config: Config) -> Config:
-    """Returns the config with model.dtype "auto" replaced by what this machine is fast at; the run records it.
+def settle_dtype(config: Config) -> tuple[Config, dict[str, str]]:
+    """Returns the config with model.dtype "auto" replaced by what this machine is fast at, and why.
 
     A resumed run keeps what it began with; of several processes the first decides for all.
     """
     if config.model.dtype != "auto":
-        return config
+        return config, {}
     dtype, why = on_primary(lambda: _dtype_for(config))
     print(f"model.dtype: {dtype} ({why})")
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=dtype))
+    settled = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=dtype))
+    return settled, {"model.dtype": f"{dtype} ({why})"}
 
 
 def _dtype_for(config: Config) -> tuple[str, str]:

@@ -97,7 +97,7 @@ class Compiled(NamedTuple):
     start_from: Callable[[Params], TrainState]  # given parameters, which become its own, at step 0
     train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
     eval_step: Callable[[Params, Batch], tuple[jax.Array, jax.Array]]
-    memory: Callable[[TrainState, Batch], Any]  # the compiler's own account of train_step
+    program: Callable[[TrainState, Batch], jax.stages.Compiled]  # that of train_step, for arrays or their shapes
 
     def put(self, batch: Batch) -> Batch:
         """Returns the batch on the devices; every process gives the same global batch and keeps its own rows."""
@@ -162,5 +162,5 @@ def compile_steps(
         start_from=on_mesh(take),
         train_step=on_mesh(lambda state, batch: program(state, batch)(state, batch)),
         eval_step=on_mesh(jax.jit(eval_step, in_shardings=(shardings.params, rows), out_shardings=(whole, whole))),
-        memory=on_mesh(lambda state, batch: program(state, batch).memory_analysis()),
+        program=on_mesh(program),
     )

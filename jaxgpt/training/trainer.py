@@ -19,6 +19,7 @@ from jaxgpt.devices.distributed import gather_replicated, highest_of_all, is_pri
 from jaxgpt.devices.mesh import make_mesh
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.model.gpt import Params
+from jaxgpt.model.parameters import unstacked
 from jaxgpt.run.checkpoint import Best, save, write_best
 from jaxgpt.run.folder import Run
 from jaxgpt.run.load import Origin
@@ -218,7 +219,7 @@ class Trainer:
             self.opened.best = Best(step, loss)
             if is_primary():
                 write_best(self.run.checkpoints, self.opened.best)
-        params = gather_replicated(self.opened.state.params)
+        params = unstacked(gather_replicated(self.opened.state.params))
         if is_primary():
             text = self.sample(params)
             append_sample(self.run.path, step, text)

@@ -152,7 +152,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "messages": ("messages.jsonl", lambda run: conversations(list(read_messages(run / "messages.jsonl")), True)),
     "reported": ("data.json", report_facts),
     "recorded": ("metrics.jsonl", report_facts),
-    "run.json": ("run.json", lambda run: (report_facts(run), record_start(run, 1, []))),
+    "run.json": ("run.json", lambda run: (report_facts(run), record_start(run, 1, [], {}))),
     "samples": ("samples.jsonl", lambda run: (report_facts(run), drop_after(run / "samples.jsonl", 1))),
 }
 VALID = {

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxgpt.ops.attention import LEAST_QUERIES, attention_mask, attention_weights, dot_product_attention
+from jaxgpt.ops.attention import (
+    LEAST_QUERIES,
+    attention_mask,
+    attention_reference,
+    attention_weights,
+    dot_product_attention,
+    heads_first,
+    heads_last,
+)
+from jaxgpt.ops.fused_attention import splash
 from jaxgpt.ops.matmul import precision
 
 FLOAT32 = precision("float32")
@@ -103,3 +112,36 @@ def test_weights_are_shares_of_what_a_query_may_see():
     weights = attention_weights(q, k, mask, jnp.dtype("float32"))
     chex.assert_trees_all_close(jnp.sum(weights, axis=-1), jnp.ones((B, K, G, 9)), rtol=1e-6)
     assert (weights[jnp.broadcast_to(~mask[:, None, None], weights.shape)] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "head_dim", "length", "packed", "dtype", "most"),
+    [
+        (4, 2, 32, 256, True, "float32", 1e-5),
+        (2, 2, 64, 256, False, "mixed", 2e-2),
+        (3, 1, 24, 384, True, "mixed", 2e-2),
+    ],
+)
+def test_the_kernel_of_tpus_is_the_reference(heads, kv_heads, head_dim, length, packed, dtype, most):
+    rng = np.random.default_rng(0)
+    q, k, v, dy = (
+        jnp.asarray(rng.standard_normal((B, length, n, head_dim), np.float32))
+        for n in (heads, kv_heads, kv_heads, heads)
+    )
+    cuts = jnp.array([[length // 3], [length // 2]])
+    segments = (jnp.arange(length) >= cuts).astype(jnp.int32)
+
+    def fused(q, k, v):
+        y = splash(q, k, v, segments if packed else None, precision(dtype), interpret=True)
+        return jnp.sum(y * dy), y
+
+    def reference(q, k, v):
+        mask = attention_mask(segments if packed else jnp.ones_like(segments))
+        y = heads_last(attention_reference(*heads_first(q, k, v), mask))
+        return jnp.sum(y * dy), y
+
+    (dqkv, y), (dqkv_reference, y_reference) = (
+        jax.jit(jax.grad(function, (0, 1, 2), has_aux=True))(q, k, v) for function in (fused, reference)
+    )
+    for found, wanted in zip((y, *dqkv), (y_reference, *dqkv_reference), strict=True):
+        assert float(jnp.max(jnp.abs(found - wanted)) / jnp.max(jnp.abs(wanted))) < most

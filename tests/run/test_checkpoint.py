@@ -1,15 +1,18 @@
 """Checkpoints: the latest two and the best stay; params come back alone; what cannot be written loses nothing."""
 
+import dataclasses
 from types import SimpleNamespace
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgpt.config import Config, DataConfig, MeshConfig, ModelConfig
+from jaxgpt.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig
 from jaxgpt.devices.mesh import inference_mesh, make_mesh
 from jaxgpt.errors import RunError, UserError
+from jaxgpt.model.parameters import unstacked
 from jaxgpt.run.checkpoint import (
     Best,
     open_checkpoints,
@@ -27,8 +30,10 @@ MODEL = ModelConfig(vocab_size=64, context_len=8, embed_dim=16, num_heads=2, num
 DOCUMENTS = {"config": {"a": 1}, "tokenizer": {"words": ["x"]}, "data": {"name": "mine"}}
 
 
-def compiled_on(*mesh: int):
-    config = Config(model=MODEL, data=DataConfig(seq_len=8, batch_size=8), mesh=MeshConfig(*mesh))
+def compiled_on(*mesh: int, **model):
+    config = Config(
+        model=dataclasses.replace(MODEL, **model), data=DataConfig(seq_len=8, batch_size=8), mesh=MeshConfig(*mesh)
+    )
     return compile_steps(config, make_optimizer(config.optimizer, 1), make_mesh(config))
 
 
@@ -51,6 +56,27 @@ def test_latest_two_and_best_are_kept(tmp_path):
         assert sorted(manager.all_steps()) == [5, 6]
         assert manager.restore(6)["config"] == {"a": 1}
         assert manager.restore(6)["tokenizer"] == {"words": ["x"]}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("looped", [True, False])
+def test_state_comes_back_in_a_loop_or_out_of_one(tmp_path, looped, optimizer):
+    def compiled(looped):
+        model = dataclasses.replace(MODEL, num_layers=3, scan_layers=looped)
+        config = Config(model=model, data=DataConfig(seq_len=8, batch_size=8), mesh=MeshConfig(2, 2, 2))
+        return compile_steps(config, make_optimizer(OptimizerConfig(name=optimizer), 1), make_mesh(config))
+
+    before, after = compiled(looped), compiled(not looped)
+    state = at_step(before.init(), 7)
+    with open_checkpoints(tmp_path) as manager:
+        save(manager, state, DOCUMENTS)
+        restored = restore_state(manager, 7, after.abstract_state)
+        again = restore_state(manager, 7, before.abstract_state)
+        params = restore_params(manager, 7, after.abstract_state.params)
+    chex.assert_trees_all_equal(again, state)
+    chex.assert_trees_all_equal(jax.device_get(unstacked(restored)), jax.device_get(unstacked(state)))
+    chex.assert_trees_all_equal(params, restored.params)
+    assert jax.tree.map(lambda x: x.sharding, restored) == after.state_shardings
 
 
 def test_state_comes_back_on_another_mesh(tmp_path):

@@ -16,6 +16,7 @@ from jaxgpt.data.batch import Batch
 from jaxgpt.devices.mesh import RULES, make_mesh
 from jaxgpt.errors import UserError
 from jaxgpt.model.gpt import GPT, logits, unembedding
+from jaxgpt.model.parameters import stacked, unstacked
 from jaxgpt.run.state import TrainState
 from jaxgpt.training.objectives import next_token
 from jaxgpt.training.optimizer import make_optimizer
@@ -182,3 +183,27 @@ def test_muon_learns_and_shards():
 def test_what_does_not_divide_is_refused(changes, message):
     with pytest.raises(UserError, match=message):
         make_mesh(dataclasses.replace(CONFIG, **{"mesh": MeshConfig(), **changes}))
+
+
+@pytest.mark.parametrize(("name", "remat"), [("adamw", "none"), ("muon", "dots")])
+def test_blocks_in_a_loop_train_alike(name, remat):
+    model = dataclasses.replace(MODEL, num_layers=3, dropout=0.0, remat=remat)
+    config = dataclasses.replace(CONFIG, model=model, optimizer=OptimizerConfig(name=name), mesh=MeshConfig(2, 2, 2))
+    looped = dataclasses.replace(config, model=dataclasses.replace(model, scan_layers=True))
+    seen = []
+    params = None
+    for each in (config, looped):
+        compiled = compile_steps(each, make_optimizer(each.optimizer, STEPS), make_mesh(each))
+        state = compiled.init()
+        if params is None:
+            params = jax.device_get(state.params)
+        else:
+            chex.assert_trees_all_equal_shapes(stacked(params), state.params)
+            state = compiled.start_from(jax.device_put(stacked(params), compiled.state_shardings.params))
+        losses = []
+        for step in range(STEPS):
+            state, metrics = compiled.train_step(state, compiled.put(batch_of(step)))
+            losses.append(metrics["loss"])
+        seen.append((losses, unstacked(state)))
+    chex.assert_trees_all_equal_structs(*seen)
+    chex.assert_trees_all_close(*seen, rtol=1e-4, atol=1e-5)
