@@ -11,21 +11,28 @@ from typing import Any
 
 import tyro
 
-from jaxgpt.command_line import errors_in_words
-from jaxgpt.config import MOST
+from jaxgpt.command_line import config_file, errors_in_words, load_config_file
+from jaxgpt.config import MOST, Config, check_window, validate
 from jaxgpt.errors import RunError, UserError, shown
-from jaxgpt.verbs import Chat, Check, Compare, Evaluate, Explain, Report, Sample, Serve, Tokenize, Verb
+from jaxgpt.verbs import Chat, Check, Compare, Evaluate, Explain, Plan, Report, Sample, Serve, Tokenize, Verb
 
 PASTE_SECONDS = 0.05
 MOST_SLOTS = 1024
+MOST_TOKENS = 1e18
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the verb that the command line names."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     with errors_in_words():
+        default: Any = tyro.MISSING
+        if arguments[:1] == ["plan"]:  # a preset's values are the defaults
+            file = config_file(arguments)
+            default = Plan(load_config_file(file) if file else Config(), on=tyro.MISSING, config=file)
         verb = tyro.cli(
             Verb,
             args=arguments,
+            default=default,
             prog="jaxgpt",
             description="Use a trained run. To train one: python train.py --help",
             config=(tyro.conf.FlagCreatePairsOff,),
@@ -39,6 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
             Compare: compare,
             Explain: explain,
             Tokenize: tokenize,
+            Plan: plan,
             Serve: serve,
         }
         verbs[type(verb)](verb)
@@ -252,6 +260,20 @@ def tokenize(verb: Tokenize) -> None:
     each = f", {size / len(ids):.2f} bytes each" if ids else ""
     print(f"{len(ids):,} tokens{each} ({size:,} bytes; {tokenizer.kind}, vocabulary of {tokenizer.vocab_size:,})")
     _tell_unknown(tokenizer, text)
+
+
+def plan(verb: Plan) -> None:
+    """Prints what a training would be on other chips."""
+    from jaxgpt.devices.chips import compile_without_devices
+    from jaxgpt.training.estimate import describe, estimate
+
+    config = validate(verb.settings)
+    check_window(config)
+    if verb.tokens is not None and not 1 <= verb.tokens < MOST_TOKENS:
+        raise UserError(f"tokens: {shown(verb.tokens)} was given; it must be at least 1 and below {MOST_TOKENS:.0e}")
+    compile_without_devices()
+    for line in describe(estimate(config, verb.on), verb.on, verb.tokens):
+        print(line)
 
 
 def serve(verb: Serve) -> None:

@@ -40,7 +40,7 @@ def parse_train(default_file: str, description: str | None, arguments: list[str]
     Raises UserError for a config that cannot be; tyro itself prints help and unknown fields, and exits.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    file = _config_file(arguments) or default_file
+    file = config_file(arguments) or default_file
     from_file = load_config_file(file)
     parsed = tyro.cli(
         TrainArguments,
@@ -56,7 +56,7 @@ def parse_train(default_file: str, description: str | None, arguments: list[str]
     return dataclasses.replace(parsed, settings=validate(parsed.settings), model_given=given)
 
 
-def _config_file(arguments: list[str]) -> str | None:
+def config_file(arguments: list[str]) -> str | None:
     """Returns the value of --config, which must be known before the other fields have defaults."""
     for place, here in enumerate(arguments):
         if here.startswith("--config="):

@@ -48,7 +48,7 @@ class ModelConfig:
     """Predict tokens with the token embedding itself; otherwise with a matrix of its own."""
     remat: Literal["none", "dots", "full"] = "none"
     """What of a block's activations the backward pass computes a second time, to keep less: none; dots, all but the
-    results of matrix products; full, all."""
+    results of its products with matrices, and of splash; full, all."""
     scan_layers: bool | None = None
     """Train the blocks as one program and a loop, their parameters in shared arrays: compiling takes as long for many
     as for one. Checkpoints are the same; initial parameters and dropout are drawn in another order. None: from 16

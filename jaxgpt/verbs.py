@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxgpt.config import Sampling
+from jaxgpt.config import Config, Sampling
 
 RunPath = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Drawn = Annotated[Sampling, tyro.conf.arg(name="")]
@@ -106,6 +106,19 @@ class Tokenize:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """Compile a training for chips that are not here: whether it fits, how long it takes, what it costs."""
+
+    settings: Annotated[Config, tyro.conf.arg(name="")]
+    on: str
+    """The chips: v5e:4x4, v5p:4x4x4, v6e:2x2, h100:8; v5e:1 for one."""
+    config: Annotated[str | None, tyro.conf.arg(metavar="FILE.py")] = None
+    """The preset whose values are the defaults of all fields below. None: the reference configuration, base."""
+    tokens: float | None = None
+    """Tokens of an epoch, for example 10e9. None: of run.max_steps, or a billion."""
+
+
+@dataclass(frozen=True)
 class Serve:
     """Serve a run to programs and browsers: an OpenAI-compatible API, and a web page."""
 
@@ -121,4 +134,4 @@ class Serve:
     """Most texts written at once; others wait."""
 
 
-Verb = Sample | Chat | Evaluate | Check | Report | Compare | Explain | Tokenize | Serve
+Verb = Sample | Chat | Evaluate | Check | Report | Compare | Explain | Tokenize | Plan | Serve

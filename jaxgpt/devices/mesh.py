@@ -1,8 +1,10 @@
 """Devices as a (data, fsdp, tensor) mesh, and which logical axis lies along which of them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from flax import linen as nn
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -27,9 +29,10 @@ RULES = (
 )
 
 
-def make_mesh(config: Config) -> Mesh:
-    """Returns the mesh of all devices; raises UserError where the config does not divide over them."""
-    devices, mesh, model = jax.device_count(), config.mesh, config.model
+def make_mesh(config: Config, of: Sequence[Any] | None = None) -> Mesh:
+    """Returns the mesh of all devices, or of these; raises UserError where the config does not divide over them."""
+    mesh, model = config.mesh, config.model
+    devices = jax.device_count() if of is None else len(of)
     fixed = mesh.fsdp * mesh.tensor
     data = mesh.data if mesh.data != -1 else max(1, devices // fixed)
     if data * fixed != devices:
@@ -53,7 +56,10 @@ def make_mesh(config: Config) -> Mesh:
         if size % getattr(mesh, axis):
             raise UserError(f"{name}: {size} does not divide over mesh.{axis} ({getattr(mesh, axis)} devices)")
     axis_types = (AxisType.Auto,) * 3
-    return jax.make_mesh((data, mesh.fsdp, mesh.tensor), ("data", "fsdp", "tensor"), axis_types=axis_types)
+    shape, names = (data, mesh.fsdp, mesh.tensor), ("data", "fsdp", "tensor")
+    if of is not None and len(of) == 1:  # JAX would arrange it as its neighbours stand
+        return Mesh(np.array(of).reshape(shape), names, axis_types=axis_types)
+    return jax.make_mesh(shape, names, axis_types=axis_types, devices=of)
 
 
 def inference_mesh(trained_on: MeshConfig) -> Mesh:

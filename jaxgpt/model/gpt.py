@@ -16,12 +16,19 @@ from jaxgpt.config import ModelConfig
 from jaxgpt.model.attention import Attention
 from jaxgpt.model.kv_cache import KVCache
 from jaxgpt.model.layers import Dropout, Linear, Norm
+from jaxgpt.ops.fused_attention import KERNEL_RESULT
 from jaxgpt.ops.matmul import precision
 
 Params = Any  # a nested dict of arrays
 
 VOCAB_MULTIPLE = 128  # the embedding's rows are rounded up to it, so that they divide over devices and tiles
-KEPT = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
+KEPT = {
+    "dots": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names(KERNEL_RESULT),
+    ),
+    "full": None,
+}
 """model.remat -> what of a block is kept for the backward pass."""
 
 

@@ -109,10 +109,10 @@ def _on_devices(vocab_size, dtype, tile_tokens, hidden_BTD, head_VD, targets_BT,
         h_BtD, targets_Bt, weights_Bt = inputs
         h_BtD = h_BtD.astype(dtype)
         logits_BtV = _tile_logits(h_BtD, head, vocab_size)
-        log_p_BtV = jax.nn.log_softmax(logits_BtV)
-        losses_Bt = -jnp.take_along_axis(log_p_BtV, targets_Bt[..., None], axis=-1)[..., 0]
+        total_Bt1 = jax.nn.logsumexp(logits_BtV, axis=-1, keepdims=True)  # log p, all of it, would be written out
         is_target_BtV = jnp.arange(V) == targets_Bt[..., None]
-        dlogits_BtV = (weights_Bt[..., None] * (jnp.exp(log_p_BtV) - is_target_BtV)).astype(dtype)
+        losses_Bt = total_Bt1[..., 0] - jnp.sum(jnp.where(is_target_BtV, logits_BtV, 0.0), axis=-1)
+        dlogits_BtV = (weights_Bt[..., None] * (jnp.exp(logits_BtV - total_Bt1) - is_target_BtV)).astype(dtype)
         dhead_VD = dhead_VD + product("BtV,BtD->VD", dlogits_BtV, h_BtD)
         dh_BtD = product("BtV,VD->BtD", dlogits_BtV, head)
         return (loss + jnp.sum(weights_Bt * losses_Bt), dhead_VD), dh_BtD

@@ -5,6 +5,7 @@ rounding. They drop no weights.
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from jaxgpt.ops.matmul import Precision
 
 FUSED = {"gpu": "cudnn", "tpu": "splash"}
 """Platform -> the kernel it has."""
+KERNEL_RESULT = "attention"  # what jax.checkpoint knows splash's by
 LANES = 128  # splash works on whole rows of a TPU's registers
 WIDEST_BLOCK = 1_024  # of queries and of keys: the widest whose backward pass fits in a TPU's fast memory
 BLOCKS = ("block_q", "block_kv", "block_q_dkv", "block_kv_dkv", "block_q_dq", "block_kv_dq")
@@ -47,25 +49,50 @@ def splash(
     The compiler cannot divide a Pallas kernel: each device of the mesh in force calls it for its rows and heads.
     `interpret` runs it without a TPU, slowly.
     """
+    compute_dtype, activations = precision
+    scaled_BTNH = q_BTNH / math.sqrt(q_BTNH.shape[-1])
+    q, k, v = (x.astype(compute_dtype).swapaxes(1, 2) for x in (scaled_BTNH, k_BTKH, v_BTKH))
+    attend = partial(_splash, interpret)
+    if jax.sharding.get_abstract_mesh().size > 1:
+        heads, kv_heads, rows = map(nn.logical_to_mesh_axes, (("batch", "heads"), ("batch", "kv_heads"), ("batch",)))
+        attend = jax.shard_map(attend, in_specs=(heads, kv_heads, kv_heads, rows), out_specs=heads, check_vma=False)
+    return attend(q, k, v, segments_BT).swapaxes(1, 2).astype(activations)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _splash(interpret, q_BNTH, k_BKTH, v_BKTH, segments_BT):
+    return _splash_forward(interpret, q_BNTH, k_BKTH, v_BKTH, segments_BT)[0]
+
+
+def _splash_forward(interpret, q_BNTH, k_BKTH, v_BKTH, segments_BT):
     from jax.experimental.pallas.ops.tpu import splash_attention as pallas
 
-    compute_dtype, activations = precision
-    T, H = q_BTNH.shape[1], q_BTNH.shape[-1]
+    _, N, T, _ = q_BNTH.shape
     width = max(width for width in range(LANES, WIDEST_BLOCK + 1, LANES) if T % width == 0)
     blocks = pallas.BlockSizes(**dict.fromkeys(BLOCKS, width))
 
-    def on_device(q_BNTH: jax.Array, k_BKTH: jax.Array, v_BKTH: jax.Array, *segments_BT: jax.Array) -> jax.Array:
-        mask = pallas.MultiHeadMask([pallas.CausalMask((T, T))] * q_BNTH.shape[1])
-        kernel = pallas.make_splash_mha(mask, block_sizes=blocks, head_shards=1, q_seq_shards=1, interpret=interpret)
-        y_BNTH: Any = jax.vmap(kernel)(q_BNTH, k_BKTH, v_BKTH, *(pallas.SegmentIds(x, x) for x in segments_BT))
-        return y_BNTH
+    def attend(q, k, v):
+        mask = pallas.MultiHeadMask([pallas.CausalMask((T, T))] * N)
+        kernel = pallas.make_splash_mha(
+            mask,
+            block_sizes=blocks,
+            head_shards=1,
+            q_seq_shards=1,
+            residual_checkpoint_name=KERNEL_RESULT,
+            interpret=interpret,
+        )
+        segments = None if segments_BT is None else pallas.SegmentIds(segments_BT, segments_BT)
+        return jax.vmap(kernel)(q, k, v, segments)
 
-    inputs = [x.astype(compute_dtype).swapaxes(1, 2) for x in (q_BTNH / math.sqrt(H), k_BTKH, v_BTKH)]
-    inputs += [] if segments_BT is None else [segments_BT]
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.size > 1:
-        heads = nn.logical_to_mesh_axes(("batch", "heads"))
-        kv_heads, rows = nn.logical_to_mesh_axes(("batch", "kv_heads")), nn.logical_to_mesh_axes(("batch",))
-        specs = (heads, kv_heads, kv_heads, rows)[: len(inputs)]
-        on_device = jax.shard_map(on_device, in_specs=specs, out_specs=heads, check_vma=False)
-    return on_device(*inputs).swapaxes(1, 2).astype(activations)
+    with _KERNEL_PRECISION():
+        return jax.vjp(attend, q_BNTH, k_BKTH, v_BKTH)
+
+
+def _splash_backward(interpret, vjp, dy_BNTH):
+    with _KERNEL_PRECISION():
+        return *vjp(dy_BNTH), None
+
+
+_splash.defvjp(_splash_forward, _splash_backward)
+# What start_jax asks of products of float32, a TPU's compiler refuses of the kernel's, which are of bfloat16.
+_KERNEL_PRECISION = partial(jax.default_matmul_precision, "default")

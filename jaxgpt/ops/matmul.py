@@ -41,11 +41,13 @@ def matmul(spec: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype, result: jnp.
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 3, 4))
 def _product(spec: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype, result: jnp.dtype) -> jax.Array:
-    return jnp.einsum(spec, x.astype(dtype), y.astype(dtype), preferred_element_type=result)
+    return _product_forward(spec, x, y, dtype, result)[0]
 
 
-def _product_forward(spec, x, y, dtype, result):
-    return _product(spec, x, y, dtype, result), (x, y)
+def _product_forward(
+    spec, x, y, dtype, result
+):  # not by _product, in which jax.checkpoint would see no product to keep
+    return jnp.einsum(spec, x.astype(dtype), y.astype(dtype), preferred_element_type=result), (x, y)
 
 
 def _product_backward(spec, dtype, result, factors, dz):

@@ -1,5 +1,6 @@
 """The book: its snippets print what it shows, its figures are drawn by its command, and its links lead somewhere."""
 
+import math
 import re
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from docs.book import figures, run
+from jaxgpt.data import encode
 from tests.commands.miniature import ROOT, shell
 
 MOST_BYTES = 60_000  # of a figure
@@ -25,6 +27,7 @@ def workplace(tmp_path_factory, cache_dir) -> Path:
 @pytest.mark.parametrize("chapter", run.chapters(), ids=lambda path: path.stem)
 def test_a_chapter_prints_what_it_shows(chapter, workplace, monkeypatch):
     monkeypatch.chdir(workplace)
+    monkeypatch.setattr(encode, "SAY_EVERY", math.inf)  # a slow machine would say how far it is
     for snippet, output in run.printed(chapter):
         found = run.difference(snippet, output)
         assert found is None, f"{chapter.name}, line {snippet.line + 1}:\n{found}"

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import re
 
 import chex
 import jax
@@ -13,10 +14,10 @@ from flax import linen as nn
 
 from jaxgpt.config import ModelConfig
 from jaxgpt.model.attention import Attention
-from jaxgpt.model.gpt import GPT, Block, Mlp, logits, padded_vocab_size, unembedding
+from jaxgpt.model.gpt import GPT, KEPT, Block, Mlp, logits, padded_vocab_size, unembedding
 from jaxgpt.model.kv_cache import init_cache
 from jaxgpt.model.layers import Dropout, Linear, Norm, apply_rope
-from jaxgpt.model.parameters import PARTS, parameter_kind, parameter_part
+from jaxgpt.model.parameters import PARTS, abstract_params, parameter_kind, parameter_part
 from jaxgpt.ops.attention import attention_mask
 from jaxgpt.ops.dropout import hashed_bits
 from jaxgpt.ops.matmul import precision
@@ -357,3 +358,22 @@ def test_every_parameter_has_a_kind_and_a_part(config):
         for name, kind in kinds.items():
             expected = "embedding" if "embedding" in name or name.startswith("head") else "vector"
             assert kind == ("matrix" if "kernel" in name else expected), name
+
+
+@pytest.mark.parametrize("kernel", ["cudnn", "splash"])
+def test_shapes_need_no_kernel_of_another_machine(kernel):
+    config = ModelConfig(num_layers=1, attention=kernel)
+    chex.assert_trees_all_equal_shapes(abstract_params(config), abstract_params(ModelConfig(num_layers=1)))
+
+
+@pytest.mark.parametrize(("remat", "kept"), [("dots", 5), ("full", 0)])
+def test_remat_keeps_the_products_it_says(remat, kept, capsys):
+    config = ModelConfig(embed_dim=16, num_heads=2, dropout=0.0)
+    x_BTD, positions_BT = jnp.zeros((2, 8, 16)), jnp.zeros((2, 8), jnp.int32)
+    block = Block(config)
+    params = jax.eval_shape(block.init, jax.random.key(0), x_BTD, None, positions_BT, None)
+    params = jax.tree.map(lambda x: jnp.zeros(x.shape), nn.unbox(params))
+    again = jax.checkpoint(lambda p, x: block.apply(p, x, None, positions_BT, None)[0], policy=KEPT[remat])
+    jax.ad_checkpoint.print_saved_residuals(lambda p, x: jnp.sum(again(p, x)), params, x_BTD)
+    # Query, key, value, out and up; the gradient needs no result of down.
+    assert len(re.findall(r"dot_general from \S*ops/matmul", capsys.readouterr().out)) == kept

@@ -1,0 +1,176 @@
+"""Reads a compiled program: how often each part runs, what it costs by the compiler's estimate, moves and sends."""
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4, "u32": 4} | {
+    "s64": 8,
+    "u64": 8,
+    "f64": 8,
+}
+ARRAY = re.compile(rf"\b({'|'.join(BYTES)})\[([\d,]*)\]")
+COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "iota", "after-all", "partition-id"} | {
+    "replica-id",
+    "optimization-barrier",
+    "while",
+    "conditional",
+    "call",
+}
+"""What moves nothing itself."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """One run of a compiled program, on each device."""
+
+    cycles: int
+    """The compiler's estimate, which TPUs' gives: without collectives, and without the kernels it only calls."""
+    moved: float
+    """Bytes read and written by its kernels, caches not considered."""
+    kernels: int
+    sent: dict[str, tuple[int, float]]
+    """Kind of collective -> (how often, bytes through a device's links: of an all-reduce twice what is reduced)."""
+
+
+class _Op(NamedTuple):
+    name: str
+    shape: str
+    kind: str
+    rest: str
+
+
+def read_program(text: str) -> Program:
+    """Returns what the text of an optimized program says of one run of it."""
+    parts, entry = _parts(text)
+    times = _times(parts, entry)
+    inside = set(_called(parts, ("fusion", "reduce", "scatter", "sort", "map", "reduce-window", "all-reduce")))
+    cycles, moved, kernels = 0, 0.0, 0
+    sent: dict[str, tuple[int, float]] = {}
+    seen = set()
+    for part, ops in parts.items():
+        if not (count := times[part]) or part in inside:
+            continue
+        shapes = {op.name: op.shape for op in ops}
+        for op in ops:
+            if found := re.search(r'"estimated_cycles":"(\d+)"', op.rest):
+                cycles += count * int(found[1])
+            if op.kind in FREE or op.kind.endswith("-done"):
+                continue
+            kernels += count
+            moved += count * _moved(op, shapes)
+            kind = op.kind.removesuffix("-start")
+            channel = re.search(r"channel_id=(\d+)", op.rest)
+            if kind in COLLECTIVES and (channel is None or channel[1] not in seen):  # spelled out once for each part
+                seen.add(channel and channel[1])
+                number, size = sent.get(kind, (0, 0.0))
+                sent[kind] = number + count, size + count * _sent(kind, op, shapes)
+    return Program(cycles, moved, kernels, sent)
+
+
+def _parts(text: str) -> tuple[dict[str, list[_Op]], str]:
+    """Returns (the operations of each computation, the name of the one that is the program)."""
+    parts: dict[str, list[_Op]] = {}
+    entry = part = ""
+    for line in text.splitlines():
+        if line and not line[0].isspace() and line.rstrip().endswith("{"):
+            found = re.match(r"(ENTRY )?%?([\w.\-]+)", line)
+            assert found is not None
+            part = found[2]
+            parts[part] = []
+            entry = part if found[1] else entry
+        elif part and (found := re.match(r"\s+(?:ROOT )?%?([\w.\-]+) = (.*)", line)):
+            shape, rest = _shape_and_rest(found[2])
+            kind = re.match(r"\s*([\w\-]+)\(", rest)
+            parts[part].append(_Op(found[1], shape, kind[1] if kind else "", rest))
+    return parts, entry
+
+
+def _shape_and_rest(text: str) -> tuple[str, str]:
+    if not text.startswith("("):
+        shape, _, rest = text.partition(" ")
+        return shape, rest
+    end = _closing(text)
+    return text[:end], text[end:]
+
+
+def _closing(text: str) -> int:
+    """Returns the place after the bracket that closes the first one."""
+    depth = 0
+    for place, letter in enumerate(text):
+        depth += (letter == "(") - (letter == ")")
+        if depth == 0 and letter == ")":
+            return place + 1
+    return len(text)
+
+
+def _edges(parts: dict[str, list[_Op]]) -> Iterator[tuple[str, str, int, str]]:
+    """Yields (caller, called, how often in one run of the caller, the kind of operation that calls)."""
+    names = r"(?:calls|to_apply|true_computation|false_computation|body|condition)=%?([\w.\-]+)"
+    lists = r"(?:branch_computations|called_computations|async_computations)=\{([^}]*)\}"
+    for part, ops in parts.items():
+        for op in ops:
+            often = _trips(op, parts) if op.kind == "while" else 1
+            for called in re.findall(names, op.rest):
+                yield part, called, often, op.kind
+            for group in re.findall(lists, op.rest):
+                for called in re.findall(r"%?([\w.\-]+)", group):
+                    yield part, called, often, op.kind
+
+
+def _trips(op: _Op, parts: dict[str, list[_Op]]) -> int:
+    """Returns how often a loop runs: as the compiler says, or the constant that its counter is compared with."""
+    if known := re.search(r'known_trip_count"?:\{"n":"(\d+)"', op.rest):
+        return int(known[1])
+    condition = re.search(r"condition=%?([\w.\-]+)", op.rest)
+    assert condition is not None
+    constants = [re.search(r"constant\((\d+)\)", test.rest) for test in parts[condition[1]] if test.kind == "constant"]
+    return max((int(found[1]) for found in constants if found), default=1)
+
+
+def _times(parts: dict[str, list[_Op]], entry: str) -> Counter[str]:
+    """Returns how often each computation runs."""
+    calls = defaultdict(list)
+    for caller, called, often, _ in _edges(parts):
+        calls[caller].append((called, often))
+    times: Counter[str] = Counter()
+
+    def run(part: str, count: int) -> None:
+        times[part] += count
+        for called, often in calls[part]:
+            run(called, count * often)
+
+    run(entry, 1)
+    return times
+
+
+def _called(parts: dict[str, list[_Op]], kinds: tuple[str, ...]) -> Iterator[str]:
+    return (called for _, called, _, kind in _edges(parts) if kind.removesuffix("-start") in kinds)
+
+
+def _sizes(shape: str) -> list[float]:
+    return [BYTES[kind] * math.prod(map(int, filter(None, sizes.split(",")))) for kind, sizes in ARRAY.findall(shape)]
+
+
+def _operands(op: _Op, shapes: dict[str, str]) -> list[str]:
+    begin = op.rest.index("(")
+    return [shapes.get(name, "") for name in re.findall(r"%([\w.\-]+)", op.rest[begin:][: _closing(op.rest[begin:])])]
+
+
+def _moved(op: _Op, shapes: dict[str, str]) -> float:
+    written = sum(_sizes(op.shape))
+    slices = "dynamic-slice" in op.name or "dynamic_slice" in op.rest  # of an array that a loop goes over, a part
+    read = (sum(_sizes(shape)) for shape in _operands(op, shapes))
+    return written + sum(min(size, max(written, 1)) if slices else size for size in read)
+
+
+def _sent(kind: str, op: _Op, shapes: dict[str, str]) -> float:
+    if kind == "reduce-scatter":
+        return sum(sum(_sizes(shape)) for shape in _operands(op, shapes))
+    results = _sizes(op.shape)
+    size = max(results) if op.kind.endswith("-start") else sum(results)
+    return 2 * size if kind == "all-reduce" else size

@@ -1,0 +1,74 @@
+"""Compiled programs, read: loops counted, what is moved and sent, against programs whose figures are known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxgpt.devices.hlo import read_program
+
+
+def compiled(function, *shapes, **jit) -> str:
+    return jax.jit(function, **jit).lower(*shapes).compile().as_text()
+
+
+def test_a_loop_counts_as_often_as_it_runs():
+    def loop(length):
+        def body(x, _):
+            return jnp.sin(x @ x), None
+
+        return compiled(lambda x: jax.lax.scan(body, x, length=length)[0], jax.ShapeDtypeStruct((64, 64), jnp.float32))
+
+    once, often = read_program(loop(10)), read_program(loop(30))
+    assert 2.5 < often.moved / once.moved < 3.0  # what stands around the loop is there once
+    assert often.kernels - once.kernels >= 20
+
+
+def test_what_is_moved_is_what_is_read_and_written():
+    n = 2**20
+    program = read_program(compiled(lambda x: x + 1, jax.ShapeDtypeStruct((n,), jnp.float32)))
+    assert program.moved == 2 * 4 * n
+    assert program.sent == {}
+
+
+def test_collectives_are_found_with_their_bytes():
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    rows, whole = (NamedSharding(mesh, PartitionSpec(*names)) for names in (("data",), ()))
+    x, w = (jax.ShapeDtypeStruct(shape, jnp.float32, sharding=rows) for shape in ((16, 32), (32, 128)))
+    summed = read_program(compiled(lambda x: x.sum(0), x, out_shardings=whole))
+    assert summed.sent == {"all-reduce": (1, 2 * 32 * 4)}
+    gathered = read_program(compiled(lambda w: w * 2, w, out_shardings=whole))
+    assert gathered.sent == {"all-gather": (1, 32 * 128 * 4)}
+
+
+TPU = """
+ENTRY %main.1 (x: bf16[8,128]) -> bf16[8,128] {
+  %x = bf16[8,128]{1,0:T(8,128)(2,1)} parameter(0)
+  %t = (s32[], bf16[8,128]{1,0:T(8,128)(2,1)}) tuple(%x, %x)
+  %w = (s32[], bf16[8,128]{1,0:T(8,128)(2,1)}) while(%t), condition=%less.2, body=%body.3
+  ROOT %y = bf16[8,128]{1,0} copy(%x), backend_config={"estimated_cycles":"7"}
+}
+
+%less.2 (s: (s32[], bf16[8,128])) -> pred[] {
+  %s = (s32[], bf16[8,128]) parameter(0)
+  %c = s32[] constant(12)
+  ROOT %less = pred[] compare(%s, %c), direction=LT
+}
+
+%body.3 (s: (s32[], bf16[8,128])) -> (s32[], bf16[8,128]) {
+  %s = (s32[], bf16[8,128]) parameter(0)
+  %p = bf16[8,128]{1,0:T(8,128)(2,1)} get-tuple-element(%s), index=1
+  ROOT %d = bf16[8,128]{1,0:T(8,128)(2,1)} fusion(%p), calls=%f.4, backend_config={"estimated_cycles":"100"}
+}
+
+%f.4 (p: bf16[8,128]) -> bf16[8,128] {
+  %p = bf16[8,128] parameter(0)
+  ROOT %n = bf16[8,128] negate(%p)
+}
+"""
+
+
+def test_a_tpus_estimate_is_summed_over_its_loops():
+    program = read_program(TPU)
+    assert program.cycles == 7 + 12 * 100
+    assert program.kernels == 1 + 12 * 1 + 12  # the copy, the fusion, and the loop's own comparison
