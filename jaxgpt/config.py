@@ -51,7 +51,7 @@ class ModelConfig:
     results of its products with matrices, and of splash; full, all."""
     scan_layers: bool | None = None
     """Train the blocks as one program and a loop, their parameters in shared arrays: compiling takes as long for many
-    as for one. Checkpoints are the same; initial parameters and dropout are drawn in another order. None: from 16
+    as for one. Checkpoints are the same; initial parameters and dropout are drawn in another order. None: from 24
     blocks on."""
     attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
     """The kernel of attention in training: xla is our own; cudnn and splash are fused ones, of NVIDIA's GPUs and of

@@ -224,8 +224,8 @@ def batch_at(source: Source, seed: int, step: int, batch_size: int, epochs: int)
     return source.gather(indices_at(source, seed, step, batch_size, epochs))
 
 
-def in_order(source: Source, batch_size: int) -> Iterator[Batch]:
-    """Yields every sample once, in order, in batches of one shape: for evaluation."""
+def in_order(source: Source, batch_size: int) -> Iterator[np.ndarray]:
+    """Yields every sample's index once, in order, in batches of one size: for evaluation."""
     for first in range(0, len(source), batch_size):
         indices = np.arange(first, first + batch_size)
-        yield source.gather(np.where(indices < len(source), indices, EMPTY))
+        yield np.where(indices < len(source), indices, EMPTY)

@@ -82,10 +82,11 @@ def evaluate(
     `before_batch` is called before each batch: it may raise, to leave early.
     """
     sums = []
-    for batch in in_order(source, batch_size):
+    for indices in in_order(source, batch_size):
         if before_batch is not None:
             before_batch()
-        sums.append(compiled.eval_step(params, compiled.put(batch)))
+        batch = compiled.place(batch_size, lambda rows, indices=indices: source.gather(indices[rows]))
+        sums.append(compiled.eval_step(params, batch))
         if len(sums) > AHEAD:
             jax.block_until_ready(sums[-AHEAD - 1])  # or every batch of a large split would wait in the devices' memory
     nats = float(np.sum([np.float64(loss) for loss, _ in sums]))

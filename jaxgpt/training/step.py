@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from jax.sharding import Mesh
@@ -99,14 +100,26 @@ class Compiled(NamedTuple):
     eval_step: Callable[[Params, Batch], tuple[jax.Array, jax.Array]]
     program: Callable[[TrainState, Batch], jax.stages.Compiled]  # that of train_step, for arrays or their shapes
 
-    def put(self, batch: Batch) -> Batch:
-        """Returns the batch on the devices; every process gives the same global batch and keeps its own rows."""
+    def place(self, size: int, gather: Callable[[np.ndarray], Batch]) -> Batch:
+        """Returns a batch of `size` rows on the devices; `gather` gives rows by number, each process its own only."""
         sharding = batch_sharding(self.mesh)
+        on_each: Any = sharding.addressable_devices_indices_map((size,))
+        parts = [index[0].indices(size) for index in on_each.values()]
+        own = np.unique(np.concatenate([np.arange(*part) for part in parts]))
 
-        def place(x):
-            return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+        def on_devices(x: np.ndarray) -> jax.Array:
+            def part(index: Any) -> np.ndarray:
+                first, last, _ = index[0].indices(size)
+                begin = np.searchsorted(own, first)
+                return x[begin : begin + last - first]
 
-        return jax.tree.map(place, batch)
+            return jax.make_array_from_callback((size, *x.shape[1:]), sharding, part)
+
+        return jax.tree.map(on_devices, gather(own))
+
+    def put(self, batch: Batch) -> Batch:
+        """Returns the batch on the devices; every process gives the same one."""
+        return self.place(len(batch.tokens), lambda rows: jax.tree.map(lambda x: x[rows], batch))
 
 
 def compile_steps(

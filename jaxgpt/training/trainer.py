@@ -14,7 +14,7 @@ import numpy as np
 from jaxgpt.config import Config
 from jaxgpt.data.batch import Batch
 from jaxgpt.data.prefetch import prefetch
-from jaxgpt.data.sources import Mixture, Source, batch_at, indices_at, num_steps
+from jaxgpt.data.sources import Mixture, Source, indices_at, num_steps
 from jaxgpt.devices.distributed import gather_replicated, highest_of_all, is_primary
 from jaxgpt.devices.mesh import make_mesh
 from jaxgpt.errors import RunError, UserError
@@ -120,14 +120,10 @@ class Trainer:
 
     def loop(self) -> None:
         """Trains to the last step. A step's metrics are fetched when the next one has been dispatched."""
-        start, seed, epochs = self.opened.start, self.config.run.seed, self.config.run.epochs
+        start = self.opened.start
         pending: tuple[int, Metrics] | None = None
-
-        def make(step: int) -> Batch:
-            return self.compiled.put(batch_at(self.train, seed, step, self.config.data.batch_size, epochs))
-
         with (
-            contextlib.closing(prefetch(make, start, self.steps)) as batches,
+            contextlib.closing(prefetch(self._batch, start, self.steps)) as batches,
             contextlib.ExitStack() as tracing,
         ):
             for step, batch in enumerate(batches, start=start + 1):
@@ -154,6 +150,12 @@ class Trainer:
         start = self.opened.start
         if (is_new if start == 0 else self._due(start)) and start not in self.opened.evaluated:
             self._evaluate(start)
+
+    def _batch(self, step: int) -> Batch:
+        """Returns a step's batch on the devices; each process reads its own rows."""
+        config = self.config
+        indices = indices_at(self.train, config.run.seed, step, config.data.batch_size, config.run.epochs)
+        return self.compiled.place(len(indices), lambda rows: self.train.gather(indices[rows]))
 
     def _step(self, batch: Batch) -> Metrics:
         """Dispatches a training step; raises RunError with advice where memory runs out."""

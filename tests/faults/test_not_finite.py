@@ -54,14 +54,14 @@ def poison(monkeypatch, where: str, value: float, steps: set[int]) -> None:
     A marked weight tells the compiled step which batches are meant, and the value too: one program does for all.
     """
     marks = {math.nan: 2.0, math.inf: 3.0}
-    original_batch, original_loss = trainer.batch_at, objectives.next_token
+    original_batch, original_loss = trainer.Trainer._batch, objectives.next_token
 
-    def batch_at(source, seed, index, *rest):
-        batch = original_batch(source, seed, index, *rest)
+    def marked(self, index):
+        batch = original_batch(self, index)
         if index + 1 in steps:
-            weights = batch.weights.copy()
+            weights = np.array(batch.weights)
             weights[0, 0] = value if where == "data" else marks[value]
-            batch = batch._replace(weights=weights)
+            batch = batch._replace(weights=jax.device_put(weights, batch.weights.sharding))
         return batch
 
     def poisoned(params, batch, config, key):
@@ -75,7 +75,7 @@ def poison(monkeypatch, where: str, value: float, steps: set[int]) -> None:
             loss = loss + zero_with_gradient(zero, bad)
         return loss, weight
 
-    monkeypatch.setattr(trainer, "batch_at", batch_at)
+    monkeypatch.setattr(trainer.Trainer, "_batch", marked)
     monkeypatch.setattr(objectives, "next_token", poisoned)
 
 

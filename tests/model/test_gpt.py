@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from jax.ad_checkpoint import print_saved_residuals
 
 from jaxgpt.config import ModelConfig
 from jaxgpt.model.attention import Attention
@@ -374,6 +375,6 @@ def test_remat_keeps_the_products_it_says(remat, kept, capsys):
     params = jax.eval_shape(block.init, jax.random.key(0), x_BTD, None, positions_BT, None)
     params = jax.tree.map(lambda x: jnp.zeros(x.shape), nn.unbox(params))
     again = jax.checkpoint(lambda p, x: block.apply(p, x, None, positions_BT, None)[0], policy=KEPT[remat])
-    jax.ad_checkpoint.print_saved_residuals(lambda p, x: jnp.sum(again(p, x)), params, x_BTD)
+    print_saved_residuals(lambda p, x: jnp.sum(again(p, x)), params, x_BTD)
     # Query, key, value, out and up; the gradient needs no result of down.
     assert len(re.findall(r"dot_general from \S*ops/matmul", capsys.readouterr().out)) == kept

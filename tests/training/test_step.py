@@ -24,6 +24,7 @@ from jaxgpt.training.step import compile_steps, init_state, make_train_step
 
 MODEL = ModelConfig(vocab_size=200, context_len=16, embed_dim=32, num_heads=4, num_layers=2, dropout=0.1)
 CONFIG = Config(model=MODEL, data=DataConfig(seq_len=16, batch_size=16), mesh=MeshConfig(1, 1, 1))
+MESH_OF_EIGHT = dataclasses.replace(CONFIG, mesh=MeshConfig(2, 2, 2))
 STEPS = 3
 
 
@@ -207,3 +208,16 @@ def test_blocks_in_a_loop_train_alike(name, remat):
         seen.append((losses, unstacked(state)))
     chex.assert_trees_all_equal_structs(*seen)
     chex.assert_trees_all_close(*seen, rtol=1e-4, atol=1e-5)
+
+
+def test_rows_are_gathered_once_for_all_their_devices():
+    compiled = compile_steps(CONFIG, make_optimizer(CONFIG.optimizer, 1), make_mesh(MESH_OF_EIGHT))
+    asked = []
+
+    def gather(rows):
+        asked.append(rows.tolist())
+        return jax.tree.map(lambda x: x[rows], batch_of(0))
+
+    placed = compiled.place(16, gather)
+    assert asked == [list(range(16))]
+    chex.assert_trees_all_equal(jax.device_get(placed), batch_of(0))
