@@ -22,6 +22,7 @@ FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "iota"
     "call",
 }
 """What moves nothing itself."""
+NO_ESTIMATE = 2**63 - 1  # is what libtpu writes where it has none
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Program:
     """The compiler's estimate, which TPUs' gives: without collectives, and without the kernels it only calls."""
     moved: float
     """Bytes read and written by its kernels, caches not considered."""
+    unpriced: float
+    """Those of them by kernels that the compiler should estimate, and says of that it cannot."""
     kernels: int
     sent: dict[str, tuple[int, float]]
     """Kind of collective -> (how often, bytes through a device's links: of an all-reduce twice what is reduced)."""
@@ -49,7 +52,7 @@ def read_program(text: str) -> Program:
     parts, entry = _parts(text)
     times = _times(parts, entry)
     inside = set(_called(parts, ("fusion", "reduce", "scatter", "sort", "map", "reduce-window", "all-reduce")))
-    cycles, moved, kernels = 0, 0.0, 0
+    cycles, moved, unpriced, kernels = 0, 0.0, 0.0, 0
     sent: dict[str, tuple[int, float]] = {}
     seen = set()
     for part, ops in parts.items():
@@ -57,19 +60,21 @@ def read_program(text: str) -> Program:
             continue
         shapes = {op.name: op.shape for op in ops}
         for op in ops:
-            if found := re.search(r'"estimated_cycles":"(\d+)"', op.rest):
-                cycles += count * int(found[1])
+            estimated = re.search(r'"estimated_cycles":"(\d+)"', op.rest)
+            is_known = estimated is None or int(estimated[1]) < NO_ESTIMATE
+            cycles += count * int(estimated[1]) if estimated and is_known else 0
             if op.kind in FREE or op.kind.endswith("-done"):
                 continue
             kernels += count
             moved += count * _moved(op, shapes)
+            unpriced += 0 if is_known else count * _moved(op, shapes)
             kind = op.kind.removesuffix("-start")
             channel = re.search(r"channel_id=(\d+)", op.rest)
             if kind in COLLECTIVES and (channel is None or channel[1] not in seen):  # spelled out once for each part
                 seen.add(channel and channel[1])
                 number, size = sent.get(kind, (0, 0.0))
                 sent[kind] = number + count, size + count * _sent(kind, op, shapes)
-    return Program(cycles, moved, kernels, sent)
+    return Program(cycles, moved, unpriced, kernels, sent)
 
 
 def _parts(text: str) -> tuple[dict[str, list[_Op]], str]:

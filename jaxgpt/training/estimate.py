@@ -130,7 +130,7 @@ def _compute_seconds(chip: Chip, config: Config, program: Program, flops: float,
     """Returns the time of a step without collectives."""
     if not chip.hertz:
         return max(program.moved / chip.bandwidth, flops / (GPU_SHARE * chip.flops)) + program.kernels * KERNEL_SECONDS
-    seconds = program.cycles / chip.hertz
+    seconds = program.cycles / chip.hertz + program.unpriced / chip.bandwidth
     if config.model.attention == "splash":
         lanes = min(1.0, config.model.embed_dim // config.model.num_heads / LANES)
         seconds += splash_flops(config) / chips / (SPLASH_SHARE * lanes * chip.flops)
@@ -205,6 +205,10 @@ def _assumptions(planned: Estimate) -> list[str]:
             f"{KERNEL_SECONDS * 1e6:.0f} us for each of {planned.program.kernels:,} kernels"
         ]
     assumed = f"assumed: the compiler's {planned.program.cycles / 1e6:,.1f} M cycles at {chip.hertz / 1e9:.2f} GHz"
+    if planned.program.unpriced:
+        assumed += (
+            f", {planned.program.unpriced / 1e9:,.1f} GB that it has no estimate of at {chip.bandwidth / 1e9:,.0f} GB/s"
+        )
     if model.attention == "splash":
         assumed += (
             f"; its kernels of attention at {SPLASH_SHARE:.0%} of {chip.flops / 1e12:,.0f} TFLOP/s, less what a head "

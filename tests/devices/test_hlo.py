@@ -71,4 +71,7 @@ ENTRY %main.1 (x: bf16[8,128]) -> bf16[8,128] {
 def test_a_tpus_estimate_is_summed_over_its_loops():
     program = read_program(TPU)
     assert program.cycles == 7 + 12 * 100
+    assert program.unpriced == 0
+    unknown = read_program(TPU.replace('"100"', f'"{2**63 - 1}"'))
+    assert (unknown.cycles, unknown.unpriced) == (7, 12 * 2 * 8 * 128 * 2)
     assert program.kernels == 1 + 12 * 1 + 12  # the copy, the fusion, and the loop's own comparison
