@@ -12,9 +12,9 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from jaxgpt.ops.norm import row_sum
+from jaxgpt.ops.sharding import batch_shards
 
 FLOAT32 = jnp.dtype("float32")
 TILE_BYTES = 48 * 2**20  # of logits and exponentials: with 30,000 words 256 tokens in bfloat16, 128 in float32
@@ -190,13 +190,6 @@ def _widths(tile_tokens: int | None, head_VD: jax.Array, dtype: jnp.dtype) -> tu
     return tile_tokens or _tile_tokens(head_VD, dtype), tile_tokens or DEVICE_TOKENS
 
 
-def _batch_shards() -> int:
-    """Returns over how many devices the mesh in force divides a batch."""
-    axes: Any = (nn.logical_to_mesh_axes(("batch",)) or (None,))[0] or ()
-    shape = jax.sharding.get_abstract_mesh().shape
-    return math.prod(shape[axis] for axis in ((axes,) if isinstance(axes, str) else axes))
-
-
 def _longest(x: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.max(row_sum(jnp.square(x.astype(jnp.float32)))))
 
@@ -232,7 +225,7 @@ def _tiles(arrays: Any, tile_tokens: int) -> Any:
     then has no CPU code for it.
     """
     batch, length = jax.tree.leaves(arrays)[0].shape[:2]
-    width = min(-(-length // 2), max(1, tile_tokens * _batch_shards() // batch))
+    width = min(-(-length // 2), max(1, tile_tokens * batch_shards() // batch))
     count = max(2, -(-length // width))
 
     def cut(x: jax.Array) -> jax.Array:

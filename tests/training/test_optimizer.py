@@ -1,15 +1,25 @@
 """Schedules at the steps that matter; decay on matrices only; clipping before all."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+from jax.sharding import AxisType
 
 from jaxgpt.config import ModelConfig, OptimizerConfig
+from jaxgpt.devices.mesh import RULES
 from jaxgpt.model.gpt import GPT
-from jaxgpt.training.optimizer import decay_mask, learning_rate_schedule, make_optimizer, muon_labels, orthogonalize
+from jaxgpt.training.optimizer import (
+    _iterate,
+    decay_mask,
+    learning_rate_schedule,
+    make_optimizer,
+    muon_labels,
+    orthogonalize,
+)
 
 
 def rates(steps: int, **options) -> list[float]:
@@ -131,3 +141,26 @@ def test_orthogonalized_matrices_are_those_of_optax(params):
         np.testing.assert_allclose(
             kernel, expected["mlp"][name] * max(1.0, outputs / inputs) ** 0.5, atol=2e-3, err_msg=name
         )
+
+
+def test_short_numbers_make_nearly_orthogonal_matrices():
+    x_NRC = jax.random.normal(jax.random.key(0), (3, 16, 24))
+    exact, short = (_iterate(dtype, x_NRC) for dtype in (jnp.float32, jnp.bfloat16))
+    assert short.dtype == jnp.float32
+    singular = jnp.linalg.svd(short, compute_uv=False)
+    assert 0.6 < singular.min() < singular.max() < 1.3
+    lengths = jnp.linalg.norm(short, axis=(1, 2)) * jnp.linalg.norm(exact, axis=(1, 2))
+    assert (jnp.sum(short * exact, axis=(1, 2)) / lengths).min() > 0.995  # the same direction
+
+
+def test_devices_share_the_matrices(monkeypatch):
+    """Seven kernels of one shape over eight devices: the same update as on one, and no device iterates them all."""
+    updates = {f"block_{i}": {"kernel": jax.random.normal(jax.random.key(i), (8, 16))} for i in range(7)}
+    alone, _ = jax.jit(orthogonalize().update)(updates, optax.EmptyState())
+    mesh = jax.make_mesh((8, 1, 1), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
+        program = jax.jit(orthogonalize().update).lower(updates, optax.EmptyState()).compile()
+        shared, _ = program(updates, optax.EmptyState())
+    chex.assert_trees_all_close(jax.device_get(shared), jax.device_get(alone), atol=1e-6)
+    assert "f32[1,8,16]" in program.as_text()
+    assert "f32[7,8,8]" not in program.as_text()
