@@ -167,10 +167,13 @@ def _operands(op: _Op, shapes: dict[str, str]) -> list[str]:
 
 
 def _moved(op: _Op, shapes: dict[str, str]) -> float:
-    written = sum(_sizes(op.shape))
-    slices = "dynamic-slice" in op.name or "dynamic_slice" in op.rest  # of an array that a loop goes over, a part
-    read = (sum(_sizes(shape)) for shape in _operands(op, shapes))
-    return written + sum(min(size, max(written, 1)) if slices else size for size in read)
+    """Returns the bytes read and written; of an array that a loop goes over, those of the part it is at."""
+    results = _sizes(op.shape)
+    read, written = [sum(_sizes(shape)) for shape in _operands(op, shapes)], sum(results)
+    name = op.name.replace("_", "-")
+    if "dynamic-update-slice" in name:  # in place: what is not as large as the result is what is put into it
+        return 2 * sum(size for size in read if size not in results)
+    return written + sum(min(size, max(written, 1)) if "dynamic-slice" in name else size for size in read)
 
 
 def _sent(kind: str, op: _Op, shapes: dict[str, str]) -> float:

@@ -24,6 +24,18 @@ def test_a_loop_counts_as_often_as_it_runs():
     assert often.kernels - once.kernels >= 20
 
 
+def test_a_loop_moves_the_parts_it_is_at():
+    def loop(length):
+        def body(x, w):
+            return jnp.sin(x @ w), x
+
+        shapes = jax.ShapeDtypeStruct((64, 64), jnp.float32), jax.ShapeDtypeStruct((length, 64, 64), jnp.float32)
+        return compiled(lambda x, w: jax.lax.scan(body, x, w), *shapes)
+
+    once, often = read_program(loop(10)), read_program(loop(40))
+    assert 3.5 < often.moved / once.moved < 4.5  # and not 16, as if all were read and written each time
+
+
 def test_what_is_moved_is_what_is_read_and_written():
     n = 2**20
     program = read_program(compiled(lambda x: x + 1, jax.ShapeDtypeStruct((n,), jnp.float32)))
