@@ -15,7 +15,7 @@ from typing import Any
 import tyro
 
 from jaxgpt.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig
-from jaxgpt.devices.chips import compile_without_devices
+from jaxgpt.devices.chips import chips_elsewhere, compile_without_devices
 from jaxgpt.errors import UserError
 
 KEPT = Path(__file__).with_name("devices.json")
@@ -101,8 +101,8 @@ def grown(found: dict[str, Any], kept: dict[str, Any]) -> list[str]:
 
 def check(on: str, keep: bool) -> None:
     """Compiles one block; exits with 1 where it has grown."""
-    chips = 4 if on.startswith("v5e") else 1
-    found = compiled_for(on, gpt2(1, 8 * chips))
+    _, chips = chips_elsewhere(on)
+    found = compiled_for(on, gpt2(1, 8 * len(chips)))
     print(json.dumps(found))
     kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
     if keep:

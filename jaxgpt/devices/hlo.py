@@ -180,5 +180,6 @@ def _sent(kind: str, op: _Op, shapes: dict[str, str]) -> float:
     if kind == "reduce-scatter":
         return sum(sum(_sizes(shape)) for shape in _operands(op, shapes))
     results = _sizes(op.shape)
-    size = max(results) if op.kind.endswith("-start") else sum(results)
-    return 2 * size if kind == "all-reduce" else size
+    if kind == "all-reduce":
+        return 2 * sum(results)
+    return max(results) if op.kind.endswith("-start") else sum(results)  # what is started has its operands there, too

@@ -16,8 +16,9 @@ from jaxgpt.devices.chips import Chip, chips_elsewhere
 from jaxgpt.devices.hlo import Program, read_program
 from jaxgpt.devices.mesh import batch_sharding, make_mesh
 from jaxgpt.devices.setup import why_not_fused
+from jaxgpt.errors import RunError, UserError
 from jaxgpt.ops.fused_attention import FUSED, LANES
-from jaxgpt.training.flops import flops_per_token
+from jaxgpt.training.flops import flops_per_token, out_of_memory
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.plan import parameter_counts, settle_layers
 from jaxgpt.training.progress import clock
@@ -64,25 +65,40 @@ class Estimate:
 
 
 def settle_elsewhere(config: Config, chip: Chip) -> Config:
-    """Returns the config with what is left to the machine decided as the chip would."""
+    """Returns the config with what is left to the machine decided as the chip would.
+
+    Raises UserError where a kernel of attention is asked for that the chip has not, or that cannot do it.
+    """
     model = settle_layers(config).model
-    dtype = "bfloat16" if model.dtype == "auto" else model.dtype
-    model = dataclasses.replace(model, dtype=dtype)
+    model = dataclasses.replace(model, dtype="bfloat16" if model.dtype == "auto" else model.dtype)
+    kernel = FUSED["tpu" if chip.hertz else "gpu"]
+    why_not = why_not_fused(kernel, model, config.data.seq_len)
     if model.attention == "auto":
-        kernel = FUSED["tpu" if chip.hertz else "gpu"]
-        fits = why_not_fused(kernel, model, config.data.seq_len) is None
-        model = dataclasses.replace(model, attention=kernel if fits else "xla")
+        model = dataclasses.replace(model, attention="xla" if why_not else kernel)
+    elif model.attention != "xla" and (why_not or model.attention != kernel):
+        why = f"{chip.kind} has {kernel}" if model.attention != kernel else why_not
+        raise UserError(
+            f"model.attention: {model.attention} was given; it cannot be had there ({why}); give auto or xla"
+        )
     return dataclasses.replace(config, model=model)
 
 
 def estimate(config: Config, on: str) -> Estimate:
-    """Returns what a step of the config is on chips such as "v5e:4x4"; raises UserError where it cannot be there."""
+    """Returns what a step of the config is on chips such as "v5e:4x4".
+
+    Raises UserError where it cannot be there, and RunError where the compiler finds no room for it.
+    """
     chip, devices = chips_elsewhere(on)
     config = settle_elsewhere(config, chip)
     mesh = make_mesh(config, devices)
     began = time.perf_counter()
     steps = compile_steps(config, make_optimizer(config.optimizer, SCHEDULED), mesh)
-    compiled = steps.program(steps.abstract_state, _abstract_batch(config, mesh))
+    try:
+        compiled = steps.program(steps.abstract_state, _abstract_batch(config, mesh))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise RunError(f"{on}: IT DOES NOT FIT. {out_of_memory(config, error)}") from None
+        raise
     seconds = time.perf_counter() - began
     program, memory = read_program(compiled.as_text() or ""), _memory(compiled)
     flops = flops_per_token(config.model, config.data.seq_len) * config.data.batch_size * config.data.seq_len

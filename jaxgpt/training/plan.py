@@ -22,9 +22,8 @@ from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import compile_steps
 from jaxgpt.training.trainer import total_steps
 
-MANY_LAYERS = (
-    24  # of fewer the steps that a loop slows down (by a third on a v5e) matter more than minutes of compiling
-)
+# Of fewer blocks the steps that a loop slows down (by a third on a v5e) matter more than minutes of compiling.
+MANY_LAYERS = 24
 
 
 def settle(config: Config) -> tuple[Config, dict[str, str]]:

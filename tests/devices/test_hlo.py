@@ -87,3 +87,19 @@ def test_a_tpus_estimate_is_summed_over_its_loops():
     unknown = read_program(TPU.replace('"100"', f'"{2**63 - 1}"'))
     assert (unknown.cycles, unknown.unpriced) == (7, 12 * 2 * 8 * 128 * 2)
     assert program.kernels == 1 + 12 * 1 + 12  # the copy, the fusion, and the loop's own comparison
+
+
+STARTED = """
+ENTRY %main.1 (x: f32[8]) -> f32[8] {
+  %x = f32[8]{0} parameter(0)
+  %y = f32[32]{0} parameter(1)
+  %r = (f32[8]{0}, f32[32]{0}) all-reduce-start(%x, %y), channel_id=1, to_apply=%add.2
+  %d = (f32[8]{0}, f32[32]{0}) all-reduce-done(%r)
+  %g = (f32[8]{0}, f32[64]{0}) all-gather-start(%x), channel_id=2
+  ROOT %e = f32[64]{0} all-gather-done(%g)
+}
+"""
+
+
+def test_collectives_that_are_started_count_what_they_bring():
+    assert read_program(STARTED).sent == {"all-reduce": (1, 2 * 4 * (8 + 32)), "all-gather": (1, 4 * 64)}

@@ -56,6 +56,20 @@ def test_what_is_left_to_the_machine_is_decided_as_there():
     assert settle_elsewhere(CONFIG, CHIPS["v5e"]).model.dtype == "float32"
 
 
+@pytest.mark.parametrize(
+    ("chip", "asked", "why"),
+    [
+        ("v5e", {"attention": "cudnn", "dtype": "float32"}, "TPU v5 lite has splash"),
+        ("h100", {"attention": "splash"}, "NVIDIA H100 80GB HBM3 has cudnn"),
+        ("v5e", {"attention": "splash", "dropout": 0.1}, "drops no weights"),
+    ],
+)
+def test_a_kernel_that_cannot_be_had_there_is_refused(chip, asked, why):
+    model = dataclasses.replace(MODEL, **{"dtype": "bfloat16"} | asked)
+    with pytest.raises(UserError, match=f"^model.attention: .*{why}"):
+        settle_elsewhere(dataclasses.replace(CONFIG, model=model), CHIPS[chip])
+
+
 def test_the_arithmetic_of_attention_is_that_of_its_products():
     # 8 rows, 2 blocks, 9 products of [128, 32] with [32, 128] over all heads, half of which is later than the query.
     assert splash_flops(CONFIG) == 8 * 2 * 9 * (2 * 128 * 128 * 32) / 2
