@@ -146,7 +146,7 @@ def test_a_run_goes_on_with_new_text(workplace, pretrained):
         shell(workplace, "-m", *shlex.split(command))
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+@pytest.mark.parametrize("encoding", [pytest.param("cp1252", marks=pytest.mark.long), "ascii"])
 def test_a_terminal_that_is_not_utf_8_is_no_obstacle(workplace, pretrained, encoding, monkeypatch):
     monkeypatch.setenv("PYTHONIOENCODING", encoding)
     name = f"plain-{encoding}"

@@ -161,6 +161,7 @@ def test_devices_share_the_matrices(monkeypatch):
     with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
         program = jax.jit(orthogonalize().update).lower(updates, optax.EmptyState()).compile()
         shared, _ = program(updates, optax.EmptyState())
-    chex.assert_trees_all_close(jax.device_get(shared), jax.device_get(alone), atol=1e-6)
+    # Five iterations multiply a difference of rounding, which depends on how a processor sums, by about a hundred.
+    chex.assert_trees_all_close(jax.device_get(shared), jax.device_get(alone), atol=1e-4)
     assert "f32[1,8,16]" in program.as_text()
     assert "f32[7,8,8]" not in program.as_text()

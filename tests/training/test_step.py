@@ -98,6 +98,7 @@ def test_accumulated_equals_full_batch():
     chex.assert_trees_all_close(micro_params, whole_params, atol=1e-5)
 
 
+@pytest.mark.long
 def test_jit_equals_pmap():
     """The same pure step, over `per_device` batches: the loss is divided by the weights of all devices."""
     config = dataclasses.replace(CONFIG, model=dataclasses.replace(MODEL, dropout=0.0))
@@ -188,7 +189,7 @@ def test_what_does_not_divide_is_refused(changes, message):
 
 @pytest.mark.parametrize(("name", "remat"), [("adamw", "none"), ("muon", "dots")])
 def test_blocks_in_a_loop_train_alike(name, remat):
-    model = dataclasses.replace(MODEL, num_layers=3, dropout=0.0, remat=remat)
+    model = dataclasses.replace(MODEL, dropout=0.0, remat=remat)
     config = dataclasses.replace(CONFIG, model=model, optimizer=OptimizerConfig(name=name), mesh=MeshConfig(2, 2, 2))
     looped = dataclasses.replace(config, model=dataclasses.replace(model, scan_layers=True))
     seen = []
