@@ -27,9 +27,11 @@ class ModelConfig:
     embed_dim: int = 128
     """Width of the vector that stands for a token."""
     num_heads: int = 4
-    """Attention heads in a block; divides embed_dim."""
+    """Attention heads in a block; divides embed_dim, unless head_dim is given."""
     num_kv_heads: int | None = None
     """Heads for keys and values (grouped-query attention); divides num_heads. None: as many as num_heads."""
+    head_dim: int | None = None
+    """Width of a head. None: embed_dim / num_heads."""
     num_layers: int = 4
     """Transformer blocks."""
     mlp_dim: int | None = None
@@ -38,14 +40,31 @@ class ModelConfig:
     """Share of activations dropped in training, where GPT-2 drops them."""
     positions: Literal["learned", "rotary"] = "learned"
     """How a token knows where it sits: a learned vector added to it, or rotated queries and keys."""
+    rope_theta: float = 10_000.0
+    """rotary: the base of its wavelengths; a larger one turns the slow dimensions more slowly."""
+    rope_factor: float = 1.0
+    """rotary: slow dimensions turn more slowly by this, as Llama 3.1 stretched its context; 1 leaves them."""
+    rope_low_freq: float = 1.0
+    """rotary: which are slow: those that turn fewer times than this in rope_original_context tokens."""
+    rope_high_freq: float = 4.0
+    """rotary: dimensions that turn more often than this there are left, those between are stretched in part."""
+    rope_original_context: int = 8192
+    """rotary: the context before it was stretched."""
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     """Normalisation before attention, before the mlp and at the end."""
-    mlp: Literal["gelu", "swiglu"] = "gelu"
-    """The mlp's nonlinearity; swiglu adds a gate of the same width."""
+    norm_epsilon: float = 1e-5
+    """What norms add to the mean square, so that no division is by 0."""
+    mlp: Literal["gelu", "gelu_exact", "swiglu"] = "gelu"
+    """The mlp's nonlinearity: GELU by its tanh, or exactly; swiglu adds a gate of the same width."""
     qk_norm: bool = False
     """Normalise queries and keys per head before they meet."""
+    bias: Literal["all", "qkv", "none"] = "all"
+    """Which linear maps add a bias: all; those of queries, keys and values; none, layer norms included."""
     tie_embeddings: bool = True
     """Predict tokens with the token embedding itself; otherwise with a matrix of its own."""
+    embedding_rows: int | None = None
+    """Of imported weights: rows of the token embedding, of which exactly vocab_size are tokens. None: as many as the
+    tokenizer has tokens, rounded up to a multiple of 128."""
     remat: Literal["none", "dots", "full"] = "none"
     """What of a block's activations the backward pass computes a second time, to keep less: none; dots, all but the
     results of its products with matrices, and of splash; full, all."""
@@ -60,6 +79,21 @@ class ModelConfig:
     """Precision of matrix products and of activations: float32 is that on every device, not TF32; mixed multiplies
     bfloat16 and keeps float32, bfloat16 keeps bfloat16; auto takes what this machine is fast at. Parameters, sums,
     norms, softmax and loss are float32 always."""
+
+    @property
+    def head_size(self) -> int:
+        """The width of a head."""
+        return self.head_dim or self.embed_dim // self.num_heads
+
+    @property
+    def kv_heads(self) -> int:
+        """Heads for keys and values."""
+        return self.num_kv_heads or self.num_heads
+
+    @property
+    def mlp_size(self) -> int:
+        """The hidden width of a block's mlp."""
+        return self.mlp_dim or 4 * self.embed_dim
 
 
 @dataclass(frozen=True)
@@ -229,11 +263,11 @@ def validate(config: Config) -> Config:
     require(2 <= model.context_len <= LONGEST, "model.context_len", f"at least 2 and at most {LONGEST:,}")
     for key in ("embed_dim", "num_heads", "num_layers"):
         require(1 <= getattr(model, key) <= WIDEST, f"model.{key}", f"at least 1 and at most {WIDEST:,}")
-    require(
-        model.embed_dim % model.num_heads == 0,
-        "model.num_heads",
-        f"a divisor of embed_dim ({model.embed_dim})",
-    )
+    if model.head_dim is None:
+        divides = model.embed_dim % model.num_heads == 0
+        require(divides, "model.num_heads", f"a divisor of embed_dim ({model.embed_dim})")
+    else:
+        require(1 <= model.head_dim <= WIDEST, "model.head_dim", f"at least 1 and at most {WIDEST:,}, or None")
     if model.num_kv_heads is not None:
         divides = model.num_kv_heads >= 1 and model.num_heads % model.num_kv_heads == 0
         require(divides, "model.num_kv_heads", f"a divisor of num_heads ({model.num_heads})")
@@ -241,8 +275,14 @@ def validate(config: Config) -> Config:
     require(fits, "model.mlp_dim", f"at least 1 and at most {LONGEST:,}, or None")
     require(0 <= model.dropout < 1, "model.dropout", "at least 0 and below 1")
     if model.positions == "rotary":
-        even = (model.embed_dim // model.num_heads) % 2 == 0
-        require(even, "model.embed_dim", "an even number of dimensions per head for rotary positions")
+        name = "model.embed_dim" if model.head_dim is None else "model.head_dim"
+        require(model.head_size % 2 == 0, name, "an even number of dimensions per head for rotary positions")
+    for key in ("rope_theta", "rope_factor", "rope_low_freq", "rope_original_context", "norm_epsilon"):
+        require(getattr(model, key) > 0, f"model.{key}", "above 0")
+    higher = model.rope_high_freq > model.rope_low_freq
+    require(higher, "model.rope_high_freq", f"above rope_low_freq ({model.rope_low_freq})")
+    rows = model.embedding_rows is None or model.vocab_size <= model.embedding_rows < MOST
+    require(rows, "model.embedding_rows", f"at least model.vocab_size ({model.vocab_size}), or None")
 
     require(data.seq_len >= 2, "data.seq_len", "at least 2")
     require(not (data.mask_documents and data.pack_lines), "data.mask_documents", "False with data.pack_lines")

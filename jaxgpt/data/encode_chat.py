@@ -33,7 +33,7 @@ def encode_chat(
         for conversation in read():
             digest = digest_after(digest, conversation)
             rendered = render_each(conversation, tokenizer)
-            fitted = fit_answered(rendered, config.seq_len + 1)
+            fitted = fit_answered(rendered, config.seq_len + 1 - len(tokenizer.special.start))
             conversations += 1
             cut += bool(fitted) and len(fitted) < len(rendered)
             dropped += not fitted
@@ -41,7 +41,7 @@ def encode_chat(
             for message in rendered:
                 unknown["replies" if message.role == "assistant" else "prompts"] += _words(message, tokenizer)
             if fitted:
-                kept.append(joined(fitted))
+                kept.append(joined(fitted, tokenizer))
                 example = example or [message.message for message in fitted]
         np.save(folder / f"{split}.npy", packed_rows(kept, config.seq_len))
         tokens, supervised = sum(len(ids) for ids, _ in kept), sum(sum(mask[1:]) for _, mask in kept)

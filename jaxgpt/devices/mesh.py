@@ -49,8 +49,8 @@ def make_mesh(config: Config, of: Sequence[Any] | None = None) -> Mesh:
     for name, axis, size in (
         ("model.embed_dim", "fsdp", model.embed_dim),
         ("model.num_heads", "tensor", model.num_heads),
-        ("model.num_kv_heads", "tensor", model.num_kv_heads or model.num_heads),
-        ("model.mlp_dim", "tensor", model.mlp_dim or 4 * model.embed_dim),
+        ("model.num_kv_heads", "tensor", model.kv_heads),
+        ("model.mlp_dim", "tensor", model.mlp_size),
         ("model.vocab_size (padded)", "tensor", padded_vocab_size(model)),
     ):
         if size % getattr(mesh, axis):

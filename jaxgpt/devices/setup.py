@@ -72,7 +72,7 @@ def why_not_fused(kernel: str, model: ModelConfig, seq_len: int) -> str | None:
 
 def try_kernel(kernel: str, model: ModelConfig, seq_len: int) -> str | None:
     """Returns what is wrong with a kernel of attention here, after values and gradients of one row; None: nothing."""
-    N, H = model.num_heads, model.embed_dim // model.num_heads
+    N, H = model.num_heads, model.head_size
     heads = (N, model.num_kv_heads or N, model.num_kv_heads or N, N)
     keys = jax.random.split(jax.random.key(0), 4)
     q, k, v, dy = (jax.random.normal(key, (1, seq_len, n, H)) for key, n in zip(keys, heads, strict=True))

@@ -33,17 +33,18 @@ def _what_does_not_fit(messages: Sequence[Rendered], context_len: int, limit: in
     """Returns which message is too long, how long, and what room there is for it."""
     system, _ = exchanges(messages)
     instructions, prompt = size(system), size(messages[-1:])
+    of_system, of_prompt = (sum(len(m.content_ids) for m in part) for part in (system, messages[-1:]))
     keeps = f"and keeps {context_len // REPLY_SHARE} for its reply"
     if system and prompt <= limit:
         return (
-            f"system message: it is {instructions - 2 * len(system)} tokens long; with the context of {context_len} "
-            f"tokens this model takes at most {max(0, limit - prompt - 2 * len(system))} beside the {prompt - 2} of "
+            f"system message: it is {of_system} tokens long; with the context of {context_len} tokens this model "
+            f"takes at most {max(0, limit - prompt - instructions + of_system)} beside the {of_prompt} of "
             f"the last message, {keeps}. Shorten the system message"
         )
     beside = f" beside the {instructions} of the system message" if system else ""
     return (
-        f"prompt: it is {prompt - 2} tokens long; with the context of {context_len} tokens this model takes at most "
-        f"{max(0, limit - instructions - 2)}{beside} {keeps}. Write less"
+        f"prompt: it is {of_prompt} tokens long; with the context of {context_len} tokens this model takes at most "
+        f"{max(0, limit - instructions - prompt + of_prompt)}{beside} {keeps}. Write less"
     )
 
 

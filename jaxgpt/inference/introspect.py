@@ -172,8 +172,8 @@ def position_similarity(params: Params, config: ModelConfig, most: int = 64) -> 
     if (learned_TD := position_embedding(params)) is not None:
         rows_PD = directions(np.asarray(learned_TD))[places]
     else:
-        same_BTNH = jnp.ones((1, len(places), 1, config.embed_dim // config.num_heads))
-        rows_PD = directions(np.asarray(apply_rope(same_BTNH, jnp.asarray(places)[None], config.context_len))[0, :, 0])
+        same_BTNH = jnp.ones((1, len(places), 1, config.head_size))
+        rows_PD = directions(np.asarray(apply_rope(same_BTNH, jnp.asarray(places)[None], config))[0, :, 0])
     return rows_PD @ rows_PD.T
 
 

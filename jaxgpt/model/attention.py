@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgpt.config import ModelConfig
-from jaxgpt.model.layers import Linear, Norm, apply_rope
+from jaxgpt.model.layers import Linear, apply_rope, norm_of
 from jaxgpt.ops.attention import (
     attention_mask,
     attention_weights,
@@ -66,22 +66,26 @@ class Attention(nn.Module):
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
         config = self.config
         compute_dtype, activations = precision(config.dtype)
-        D, N = config.embed_dim, config.num_heads
-        K, H = config.num_kv_heads or N, D // N  # N / K query heads share a key and value head
+        D, N, K, H = (
+            config.embed_dim,
+            config.num_heads,
+            config.kv_heads,
+            config.head_size,
+        )  # N / K query heads share a key and value head
         B, T, _ = x_BTD.shape
         init = nn.initializers.normal(0.02)
 
         def project(name: str, heads: int, axis: str) -> jax.Array:
-            axes, shape = ("embed", axis, "head_dim"), (D, heads, H)
-            return Linear("BTD,DNH->BTNH", shape, axes, init, bias_axes=2, dtype=config.dtype, name=name)(x_BTD)
+            axes, shape, bias = ("embed", axis, "head_dim"), (D, heads, H), config.bias != "none"
+            return Linear("BTD,DNH->BTNH", shape, axes, init, 2, bias, config.dtype, name=name)(x_BTD)
 
         q_BTNH = project("query", N, "heads")
         k_BTKH, v_BTKH = project("key", K, "kv_heads"), project("value", K, "kv_heads")
         if config.qk_norm:
-            q_BTNH = Norm(config.norm, "head_dim", name="query_norm")(q_BTNH)
-            k_BTKH = Norm(config.norm, "head_dim", name="key_norm")(k_BTKH)
+            q_BTNH = norm_of(config, "query_norm", "head_dim")(q_BTNH)
+            k_BTKH = norm_of(config, "key_norm", "head_dim")(k_BTKH)
         if config.positions == "rotary":
-            q_BTNH, k_BTKH = (apply_rope(x, positions_BT, config.context_len) for x in (q_BTNH, k_BTKH))
+            q_BTNH, k_BTKH = (apply_rope(x, positions_BT, config) for x in (q_BTNH, k_BTKH))
 
         used = Precision(compute_dtype, activations)
         if cache is None:
@@ -104,6 +108,6 @@ class Attention(nn.Module):
             y_BTNH, cache = _over_cache(q_BTNH, k_BTKH, v_BTKH, positions_BT, cache, activations)
 
         out_init = nn.initializers.normal(0.02 / math.sqrt(2 * config.num_layers))
-        axes = ("heads", "head_dim", "embed")
-        y_BTD = Linear("BTNH,NHD->BTD", (N, H, D), axes, out_init, dtype=config.dtype, name="out")(y_BTNH)
+        axes, bias = ("heads", "head_dim", "embed"), config.bias == "all"
+        y_BTD = Linear("BTNH,NHD->BTD", (N, H, D), axes, out_init, 1, bias, config.dtype, name="out")(y_BTNH)
         return y_BTD, cache

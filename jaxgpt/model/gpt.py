@@ -15,7 +15,7 @@ from flax import linen as nn
 from jaxgpt.config import ModelConfig
 from jaxgpt.model.attention import Attention
 from jaxgpt.model.kv_cache import KVCache
-from jaxgpt.model.layers import Dropout, Linear, Norm
+from jaxgpt.model.layers import Dropout, Linear, norm_of
 from jaxgpt.ops.fused_attention import KERNEL_RESULT
 from jaxgpt.ops.matmul import precision
 
@@ -34,13 +34,19 @@ KEPT = {
 
 def padded_vocab_size(config: ModelConfig) -> int:
     """Returns the rows of the embedding: vocab_size rounded up. The rows beyond vocab_size are never predicted."""
-    return math.ceil(config.vocab_size / VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+    return config.embedding_rows or math.ceil(config.vocab_size / VOCAB_MULTIPLE) * VOCAB_MULTIPLE
 
 
 @jax.checkpoint
 def gelu(x: jax.Array) -> jax.Array:
     """Returns the GELU (Hendrycks and Gimpel 2016) by its tanh; its backward pass recomputes the rest from x."""
     return nn.gelu(x, approximate=True)
+
+
+@jax.checkpoint
+def gelu_exact(x: jax.Array) -> jax.Array:
+    """Returns the GELU by its definition, x times the share of a normal distribution below x."""
+    return nn.gelu(x, approximate=False)
 
 
 class Mlp(nn.Module):
@@ -51,20 +57,23 @@ class Mlp(nn.Module):
     @nn.compact
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         config, dtype = self.config, self.config.dtype
-        D, F = config.embed_dim, config.mlp_dim or 4 * config.embed_dim
+        D, F, bias = config.embed_dim, config.mlp_size, config.bias == "all"
 
         def up(name: str) -> jax.Array:
-            init = nn.initializers.normal(0.02)
-            return Linear("BTD,DF->BTF", (D, F), ("embed", "mlp"), init, dtype=dtype, name=name)(x_BTD)
+            init, axes = nn.initializers.normal(0.02), ("embed", "mlp")
+            return Linear("BTD,DF->BTF", (D, F), axes, init, use_bias=bias, dtype=dtype, name=name)(x_BTD)
 
         if config.mlp == "gelu":
             h_BTF = gelu(up("up"))
+        elif config.mlp == "gelu_exact":
+            h_BTF = gelu_exact(up("up"))
         elif config.mlp == "swiglu":
             h_BTF = nn.silu(up("gate")) * up("up")
         else:
             raise ValueError(f"no mlp {config.mlp!r}")
         init = nn.initializers.normal(0.02 / math.sqrt(2 * config.num_layers))
-        return Linear("BTF,FD->BTD", (F, D), ("mlp", "embed"), init, dtype=dtype, name="down")(h_BTF)
+        axes = ("mlp", "embed")
+        return Linear("BTF,FD->BTD", (F, D), axes, init, use_bias=bias, dtype=dtype, name="down")(h_BTF)
 
 
 class Block(nn.Module):
@@ -81,10 +90,10 @@ class Block(nn.Module):
         cache: tuple[jax.Array, jax.Array] | None,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
         config = self.config
-        normed_BTD = Norm(config.norm, name="attention_norm")(x_BTD)
+        normed_BTD = norm_of(config, "attention_norm")(x_BTD)
         y_BTD, cache = Attention(config, name="attention")(normed_BTD, segments_BT, positions_BT, cache)
         x_BTD = x_BTD + Dropout(config.dropout, name="attention_dropout")(y_BTD)
-        y_BTD = Mlp(config, name="mlp")(Norm(config.norm, name="mlp_norm")(x_BTD))
+        y_BTD = Mlp(config, name="mlp")(norm_of(config, "mlp_norm")(x_BTD))
         x_BTD = x_BTD + Dropout(config.dropout, name="mlp_dropout")(y_BTD)
         return nn.with_logical_constraint(x_BTD, ("batch", "length", "act_embed")), cache
 
@@ -157,7 +166,7 @@ class GPT(nn.Module):
                 x_BTD, layer = block(config, name=f"block_{i}")(x_BTD, segments_BT, positions_BT, layer)
                 layers.append(layer)
                 self.sow("intermediates", "residual_BTD", x_BTD)
-        hidden_BTD = Norm(config.norm, name="final_norm")(x_BTD)
+        hidden_BTD = norm_of(config, "final_norm")(x_BTD)
         chex.assert_shape(hidden_BTD, (B, T, D))
         if cache is None:
             return hidden_BTD, None

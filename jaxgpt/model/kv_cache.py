@@ -22,8 +22,7 @@ class KVCache(NamedTuple):
 
 def init_cache(config: ModelConfig, batch_size: int) -> KVCache:
     """Returns an empty cache with room for the whole context."""
-    num_kv_heads = config.num_kv_heads or config.num_heads
-    shape = (batch_size, num_kv_heads, config.context_len, config.embed_dim // config.num_heads)
+    shape = (batch_size, config.kv_heads, config.context_len, config.head_size)
 
     def empty() -> jax.Array:
         return jnp.zeros(shape, precision(config.dtype).activations)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxgpt.config import ModelConfig
 from jaxgpt.ops.dropout import dropout
 from jaxgpt.ops.matmul import add_bias, matmul, precision
 from jaxgpt.ops.norm import normalize
@@ -44,11 +45,12 @@ class Linear(nn.Module):
 
 
 class Norm(nn.Module):
-    """Layer norm (Ba et al. 2016) or RMS norm (Zhang and Sennrich 2019) over the last axis, in float32."""
+    """Layer norm (Ba et al. 2016), with a bias unless told not, or RMS norm (Zhang and Sennrich 2019); in float32."""
 
     kind: str
     axis: str = "embed"
     epsilon: float = 1e-5
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -59,7 +61,7 @@ class Norm(nn.Module):
             raise ValueError(f"no norm {self.kind!r}")
         y: Any = normalize(x.astype(jnp.float32), self.kind == "layernorm", self.epsilon)
         y = y * vector("scale", nn.initializers.ones)
-        if self.kind == "layernorm":
+        if self.kind == "layernorm" and self.use_bias:
             y = y + vector("bias", nn.initializers.zeros)
         return y.astype(x.dtype)
 
@@ -74,14 +76,32 @@ class Dropout(nn.Module):
         return dropout(x, self.make_rng("dropout") if self.has_rng("dropout") else None, self.rate)
 
 
-def apply_rope(x_BTNH: jax.Array, positions_BT: jax.Array, context_len: int, base: float = 10_000.0) -> jax.Array:
+def norm_of(config: ModelConfig, name: str | None = None, axis: str = "embed") -> Norm:
+    """Returns a norm as the model has them; `axis` names what it runs over."""
+    return Norm(config.norm, axis, config.norm_epsilon, config.bias == "all", name=name)
+
+
+def rope_frequencies(config: ModelConfig) -> jax.Array:
+    """Returns by how much each pair of a head's dimensions turns from one position to the next, float32 [H / 2].
+
+    With rope_factor, slow ones turn more slowly by it, as in Llama 3.1.
+    """
+    half = config.head_size // 2
+    frequency_H = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    if config.rope_factor == 1:
+        return frequency_H
+    turns_H = config.rope_original_context * frequency_H / (2 * jnp.pi)
+    low, high = config.rope_low_freq, config.rope_high_freq
+    left_H = jnp.clip((turns_H - low) / (high - low), 0, 1)  # how much of the frequency is as it was
+    return frequency_H * (left_H + (1 - left_H) / config.rope_factor)
+
+
+def apply_rope(x_BTNH: jax.Array, positions_BT: jax.Array, config: ModelConfig) -> jax.Array:
     """Returns x with each pair of dimensions turned by an angle that grows with the position (Su et al. 2021).
 
     Sines are taken once for every position there is, and looked up: in each batch anew they cost more than the turning.
     """
-    half = x_BTNH.shape[-1] // 2
-    frequency_H = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle_SH = jnp.arange(context_len, dtype=jnp.float32)[:, None] * frequency_H
+    angle_SH = jnp.arange(config.context_len, dtype=jnp.float32)[:, None] * rope_frequencies(config)
     sin, cos = (table_SH[positions_BT][:, :, None] for table_SH in (jnp.sin(angle_SH), jnp.cos(angle_SH)))
     a, b = jnp.split(x_BTNH.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x_BTNH.dtype)

@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from jaxgpt.config import ModelConfig
 from jaxgpt.model.gpt import GPT, Params
-from jaxgpt.model.layers import Norm
+from jaxgpt.model.layers import norm_of
 
 STACK = "blocks"  # what model.scan_layers calls the blocks that share arrays
 PARTS = ("token_embedding", "position_embedding", "attention", "mlp", "norm", "final_norm", "head")
@@ -111,7 +111,7 @@ def position_embedding(params: Params) -> jax.Array | None:
 
 def final_norm(params: Params, config: ModelConfig, x_xD: jax.Array) -> jax.Array:
     """Returns vectors of the residual stream as the unembedding takes them."""
-    normed: Any = Norm(config.norm).apply({"params": params["final_norm"]}, x_xD)
+    normed: Any = norm_of(config).apply({"params": params["final_norm"]}, x_xD)
     return normed
 
 

@@ -71,7 +71,7 @@ def _vectors(trained: Trained, tokens: Sequence[int], names: Sequence[str], seen
 
 
 def _attention(model: ModelConfig, names: Sequence[str], seen: Activations, layer: int) -> Iterator[str]:
-    N, T, H = model.num_heads, len(names), model.embed_dim // model.num_heads
+    N, T, H = model.num_heads, len(names), model.head_size
     yield ""
     yield (
         f"{layer + 2}. Block {layer + 1}. Attention: queries [{N}, {T}, {H}] meet keys [{model.num_kv_heads or N}, "

@@ -237,13 +237,16 @@ def _sentences(tokens_T: np.ndarray, tokenizer: Tokenizer) -> Iterator[list[int]
 
 def _exchanges(tokens_T: np.ndarray, tokenizer: Tokenizer) -> Iterator[list[int]]:
     """Yields what was said in a row from each user message up to the end of the first reply."""
-    special, part = tokenizer.special, []
+    special, part, replied = tokenizer.special, None, False
     for token in map(int, tokens_T):
-        part = [token] if token == special.user else [*part, token]
-        replied = special.assistant in part
-        if replied and token == special.end and part[0] == special.user:
-            yield part
-            part = []
+        part = [*(part or []), token]
+        if tuple(part[-len(special.user) :]) == special.user:
+            part, replied = list(special.user), False
+        replied = replied or tuple(part[-len(special.assistant) :]) == special.assistant
+        if token == special.end and replied:
+            if tuple(part[: len(special.user)]) == special.user:
+                yield part
+            part, replied = [], False
 
 
 def _said(tokenizer: Tokenizer, record: Record) -> list[int]:

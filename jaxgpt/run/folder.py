@@ -72,6 +72,8 @@ class Run:
     @cached_property
     def sized(self) -> Config:
         """The config with the vocabulary that the tokenizer really has: what the model is built from."""
+        if self.config.model.embedding_rows is not None:
+            return self.config  # imported weights say themselves what they predict
         model = dataclasses.replace(self.config.model, vocab_size=self.tokenizer.vocab_size)
         return dataclasses.replace(self.config, model=model)
 

@@ -72,7 +72,8 @@ class BpeTokenizer:
     @property
     def special(self) -> Special:
         eos = len(self.tokens)
-        return Special(bos=eos, eos=eos, pad=eos, system=eos + 1, user=eos + 2, assistant=eos + 3, end=eos + 4)
+        system, user, assistant = ((eos + n,) for n in (1, 2, 3))
+        return Special(bos=eos, eos=eos, pad=eos, system=system, user=user, assistant=assistant, end=eos + 4)
 
     @property
     def fingerprint(self) -> str:

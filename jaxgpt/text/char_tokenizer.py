@@ -14,7 +14,7 @@ from jaxgpt.errors import UserError, clipped
 from jaxgpt.text.tokenizer import Encoded, Special, visible
 
 NAMES = ("<unk>", "<eos>", "<system>", "<user>", "<assistant>", "<end>")  # ids 0 to 5
-_SPECIAL = Special(unk=0, bos=1, eos=1, pad=1, system=2, user=3, assistant=4, end=5)
+_SPECIAL = Special(unk=0, bos=1, eos=1, pad=1, system=(2,), user=(3,), assistant=(4,), end=5)
 _FORMAT = 1
 
 

@@ -1,6 +1,6 @@
 """Conversations to ids and a loss mask: the only renderer, for training and for talking.
 
-Every message is `<role> tokens <end>`:
+Every message is `<role> tokens <end>`, or as the template of an imported model has it:
 
     messages   user: Hello!             assistant: Hi there.
     tokens     <user> Hello ! <end>     <assistant> Hi there . <end>
@@ -21,29 +21,36 @@ ROLES = ("system", "user", "assistant")
 
 
 class Rendered(NamedTuple):
-    """A message, and its ids and mask."""
+    """A message, and its ids."""
 
     message: Message
-    ids: list[int]
-    mask: list[int]
+    opening: Sequence[int]
+    content_ids: list[int]
+    """What is said, without role and end."""
+    closing: Sequence[int]
+    """The end token, and what stands before the next message."""
 
     @property
     def role(self) -> str:
         return self.message["role"]
 
     @property
-    def content_ids(self) -> list[int]:
-        """The ids of what is said, without role and end."""
-        return self.ids[1:-1]
+    def ids(self) -> list[int]:
+        return [*self.opening, *self.content_ids, *self.closing]
+
+    @property
+    def mask(self) -> list[int]:
+        supervised = int(self.role == "assistant")
+        said = [supervised] * (len(self.content_ids) + 1)
+        return [0] * len(self.opening) + said + [0] * (len(self.closing) - 1)
 
 
 def render_message(message: Message, tokenizer: Tokenizer) -> Rendered:
     """Returns one message rendered. Control tokens typed in its content are text."""
     special = tokenizer.special
-    role_id = {"system": special.system, "user": special.user, "assistant": special.assistant}[message["role"]]
+    opening = {"system": special.system, "user": special.user, "assistant": special.assistant}[message["role"]]
     said = tokenizer.encode(message["content"].strip())
-    supervised = int(message["role"] == "assistant")
-    return Rendered(message, [role_id, *said, special.end], [0] + [supervised] * (len(said) + 1))
+    return Rendered(message, opening, said, (special.end, *special.after))
 
 
 def render_each(messages: Sequence[Message], tokenizer: Tokenizer) -> list[Rendered]:
@@ -51,19 +58,21 @@ def render_each(messages: Sequence[Message], tokenizer: Tokenizer) -> list[Rende
     return [render_message(message, tokenizer) for message in messages]
 
 
-def joined(messages: Sequence[Rendered]) -> tuple[list[int], list[int]]:
+def joined(messages: Sequence[Rendered], tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """Returns (ids, mask) of a conversation."""
-    return [id for message in messages for id in message.ids], [m for message in messages for m in message.mask]
+    start = list(tokenizer.special.start)
+    ids = [id for message in messages for id in message.ids]
+    return start + ids, [0] * len(start) + [m for message in messages for m in message.mask]
 
 
 def render(messages: Sequence[Message], tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """Returns (ids, mask) of a conversation that is not rendered yet."""
-    return joined(render_each(messages, tokenizer))
+    return joined(render_each(messages, tokenizer), tokenizer)
 
 
 def prompt_of(messages: Sequence[Rendered], tokenizer: Tokenizer) -> list[int]:
     """Returns the ids after which the assistant speaks."""
-    return [*joined(messages)[0], tokenizer.special.assistant]
+    return [*joined(messages, tokenizer)[0], *tokenizer.special.assistant]
 
 
 def size(messages: Sequence[Rendered]) -> int:
@@ -132,7 +141,9 @@ def show_mask(messages: Sequence[Message], tokenizer: Tokenizer) -> str:
     lines = []
     for message in render_each(messages, tokenizer):
         tokens = [tokenizer.token_text(id) for id in message.ids]
-        first = message.mask.index(1) if any(message.mask) else len(tokens)
-        plain, learned = " ".join(tokens[:first]), " ".join(tokens[first:])
-        lines.append(f"    {plain} [{learned}]" if learned else f"    {plain}")
+        if any(message.mask):
+            first, last = len(message.opening), sum(message.mask) + len(message.opening) - 1
+            tokens[first] = f"[{tokens[first]}"
+            tokens[last] += "]"
+        lines.append("    " + " ".join(tokens))
     return "\n".join(lines)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -120,6 +120,18 @@ def _as_it_is(content: Any, source: str) -> "ImportedTokenizer":
     return ImportedTokenizer(tokenizer.to_str(), tuple(names.items()))
 
 
+class ChatFormat(NamedTuple):
+    """What stands around messages, in text; a special token is written as its name."""
+
+    system: str
+    user: str
+    assistant: str
+    end: str
+    """One special token."""
+    after: str = ""
+    start: str = ""
+
+
 @dataclass(frozen=True)
 class ImportedTokenizer:
     """A tokenizer that `tokenizers` runs: its tokenizer.json, and which of its tokens are special."""
@@ -127,6 +139,8 @@ class ImportedTokenizer:
     content: str
     names: tuple[tuple[str, str], ...]
     """(field of Special, token)."""
+    chat: ChatFormat | None = None
+    """How the model it came with was taught to talk; None: with our own special tokens."""
 
     @property
     def kind(self) -> str:
@@ -153,7 +167,19 @@ class ImportedTokenizer:
     @cached_property
     def _special(self) -> Special:
         ids = {field: self._tokenizer.token_to_id(name) for field, name in self.names}
-        return Special(**ids, pad=ids["eos"], unk=self._tokenizer.token_to_id("<unk>"))
+        unk, pad = self._tokenizer.token_to_id("<unk>"), ids["eos"]
+        if self.chat is not None:
+            parts = {name: tuple(self._as_control(text)) for name, text in self.chat._asdict().items()}
+            (end,) = parts.pop("end")
+            return Special(bos=ids["bos"], eos=ids["eos"], pad=pad, unk=unk, end=end, **parts)
+        roles = {role: (ids[role],) for role in ("system", "user", "assistant")}
+        return Special(bos=ids["bos"], eos=ids["eos"], pad=pad, unk=unk, end=ids["end"], **roles)
+
+    def _as_control(self, text: str) -> list[int]:
+        """Returns the ids of a text in which special tokens are themselves."""
+        from tokenizers import Tokenizer as HuggingFace
+
+        return HuggingFace.from_str(self.content).encode(text, add_special_tokens=False).ids
 
     @property
     def special(self) -> Special:
@@ -161,7 +187,8 @@ class ImportedTokenizer:
 
     @cached_property
     def _fingerprint(self) -> str:
-        content = json.dumps(["imported", _FORMAT, json.loads(self.content), self.names], sort_keys=True)
+        parts = ["imported", _FORMAT, json.loads(self.content), self.names, *([self.chat] if self.chat else [])]
+        content = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
     @property
@@ -180,7 +207,7 @@ class ImportedTokenizer:
 
     def _encode_apart(self, text: str) -> list[int]:
         """Returns the ids of a text cut within each name of a special token: some models know these as text, too."""
-        names = [name for _, name in self.names]
+        names = [self._tokenizer.id_to_token(id) for id in sorted(self._control)]
         cuts = "|".join(f"(?<={re.escape(name[0])})(?={re.escape(name[1:])})" for name in names)
         parts = self._tokenizer.encode_batch(re.split(cuts, text), add_special_tokens=False)
         return [id for part in parts for id in part.ids if id not in self._control]
@@ -245,7 +272,7 @@ class ImportedTokenizer:
     def to_dict(self) -> dict[str, Any]:
         """Returns everything about the tokenizer in the types of JSON."""
         about = {"format": _FORMAT, "kind": self.kind, "fingerprint": self.fingerprint, "special": dict(self.names)}
-        return about | {"tokenizer": json.loads(self.content)}
+        return about | {"chat": self.chat and self.chat._asdict(), "tokenizer": json.loads(self.content)}
 
     @classmethod
     def from_dict(cls, content: Any, source: str = "tokenizer") -> "ImportedTokenizer":
@@ -253,7 +280,8 @@ class ImportedTokenizer:
         if content.get("format") != _FORMAT:
             raise UserError(f"{source}: format is {clipped(str(content.get('format')))}, this version reads {_FORMAT}")
         try:
-            found = cls(json.dumps(content["tokenizer"]), tuple(content["special"].items()))
+            chat = ChatFormat(**content["chat"]) if content.get("chat") else None
+            found = cls(json.dumps(content["tokenizer"]), tuple(content["special"].items()), chat)
             whole = found.fingerprint == content["fingerprint"] and found.special is not None
         except Exception as error:  # whatever `tokenizers` raises, the file is not one it can read
             raise UserError(f"{source}: cannot be read ({clipped(str(error))}); make the tokenizer anew") from None

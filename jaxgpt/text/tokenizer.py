@@ -16,12 +16,16 @@ class Special(NamedTuple):
     eos: int
     """Ends a document."""
     pad: int
-    system: int
-    user: int
-    assistant: int
-    """These three open a message of that role."""
+    system: tuple[int, ...]
+    user: tuple[int, ...]
+    assistant: tuple[int, ...]
+    """These three open a message of that role. The first is a special token; others may be tokens of text."""
     end: int
     """Ends a message."""
+    after: tuple[int, ...] = ()
+    """What stands between the end of a message and the next one."""
+    start: tuple[int, ...] = ()
+    """What stands before the first message."""
     unk: int | None = None
     """Stands for text outside the vocabulary, where there is such text."""
     newline: int | None = None
@@ -29,8 +33,9 @@ class Special(NamedTuple):
 
     @property
     def ids(self) -> list[int]:
-        """All of them, each once, in order."""
-        return sorted({id for id in self if id is not None})
+        """All that no text has, each once, in order."""
+        alone = (self.bos, self.eos, self.pad, self.end, self.unk, self.newline)
+        return sorted({id for id in alone if id is not None} | {self.system[0], self.user[0], self.assistant[0]})
 
 
 class Encoded(NamedTuple):

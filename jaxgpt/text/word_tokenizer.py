@@ -18,7 +18,9 @@ from jaxgpt.text.tokenizer import Encoded, Special, visible
 UNK, EOS = "<unk>", "<eos>"  # a word outside the vocabulary; the end of a line
 SPECIAL = (UNK, EOS, "<pad>", "<system>", "<user>", "<assistant>", "<end>")  # ids 0 to 6 of every vocabulary
 UNK_ID, EOS_ID = 0, 1
-WORD_SPECIAL = Special(unk=UNK_ID, bos=EOS_ID, eos=EOS_ID, newline=EOS_ID, pad=2, system=3, user=4, assistant=5, end=6)
+WORD_SPECIAL = Special(
+    unk=UNK_ID, bos=EOS_ID, eos=EOS_ID, newline=EOS_ID, pad=2, system=(3,), user=(4,), assistant=(5,), end=6
+)
 
 _FORMAT = 1  # of the file and of the way text is split: a change of either is another tokenizer
 

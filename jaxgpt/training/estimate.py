@@ -148,7 +148,7 @@ def _compute_seconds(chip: Chip, config: Config, program: Program, flops: float,
         return max(program.moved / chip.bandwidth, flops / (GPU_SHARE * chip.flops)) + program.kernels * KERNEL_SECONDS
     seconds = program.cycles / chip.hertz + program.unpriced / chip.bandwidth
     if config.model.attention == "splash":
-        lanes = min(1.0, config.model.embed_dim // config.model.num_heads / LANES)
+        lanes = min(1.0, config.model.head_size / LANES)
         seconds += splash_flops(config) / chips / (SPLASH_SHARE * lanes * chip.flops)
     return seconds
 
@@ -228,6 +228,6 @@ def _assumptions(planned: Estimate) -> list[str]:
     if model.attention == "splash":
         assumed += (
             f"; its kernels of attention at {SPLASH_SHARE:.0%} of {chip.flops / 1e12:,.0f} TFLOP/s, less what a head "
-            f"of {model.embed_dim // model.num_heads} leaves of {LANES} lanes"
+            f"of {model.head_size} leaves of {LANES} lanes"
         )
     return [f"{assumed}; links at {chip.links / 1e9:,.0f} GB/s"]

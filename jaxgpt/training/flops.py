@@ -24,7 +24,7 @@ def flops_per_token(model: ModelConfig, seq_len: int) -> int:
     leaves = jax.tree_util.tree_leaves_with_path(abstract_params(model))
     kernels = sum(leaf.size for path, leaf in leaves if parameter_kind(path) == "matrix")
     head = padded_vocab_size(model) * model.embed_dim
-    return 6 * (kernels + head) + 12 * model.num_layers * model.embed_dim * seq_len
+    return 6 * (kernels + head) + 12 * model.num_layers * model.num_heads * model.head_size * seq_len
 
 
 def peak_tokens_per_second(model: ModelConfig, seq_len: int) -> float:

@@ -86,7 +86,7 @@ def test_shapes_of_every_module(config):
     y_BTD, _ = output(Block(config), x_BTD, segments_BT, positions_BT, None)
     chex.assert_shape(y_BTD, (B, T, D))
     chex.assert_shape(output(Norm(config.norm), x_BTD), (B, T, D))
-    rotated = jax.eval_shape(lambda x_BTNH: apply_rope(x_BTNH, positions_BT, T), jnp.ones((B, T, N, D // N)))
+    rotated = jax.eval_shape(lambda x_BTNH: apply_rope(x_BTNH, positions_BT, config), jnp.ones((B, T, N, D // N)))
     chex.assert_shape(rotated, (B, T, N, D // N))
     dropped = jax.eval_shape(lambda x_BTD: Dropout(0.5).apply({}, x_BTD, rngs={"dropout": key}), x_BTD)
     chex.assert_shape(dropped, (B, T, D))
@@ -228,11 +228,12 @@ def test_norms():
 
 
 def test_rotation_depends_on_distance_only():
+    config = ModelConfig(embed_dim=8, num_heads=1)
     q, k = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 8))
 
     def score(query_position, key_position):
         return jnp.sum(
-            apply_rope(q, jnp.array([[query_position]]), 128) * apply_rope(k, jnp.array([[key_position]]), 128)
+            apply_rope(q, jnp.array([[query_position]]), config) * apply_rope(k, jnp.array([[key_position]]), config)
         )
 
     np.testing.assert_allclose(score(3, 1), score(103, 101), rtol=1e-4)

@@ -41,8 +41,8 @@ def test_special_words_come_first_and_then_the_frequent_ones() -> None:
     tokenizer = built(["b b c", "c a e d"], len(SPECIAL) + 3)
     assert tokenizer.words == (*SPECIAL, "b", "c", "a")
     assert tokenizer.vocab_size == len(SPECIAL) + 3
-    ids = (tokenizer.special.unk, tokenizer.special.eos, tokenizer.special.pad, tokenizer.special.system)
-    assert (*ids, tokenizer.special.user, tokenizer.special.assistant, tokenizer.special.end) == tuple(range(7))
+    ids = (tokenizer.special.unk, tokenizer.special.eos, tokenizer.special.pad, *tokenizer.special.system)
+    assert (*ids, *tokenizer.special.user, *tokenizer.special.assistant, tokenizer.special.end) == tuple(range(7))
 
 
 def test_vocabulary_smaller_than_allowed_when_the_corpus_is() -> None:
@@ -100,7 +100,7 @@ def test_decode_gives_readable_text_back(text: str) -> None:
 
 
 def test_decode_shows_control_words_as_written() -> None:
-    ids = [TOKENIZER.special.user, *TOKENIZER.encode("the dog."), TOKENIZER.special.end]
+    ids = [*TOKENIZER.special.user, *TOKENIZER.encode("the dog."), TOKENIZER.special.end]
     assert TOKENIZER.decode(np.array(ids, np.int32)) == "<user> the dog. <end>"
 
 
