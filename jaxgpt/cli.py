@@ -12,9 +12,23 @@ from typing import Any
 import tyro
 
 from jaxgpt.command_line import config_file, errors_in_words, load_config_file
-from jaxgpt.config import MOST, Config, check_window, validate
+from jaxgpt.config import MOST, Config, RunConfig, check_window, validate
 from jaxgpt.errors import RunError, UserError, shown
-from jaxgpt.verbs import Chat, Check, Compare, Evaluate, Explain, Plan, Report, Sample, Serve, Tokenize, Verb
+from jaxgpt.verbs import (
+    Chat,
+    Check,
+    Compare,
+    Evaluate,
+    Explain,
+    Export,
+    Import,
+    Plan,
+    Report,
+    Sample,
+    Serve,
+    Tokenize,
+    Verb,
+)
 
 PASTE_SECONDS = 0.05
 MOST_SLOTS = 1024
@@ -48,6 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
             Tokenize: tokenize,
             Plan: plan,
             Serve: serve,
+            Import: import_weights,
+            Export: export_weights,
         }
         verbs[type(verb)](verb)
 
@@ -260,6 +276,41 @@ def tokenize(verb: Tokenize) -> None:
     each = f", {size / len(ids):.2f} bytes each" if ids else ""
     print(f"{len(ids):,} tokens{each} ({size:,} bytes; {tokenizer.kind}, vocabulary of {tokenizer.vocab_size:,})")
     _tell_unknown(tokenizer, text)
+
+
+def import_weights(verb: Import) -> None:
+    """Makes a run of a folder, says how it was proved, and what can be done with it."""
+    folder = Path(verb.folder).expanduser()
+    name = folder.absolute().name if verb.name is None else verb.name
+    validate(Config(run=RunConfig(name=name, folder=verb.runs)))
+
+    from jaxgpt.convert.importing import import_folder
+    from jaxgpt.devices.setup import start_jax
+
+    start_jax(Config().data.cache_dir)
+    made = import_folder(folder, Path(verb.runs) / name, verb.context_len)
+    for note in made.notes:
+        print(f"  {note}")
+    print(f"  {made.proof}")
+    path, talks = str(made.run.path), made.run.data.is_chat
+    print(f"{path}: a run at step 0. Next:")
+    use = ["chat", path] if talks else ["sample", path, "--prompt", "The"]
+    print(f"  {shlex.join(['python', '-m', 'jaxgpt', *use])}")
+    print(f"  {shlex.join(['python', 'finetune.py', '--config', 'configs/oasst.py', '--run.init-from', path])}")
+
+
+def export_weights(verb: Export) -> None:
+    """Writes a run's folder for other programs, and says how it was proved."""
+    from jaxgpt.convert.exporting import export_run
+    from jaxgpt.devices.setup import start_jax
+    from jaxgpt.run.folder import load_run
+
+    start_jax(load_run(verb.run).config.data.cache_dir)
+    made = export_run(verb.run, Path(verb.out).expanduser(), verb.dtype)
+    for note in made.notes:
+        print(f"  {note}")
+    print(f"  {made.proof}")
+    print(f"{verb.out}: a {made.family} of {made.parameters / 1e6:,.1f}M parameters in {made.dtype}")
 
 
 def plan(verb: Plan) -> None:

@@ -134,4 +134,30 @@ class Serve:
     """Most texts written at once; others wait."""
 
 
-Verb = Sample | Chat | Evaluate | Check | Report | Compare | Explain | Tokenize | Plan | Serve
+@dataclass(frozen=True)
+class Import:
+    """Make a run of a Hugging Face folder: GPT-2, GPT-NeoX, Llama, Mistral, Qwen 2 and 3."""
+
+    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """A folder with config.json, safetensors and tokenizer.json, as huggingface_hub downloads one."""
+    name: Annotated[str | None, tyro.conf.arg(name="run.name")] = None
+    """The run's name. None: that of the folder."""
+    runs: Annotated[str, tyro.conf.arg(name="run.folder")] = "runs"
+    """Where runs live."""
+    context_len: int | None = None
+    """Positions to keep, where the model has more than are needed. None: all."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a run as a folder that transformers, vLLM and llama.cpp's converter load."""
+
+    run: RunPath
+    """A run folder, for example runs/base."""
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    """The folder to make."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Precision of the weights. None: that of the import, or float32."""
+
+
+Verb = Sample | Chat | Evaluate | Check | Report | Compare | Explain | Tokenize | Plan | Serve | Import | Export

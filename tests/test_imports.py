@@ -19,13 +19,16 @@ MAY_USE = {
     "model": {"config", "ops", "model"},
     "devices": BASE | {"config", "ops", "model", "devices"},
     "run": BASE | UP_TO_MODEL | {"devices", "run"},
+    "convert": BASE | UP_TO_MODEL | {"devices", "run", "convert"},
     "training": BASE | UP_TO_MODEL | {"devices", "run", "training"},
     "inference": BASE | UP_TO_MODEL | {"devices", "run", "training", "inference"},
     "report": BASE | UP_TO_MODEL | {"devices", "run", "training", "inference", "report"},
     "serve": BASE | UP_TO_MODEL | {"devices", "run", "training", "inference", "serve"},
     "stages": BASE | UP_TO_MODEL | {"devices", "run", "training", "inference", "report"},
     "verbs": {"config"},
-    "cli": BASE | UP_TO_MODEL | {"command_line", "verbs", "devices", "run", "training", "inference", "report", "serve"},
+    "cli": BASE
+    | UP_TO_MODEL
+    | {"command_line", "verbs", "devices", "run", "convert", "training", "inference", "report", "serve"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -26,11 +26,14 @@ BEGINS = ("<|begin_of_text|>", "<s>", "<bos>", "[CLS]")
 _FORMAT = 1
 
 
-def import_tokenizer(path: Path) -> Tokenizer:
-    """Returns the tokenizer of a file or a folder; raises UserError where there is none that can be read."""
+def import_tokenizer(path: Path, chat: "ChatFormat | None" = None) -> Tokenizer:
+    """Returns the tokenizer of a file or a folder; raises UserError where there is none that can be read.
+
+    `chat` is how the model that it belongs to was taught to talk, which takes the place of our own special tokens.
+    """
     if path.is_dir():
         if (path / "tokenizer.json").is_file():
-            return import_tokenizer(path / "tokenizer.json")
+            return import_tokenizer(path / "tokenizer.json", chat)
         if (path / "vocab.json").is_file() and (path / "merges.txt").is_file():
             return _from_vocab_and_merges(path)
         kind = " (SentencePiece's tokenizer.model alone cannot be read)" if (path / "tokenizer.model").exists() else ""
@@ -41,7 +44,21 @@ def import_tokenizer(path: Path) -> Tokenizer:
         raise UserError(f"data.tokenizer: {path} cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise UserError(f"data.tokenizer: {path} is not JSON ({clipped(str(error))})") from None
+    if chat is not None:
+        return _as_it_is(content, str(path), chat)
     return _as_ours(content) or _as_it_is(content, str(path))
+
+
+def ids_of_folder(path: Path) -> int:
+    """Returns how many ids the tokenizer of a folder has before anything is added; as `import_tokenizer` raises."""
+    tokenizer = import_tokenizer(path)
+    if isinstance(tokenizer, BpeTokenizer):
+        content = read_text(path / ("tokenizer.json" if (path / "tokenizer.json").is_file() else "vocab.json"))
+        return len(tokenizer.tokens) + (NAMES[0] in content)
+    from tokenizers import Tokenizer as HuggingFace
+
+    ids = HuggingFace.from_file(str(path / "tokenizer.json")).get_vocab().values()
+    return max(ids, default=-1) + 1
 
 
 def _from_vocab_and_merges(folder: Path) -> Tokenizer:
@@ -103,7 +120,7 @@ def _in_order_of_merges(vocab: Any, merges: Sequence[tuple[str, ...]], last: Seq
     return tokens if in_order and by_id[len(tokens) :] == list(last) and not irregular(tokens) else None
 
 
-def _as_it_is(content: Any, source: str) -> "ImportedTokenizer":
+def _as_it_is(content: Any, source: str, chat: "ChatFormat | None" = None) -> "ImportedTokenizer":
     """Returns a tokenizer that `tokenizers` reads, with the special tokens it lacks added after its last id."""
     from tokenizers import AddedToken
     from tokenizers import Tokenizer as HuggingFace
@@ -115,9 +132,11 @@ def _as_it_is(content: Any, source: str) -> "ImportedTokenizer":
     there = tokenizer.get_vocab()
     eos = next((name for name in ENDS if name in there), NAMES[0])
     bos = next((name for name in BEGINS if name in there), eos)
-    names = dict(zip(("eos", "bos", "system", "user", "assistant", "end"), (eos, bos, *NAMES[1:]), strict=True))
+    names = {"eos": eos, "bos": bos}
+    if chat is None:
+        names |= dict(zip(("system", "user", "assistant", "end"), NAMES[1:], strict=True))
     tokenizer.add_special_tokens([AddedToken(name, special=True) for name in names.values() if name not in there])
-    return ImportedTokenizer(tokenizer.to_str(), tuple(names.items()))
+    return ImportedTokenizer(tokenizer.to_str(), tuple(names.items()), chat)
 
 
 class ChatFormat(NamedTuple):
@@ -168,12 +187,11 @@ class ImportedTokenizer:
     def _special(self) -> Special:
         ids = {field: self._tokenizer.token_to_id(name) for field, name in self.names}
         unk, pad = self._tokenizer.token_to_id("<unk>"), ids["eos"]
-        if self.chat is not None:
-            parts = {name: tuple(self._as_control(text)) for name, text in self.chat._asdict().items()}
-            (end,) = parts.pop("end")
-            return Special(bos=ids["bos"], eos=ids["eos"], pad=pad, unk=unk, end=end, **parts)
-        roles = {role: (ids[role],) for role in ("system", "user", "assistant")}
-        return Special(bos=ids["bos"], eos=ids["eos"], pad=pad, unk=unk, end=ids["end"], **roles)
+        if self.chat is None:
+            system, user, assistant = ((ids[role],) for role in ("system", "user", "assistant"))
+            return Special(ids["bos"], ids["eos"], pad, system, user, assistant, ids["end"], unk=unk)
+        system, user, assistant, (end,), after, start = (tuple(self._as_control(text)) for text in self.chat)
+        return Special(ids["bos"], ids["eos"], pad, system, user, assistant, end, after, start, unk)
 
     def _as_control(self, text: str) -> list[int]:
         """Returns the ids of a text in which special tokens are themselves."""
