@@ -26,7 +26,7 @@ def finetune() -> None:
     from jaxgpt.text.corpora import open_chat
     from jaxgpt.training.plan import announce
 
-    config, origin, settled = begin(config, lambda origin, _: origin.model)
+    config, origin, settled = begin(config, lambda origin, _: origin.talking_model)
     assert origin is not None
     tokenizer = origin.run.tokenizer
     corpus = open_chat(config.data.corpus, config.data.fallback, config.data.oasst_all_paths)

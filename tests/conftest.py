@@ -20,6 +20,10 @@ def pytest_configure(config):
         os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])  # also of processes it starts
 
 
+def pytest_ignore_collect(collection_path, config):
+    return True if collection_path.name == "parity" and not config.getoption("parity") else None
+
+
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory) -> str:
     return str(tmp_path_factory.mktemp("cache"))
@@ -36,4 +40,5 @@ def pytest_addoption(parser):
     parser.addoption("--damages", action="store_true", help="recover from every damage to every file, not from some")
     parser.addoption("--fuzz", type=int, default=100, help="malformed inputs a fuzz test tries")
     parser.addoption("--optimized", action="store_true", help="compile as the commands do, which takes twice as long")
+    parser.addoption("--parity", action="store_true", help="compare with transformers, which the extra parity installs")
     parser.addoption("--chromium", help="path of a Chromium; the tests in tests/browser run only with it")

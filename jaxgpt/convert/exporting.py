@@ -75,8 +75,8 @@ def export_run(path: str | Path, out: Path, dtype: str | None = None) -> Exporte
         generation = of_ids | {"do_sample": True, "temperature": 0.8, "top_p": 0.9, "max_length": model.context_len}
         write_text(building / "generation_config.json", json.dumps(generation, indent=2) + "\n")
         write_text(building / "README.md", model_card(run, origin.step, family.name, count, notes))
-        proof.keep_logits(building, ours_TV, ids)
         found = proof.prove(building, ours_TV, ids, TOLERANCES[dtype])
+        proof.keep_logits(building, ours_TV, ids)
         if out.exists():
             out.rmdir()
         building.rename(out)

@@ -196,6 +196,8 @@ def _write(run: Run, params: Params) -> None:
     write_text(run.path / "config.json", to_json(run.config))
     save_tokenizer(run.tokenizer, run.path / "tokenizer.json")
     write_text(run.path / "data.json", json.dumps(run.data.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        write_text(run.path / name, "")
     with open_checkpoints(run.checkpoints) as manager:
         save(manager, TrainState(jnp.zeros((), jnp.int32), params, ()), run.documents)
     record_start(run.path, 0, [], {})

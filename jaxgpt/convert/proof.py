@@ -55,7 +55,7 @@ class Proof:
 
     def __str__(self) -> str:
         if self.difference is None:
-            return f"not compared: {self.against}"
+            return f"logits not compared: {self.against}"
         return (
             f"logits as {self.against} has them: greatest difference {self.difference:.2g}, "
             f"{self.difference / self.spread:.1e} of their spread"
@@ -108,7 +108,7 @@ def prove(folder: Path, ours_TV: np.ndarray, ids: Sequence[int], tolerance: floa
     if theirs_TV is None:
         kept = _read_kept(folder)
         if kept is None or kept["ids"] != list(ids):
-            return Proof("transformers and torch are not installed (pip install transformers torch)", None, spread)
+            return Proof("that needs transformers and torch (pip install transformers torch)", None, spread)
         against = f"{folder / FILE}"
         at = list(map(int, kept["logits"]))
         difference = float(np.abs(ours_TV[-1, at] - np.array(list(kept["logits"].values()))).max())

@@ -98,5 +98,7 @@ def kept_name(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig) -> s
 
 
 def _require_split(split: str, name: str, there: dict[str, Any]) -> None:
+    if not there:
+        raise UserError(f"split: {name} is imported weights, and not the text that they learned from; give --text FILE")
     if split not in there:
         raise UserError(f"split: {split} was asked for, but {name} has {', '.join(there)}")

@@ -30,6 +30,14 @@ class Origin:
         """Its network; how the machine it was trained on went about it is left to the one at hand."""
         return dataclasses.replace(self.run.config.model, attention="auto", scan_layers=None)
 
+    @property
+    def talking_model(self) -> ModelConfig:
+        """Its network, which predicts the tokens around messages too: imported weights may have come without them."""
+        model = self.model
+        if model.embedding_rows is None:
+            return model
+        return dataclasses.replace(model, vocab_size=max(model.vocab_size, self.run.tokenizer.vocab_size))
+
 
 @dataclass(frozen=True)
 class Trained:

@@ -1,15 +1,15 @@
-"""Folders as transformers writes them: tiny random models of odd shapes, with a small tokenizer."""
+"""Folders as transformers writes them: tiny random models of odd shapes, with a small tokenizer; with --parity."""
 
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch", reason="the extra parity is not installed")
-transformers = pytest.importorskip("transformers")
-
+import torch
+import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from jaxgpt.convert import proof
 from jaxgpt.text.bpe_tokenizer import PATTERNS
 
 LLAMA3 = {
@@ -64,6 +64,19 @@ def random_model(name: str):
         for param in model.parameters():
             param.add_(0.1 * torch.randn_like(param))
     return model
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(request, monkeypatch):
+    """Their side of a proof without a process of its own, which takes seconds to start; one test starts it."""
+
+    def their_logits(folder, ids):
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        with torch.no_grad():
+            return np.asarray(model(torch.tensor([list(ids)])).logits[0])
+
+    if "their_process" not in request.keywords:
+        monkeypatch.setattr(proof, "their_logits", their_logits)
 
 
 @pytest.fixture(scope="session")

@@ -71,6 +71,7 @@ def test_shorter_numbers_come_and_go(folder_of, tmp_path):
     assert {k: v.tobytes() for k, v in before.items()} == {k: v.tobytes() for k, v in after.items()}
 
 
+@pytest.mark.their_process
 def test_weights_in_several_files(folder_of, tmp_path):
     folder = folder_of("qwen3", max_shard_size="40KB")
     assert len(list(folder.glob("*.safetensors"))) > 2

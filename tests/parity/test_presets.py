@@ -15,11 +15,12 @@ import transformers
 from jaxgpt.config import Config, DataConfig, MeshConfig, RunConfig
 from jaxgpt.convert.exporting import export_run
 from jaxgpt.convert.importing import import_folder
+from jaxgpt.convert.proof import our_logits
 from jaxgpt.data.manifest import Manifest
 from jaxgpt.devices.mesh import make_mesh
 from jaxgpt.run.checkpoint import open_checkpoints, save
 from jaxgpt.run.folder import Run, open_run
-from jaxgpt.run.load import find_origin
+from jaxgpt.run.load import find_origin, load_trained
 from jaxgpt.run.state import TrainState
 from jaxgpt.text.bpe_tokenizer import byte_tokenizer, train_bpe_tokenizer
 from jaxgpt.text.char_tokenizer import train_char_tokenizer
@@ -141,7 +142,7 @@ def test_a_model_that_they_trained(tmp_path, folder_of, name):
     draw = np.random.default_rng(0)
     text = torch.tensor(np.tile(draw.integers(3, 300, 20), 400))
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    for step in range(200):
+    for _ in range(200):
         rows = torch.stack([text[at : at + 32] for at in draw.integers(0, 7000, 8)])
         loss = model(rows, labels=rows).loss
         optimizer.zero_grad()
@@ -154,9 +155,6 @@ def test_a_model_that_they_trained(tmp_path, folder_of, name):
     rows = torch.stack([text[at : at + 48] for at in range(0, 160, 7)])
     with torch.no_grad():
         want = float(model(rows, labels=rows).loss)
-    from jaxgpt.convert.proof import our_logits
-    from jaxgpt.run.load import load_trained
-
     trained = load_trained(made.run.path)
     losses = []
     for row in rows.tolist():
