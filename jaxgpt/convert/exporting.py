@@ -19,6 +19,7 @@ from jaxgpt.convert.layout import sizes_of, to_theirs
 from jaxgpt.convert.model_card import model_card
 from jaxgpt.convert.settings import choose_family, config_of
 from jaxgpt.convert.tokenizer_files import write_tokenizer
+from jaxgpt.devices.allocator import give_back_freed_memory
 from jaxgpt.devices.mesh import inference_mesh
 from jaxgpt.errors import UserError
 from jaxgpt.files import write_text
@@ -65,6 +66,7 @@ def export_run(path: str | Path, out: Path, dtype: str | None = None) -> Exporte
     try:
         count = _write_weights(building / WEIGHTS, params, family, model, DTYPES[dtype])
         del params
+        give_back_freed_memory()  # the other side's process needs as much
         notes = write_tokenizer(building, run, model)
         special = run.tokenizer.special
         ends = sorted({special.eos, special.end} if run.data.is_chat else {special.eos})
@@ -107,4 +109,5 @@ def _write_weights(file: Path, params: Params, family: Family, model: ModelConfi
         used |= set(tensor.ours)
     assert used == ours.keys(), f"not exported: {ours.keys() - used}"
     save_file(tensors, file, metadata={"format": "pt"})
+    file.chmod(0o644)  # it is made readable by its owner alone
     return sum(math.prod(tensor.shape) for tensor in tensors.values())

@@ -21,6 +21,7 @@ from jaxgpt.convert.folder import Folder, match, open_folder, read_json
 from jaxgpt.convert.layout import sizes_of, to_ours
 from jaxgpt.convert.settings import dtype_names, family_of, model_of, window_of
 from jaxgpt.data.manifest import Manifest
+from jaxgpt.devices.allocator import give_back_freed_memory
 from jaxgpt.devices.mesh import inference_mesh
 from jaxgpt.errors import UserError, shown
 from jaxgpt.files import write_text
@@ -94,6 +95,7 @@ def import_folder(
             ours_TV = proof.our_logits(params, model, ids)
             _write(run, params)
             del params
+            give_back_freed_memory()  # the other side's process needs as much
             record = {"family": family.name, "dtype": dtype_names(list(opened.dtypes.values())), "config": settings}
             write_text(building / RECORD, json.dumps(record, indent=1) + "\n")
             found = proof.prove(folder, ours_TV, ids)

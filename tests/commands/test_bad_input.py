@@ -29,7 +29,7 @@ TUNE = ("finetune.py", "--config", "mini_talk.py", "--run.name", "bad")
         ),
         ((*TRAIN, "--run.init-from", "runs/nothing"), "runs/nothing: no such run folder; there are: "),
         (("jaxgpt", "import", "nowhere"), "nowhere: no such folder; give a Hugging Face folder"),
-        (("jaxgpt", "import", "runs/mini"), "runs/mini/config.json: it has no model_type"),
+        (("jaxgpt", "import", "runs/mini", "--run.name", "it"), "runs/mini/config.json: it has no model_type"),
         (("jaxgpt", "import", "runs", "--run.name", "a/b"), "run.name: 'a/b' was given"),
         (("jaxgpt", "export", "runs/nothing", "out"), "runs/nothing: no such run folder"),
         (("jaxgpt", "export", "runs/mini", "runs"), "runs: it is there already"),
