@@ -301,12 +301,13 @@ def import_weights(verb: Import) -> None:
 
 def export_weights(verb: Export) -> None:
     """Writes a run's folder for other programs, and says how it was proved."""
-    from jaxgpt.convert.exporting import export_run
+    from jaxgpt.convert.exporting import export_gguf, export_run
     from jaxgpt.devices.setup import start_jax
     from jaxgpt.run.folder import load_run
 
     start_jax(load_run(verb.run).config.data.cache_dir)
-    made = export_run(verb.run, Path(verb.out).expanduser(), verb.dtype)
+    out = Path(verb.out).expanduser()
+    made = (export_gguf if out.suffix == ".gguf" else export_run)(verb.run, out, verb.dtype)
     for note in made.notes:
         print(f"  {note}")
     print(f"  {made.proof}")

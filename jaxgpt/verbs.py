@@ -150,12 +150,12 @@ class Import:
 
 @dataclass(frozen=True)
 class Export:
-    """Write a run as a folder that transformers, vLLM and llama.cpp's converter load."""
+    """Write a run as a folder that transformers loads, or as a .gguf file for llama.cpp."""
 
     run: RunPath
     """A run folder, for example runs/base."""
     out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-    """The folder to make."""
+    """The folder to make; or a file that ends in .gguf, which needs the package gguf."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Precision of the weights. None: that of the import, or float32."""
 

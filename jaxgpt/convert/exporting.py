@@ -1,7 +1,6 @@
 """Export: a run becomes a Hugging Face folder, its tokenizer and chat template with it, and proves itself."""
 
 import json
-import math
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from jaxgpt.config import ModelConfig
 from jaxgpt.convert import proof
 from jaxgpt.convert.families import Family, tensors_of
 from jaxgpt.convert.folder import WEIGHTS, read_json
+from jaxgpt.convert.gguf_file import write_gguf
 from jaxgpt.convert.importing import RECORD
 from jaxgpt.convert.layout import sizes_of, to_theirs
 from jaxgpt.convert.model_card import model_card
@@ -30,6 +30,10 @@ from jaxgpt.run.load import abstract_on, find_origin, restore_origin
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16), "float16": np.dtype(np.float16)}
 TOLERANCES = {"float32": proof.TOLERANCE, "bfloat16": 3e-2, "float16": 5e-3}
 """Of the spread of the logits; shorter numbers are the weights' own rounding."""
+
+
+GGUF_TOLERANCES = {"float32": 1e-3, "bfloat16": 3e-2, "float16": 5e-3}
+"""llama.cpp keeps keys and values in float16."""
 
 
 class Exported(NamedTuple):
@@ -64,7 +68,7 @@ def export_run(path: str | Path, out: Path, dtype: str | None = None) -> Exporte
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir()
     try:
-        count = _write_weights(building / WEIGHTS, params, family, model, DTYPES[dtype])
+        count = _write_weights(building / WEIGHTS, _tensors(params, family, model, DTYPES[dtype]))
         del params
         give_back_freed_memory()  # the other side's process needs as much
         notes = write_tokenizer(building, run, model)
@@ -88,16 +92,48 @@ def export_run(path: str | Path, out: Path, dtype: str | None = None) -> Exporte
     return Exported(family.name, dtype, count, found, notes)
 
 
+def export_gguf(path: str | Path, out: Path, dtype: str | None = None) -> Exported:
+    """Writes a run's best checkpoint as one file for llama.cpp; raises as `export_run` does."""
+    origin = find_origin(path)
+    run = origin.run
+    model, record = run.sized.model, _record(run)
+    family = choose_family(model, record.get("family"))
+    if out.exists():
+        raise UserError(f"{out}: it is there already; give a file that is not")
+    dtype = str(dtype or record.get("dtype", "float32"))
+    params = restore_origin(origin, abstract_on(inference_mesh(run.config.mesh), run.sized), alone=True)
+    tensors = _tensors(params, family, model, DTYPES[dtype])
+    ids = proof.text_ids(run.tokenizer, model)
+    ours_TV = proof.our_logits(params, model, ids)
+    building = out.with_name(f".{out.name}.exporting")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        notes = write_gguf(building, run, family, tensors)
+        found = proof.prove_gguf(building, ours_TV, ids, GGUF_TOLERANCES[dtype])
+        building.rename(out)
+    except BaseException:
+        building.unlink(missing_ok=True)
+        raise
+    return Exported(family.name, dtype, sum(tensor.size for tensor in tensors.values()), found, notes)
+
+
 def _record(run: Run) -> dict[str, Any]:
     """Returns what an imported run's weights were; nothing for a run of our own."""
     record = read_json(run.path / RECORD) if (run.path / RECORD).is_file() else {}
     return record if isinstance(record, dict) else {}
 
 
-def _write_weights(file: Path, params: Params, family: Family, model: ModelConfig, dtype: np.dtype) -> int:
-    """Writes all tensors of a family; returns how many parameters they are."""
+def _write_weights(file: Path, tensors: dict[str, np.ndarray]) -> int:
+    """Writes all tensors into one file; returns how many parameters they are."""
     from safetensors.numpy import save_file
 
+    save_file(tensors, file, metadata={"format": "pt"})
+    file.chmod(0o644)  # it is made readable by its owner alone
+    return sum(tensor.size for tensor in tensors.values())
+
+
+def _tensors(params: Params, family: Family, model: ModelConfig, dtype: np.dtype) -> dict[str, np.ndarray]:
+    """Returns all tensors of a family by their names."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     ours = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
     sizes, tensors, used = sizes_of(model, model.vocab_size), {}, set()
@@ -108,6 +144,4 @@ def _write_weights(file: Path, params: Params, family: Family, model: ModelConfi
         tensors[tensor.theirs] = to_theirs(parts, tensor.layout, sizes).astype(dtype)
         used |= set(tensor.ours)
     assert used == ours.keys(), f"not exported: {ours.keys() - used}"
-    save_file(tensors, file, metadata={"format": "pt"})
-    file.chmod(0o644)  # it is made readable by its owner alone
-    return sum(math.prod(tensor.shape) for tensor in tensors.values())
+    return tensors

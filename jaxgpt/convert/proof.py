@@ -42,6 +42,17 @@ with torch.no_grad():
     np.save(out, model(torch.tensor([[int(id) for id in ids.split(",")]])).logits[0].numpy())
 """
 
+_LLAMA_CPP = """
+import sys
+import numpy as np
+from llama_cpp import Llama
+file, ids, out = sys.argv[1:]
+ids = [int(id) for id in ids.split(",")]
+model = Llama(file, n_ctx=len(ids) + 1, logits_all=True, verbose=False)
+model.eval(ids)
+np.save(out, model.scores[: len(ids)])
+"""
+
 
 @dataclass(frozen=True)
 class Proof:
@@ -90,14 +101,19 @@ def their_logits(folder: Path, ids: Sequence[int]) -> np.ndarray | None:
     """
     if not all(importlib.util.find_spec(name) for name in ("transformers", "torch")):
         return None
+    return _of_a_process(_THEIRS, folder, ids, "transformers")
+
+
+def _of_a_process(program: str, path: Path, ids: Sequence[int], who: str) -> np.ndarray:
+    """Returns the logits that a program writes for a folder or file."""
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "logits.npy"
-        command = [sys.executable, "-c", _THEIRS, str(folder), ",".join(map(str, ids)), str(out)]
+        command = [sys.executable, "-c", program, str(path), ",".join(map(str, ids)), str(out)]
         quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | quiet, check=False)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise RunError(f"{folder}: transformers cannot read it ({clipped(last)})")
+            raise RunError(f"{path}: {who} cannot read it ({clipped(last)})")
         return np.load(out)
 
 
@@ -120,6 +136,21 @@ def prove(folder: Path, ours_TV: np.ndarray, ids: Sequence[int], tolerance: floa
             f"{spread:.3g}; nothing was kept. Please report it, with the folder's config.json"
         )
     return Proof(against, difference, spread)
+
+
+def prove_gguf(file: Path, ours_TV: np.ndarray, ids: Sequence[int], tolerance: float) -> Proof:
+    """Returns how far our logits are from those that llama.cpp has for a file; as `prove` otherwise."""
+    spread = float(ours_TV.max() - ours_TV.min())
+    if importlib.util.find_spec("llama_cpp") is None:
+        return Proof("that needs llama.cpp (pip install llama-cpp-python); the file was read again", None, spread)
+    theirs_TV = _of_a_process(_LLAMA_CPP, file, ids, "llama.cpp")
+    difference = float(np.abs(ours_TV - theirs_TV[: len(ids), : ours_TV.shape[1]]).max())
+    if not difference <= tolerance * spread:
+        raise RunError(
+            f"{file}: its logits differ by {difference:.3g} from those of llama.cpp, of a spread of {spread:.3g}; "
+            "nothing was kept. Please report it, with the run's config.json"
+        )
+    return Proof("llama.cpp", difference, spread)
 
 
 def keep_logits(folder: Path, ours_TV: np.ndarray, ids: Sequence[int]) -> None:
