@@ -135,6 +135,8 @@ def _write_vocabulary(writer: Any, run: Run, model: ModelConfig) -> list[str]:
 def _vocabulary(run: Run, model: ModelConfig) -> Vocabulary | None:
     """Returns the tokens of a model, as many as it predicts, where they are a byte-level BPE that llama.cpp splits."""
     tokenizer = run.tokenizer
+    if tokenizer.kind == "byte":  # llama.cpp reads no BPE without merges
+        return None
     if isinstance(tokenizer, BpeTokenizer):
         tokens = [*map(written, tokenizer.tokens), *NAMES]
         kinds = [PLAIN] * len(tokenizer.tokens) + [CONTROL] * len(NAMES)

@@ -66,7 +66,10 @@ def inspect(inspector: Inspector, ids: Sequence[int], prompt_length: int, stop_i
     tokenizer, places_TD = inspector.tokenizer, inspector.places_TD
     seen_T = ids[_start(len(ids), prompt_length, inspector.config.context_len) :]
     seen = last_activations(inspector.params, inspector.config, seen_T)
-    log_p_KV = np.where(banned_tokens(tokenizer, stop_id), -np.inf, seen.log_p_KV)
+    vocab_size = inspector.config.vocab_size  # imported weights may have more tokens than their tokenizer, or fewer
+    banned_V = np.ones(max(vocab_size, tokenizer.vocab_size), bool)
+    banned_V[: tokenizer.vocab_size] = banned_tokens(tokenizer, stop_id)
+    log_p_KV = np.where(banned_V[:vocab_size], -np.inf, seen.log_p_KV)
     log_p_KV -= np.logaddexp.reduce(log_p_KV, axis=1, keepdims=True)
     stages = []
     for k, (x_D, log_p_V) in enumerate(zip(seen.residual_KD, log_p_KV, strict=True)):

@@ -11,10 +11,12 @@ from jaxgpt.convert import proof
 from jaxgpt.convert.exporting import export_gguf
 from jaxgpt.errors import UserError
 from jaxgpt.run.load import load_trained
+from jaxgpt.text.bpe_tokenizer import train_bpe_tokenizer
 from tests.convert.test_import import MODEL, make_run
 
 LLAMA = dataclasses.replace(MODEL, qk_norm=False)
 NEOX = ModelConfig(vocab_size=300, context_len=16, embed_dim=24, num_heads=4, num_layers=2, positions="rotary")
+TOKENIZER, _ = train_bpe_tokenizer(["the cat sat on the mat, the rat at the hat"] * 5, 280)
 GPT2 = dataclasses.replace(NEOX, positions="learned")
 
 
@@ -39,20 +41,19 @@ def half_turned(x_NH, position):
     return turned
 
 
-@pytest.mark.parametrize(
-    ("model", "name"), [(MODEL, "qwen3"), (LLAMA, "llama"), (NEOX, "gptneox"), (GPT2, "gpt2")], ids=str
-)
-def test_what_is_written_is_there(tmp_path, model, name):
-    run = make_run(tmp_path / "run", model)
+@pytest.mark.parametrize("name", ["qwen3", "llama", "gptneox", "gpt2"])
+def test_what_is_written_is_there(tmp_path, name):
+    model = {"qwen3": MODEL, "llama": LLAMA, "gptneox": NEOX, "gpt2": GPT2}[name]
+    run = make_run(tmp_path / "run", model, TOKENIZER)
     made = export_gguf(run.path, tmp_path / "it.gguf")
     assert made.proof.difference is None
     fields, tensors = read(tmp_path / "it.gguf")
     assert fields["general.architecture"] == name
     assert fields[f"{name}.block_count"] == 2
     assert fields["tokenizer.ggml.pre"] == "dbrx"
-    assert len(fields["tokenizer.ggml.tokens"]) == run.sized.model.vocab_size == 261
+    assert len(fields["tokenizer.ggml.tokens"]) == TOKENIZER.vocab_size
     params = load_trained(run.path).params
-    np.testing.assert_array_equal(tensors["token_embd.weight"], params["token_embedding"][:261])
+    np.testing.assert_array_equal(tensors["token_embd.weight"], params["token_embedding"][: TOKENIZER.vocab_size])
     attention = params["block_1"]["attention"]
     D, N, H = attention["query"]["kernel"].shape
     K = attention["key"]["kernel"].shape[1]
@@ -73,6 +74,13 @@ def test_what_is_written_is_there(tmp_path, model, name):
         c, d = np.split(key_KH[0], 2)
         ours = np.sum((a * c + b * d) * np.cos(angle) + (a * d - b * c) * np.sin(angle))
         assert theirs == pytest.approx(ours, rel=1e-4)
+
+
+def test_bytes_go_without_a_tokenizer(tmp_path):
+    made = export_gguf(make_run(tmp_path / "run").path, tmp_path / "it.gguf")
+    assert "no tokenizer goes along" in made.notes[0]
+    fields, _ = read(tmp_path / "it.gguf")
+    assert fields["tokenizer.ggml.model"] == "none"
 
 
 def test_what_llama_cpp_computes_otherwise_is_refused(tmp_path):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from flax import linen as nn
 from safetensors.numpy import load_file, save_file
 
 from jaxgpt.config import Config, DataConfig, ModelConfig, RunConfig
@@ -27,7 +28,7 @@ from jaxgpt.run.checkpoint import open_checkpoints, save
 from jaxgpt.run.folder import Run, open_run
 from jaxgpt.run.load import load_trained
 from jaxgpt.run.state import TrainState
-from jaxgpt.text.bpe_tokenizer import byte_tokenizer, train_bpe_tokenizer
+from jaxgpt.text.bpe_tokenizer import BpeTokenizer, byte_tokenizer, train_bpe_tokenizer, written
 
 MODEL = ModelConfig(
     vocab_size=300,
@@ -45,25 +46,19 @@ MODEL = ModelConfig(
 )
 
 
-def make_run(path: Path, model: ModelConfig = MODEL, kind: str = "text") -> Run:
-    """Returns a run with parameters at random and the tokenizer of bytes."""
-    tokenizer = byte_tokenizer()
+def make_run(path: Path, model: ModelConfig = MODEL, tokenizer: BpeTokenizer | None = None) -> Run:
+    """Returns a run with parameters at random and the tokenizer of bytes, or another."""
+    tokenizer = tokenizer or byte_tokenizer()
     config = Config(
         model=model, data=DataConfig(corpus="mine", seq_len=16), run=RunConfig(name=path.name, folder=str(path.parent))
     )
-    run = Run(path, config, tokenizer, Manifest(kind, "mine", "mine", "here", "0", tokenizer.fingerprint))
+    run = Run(path, config, tokenizer, Manifest("text", "mine", "mine", "here", "0", tokenizer.fingerprint))
     params = GPT(run.sized.model).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]
-    params = jax.tree.map(lambda x: x + 0.1, jax.device_get(nn_unbox(params)))
+    params = jax.tree.map(lambda x: x + 0.1, jax.device_get(nn.unbox(params)))
     open_run(run, 1)
     with open_checkpoints(run.checkpoints) as manager:
         save(manager, TrainState(jnp.zeros((), jnp.int32), jax.device_put(params), ()), run.documents)
     return run
-
-
-def nn_unbox(tree):
-    from flax import linen as nn
-
-    return nn.unbox(tree)
 
 
 @pytest.fixture(scope="module")
@@ -345,6 +340,4 @@ def test_our_template_says_what_we_render():
 def test_merges_make_the_tokens():
     tokenizer, _ = train_bpe_tokenizer(["the cat sat on the mat, the rat that sat at the hat; thethe"] * 3, 290)
     made = [left + right for left, right in merges_of(tokenizer)]
-    from jaxgpt.text.bpe_tokenizer import written
-
     assert made == list(map(written, tokenizer.tokens[256:]))
