@@ -1,14 +1,20 @@
 """A look inside over the API: what it shows of a word is what the model that wrote it computes."""
 
+import dataclasses
 import math
 import threading
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from jaxgpt.inference.introspect import _last_activations, activations
-from jaxgpt.serve import api
+from jaxgpt.model.gpt import GPT
+from jaxgpt.serve import api, inspecting
+from jaxgpt.serve.inspecting import make_inspector
 from jaxgpt.serve.middleware import MAX_BODY
 from tests.serve.conftest import CONFIG, TOKENIZER
 
@@ -122,3 +128,13 @@ def test_looks_that_wait_are_few_and_texts_are_written_meanwhile(chat_server, mo
         assert refused.result().json()["error"]["code"] == "queue_full"
         go_on.set()
     assert sorted(look.result().status_code for look in looks) == [200] * api.WAITING_LOOKS + [429]
+
+
+@pytest.mark.parametrize("more", [3, -3])
+def test_imported_weights_may_have_other_tokens_than_their_tokenizer(more):
+    model = dataclasses.replace(CONFIG, vocab_size=TOKENIZER.vocab_size + more, embedding_rows=128)
+    params = nn.unbox(GPT(model).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"])
+    inspector = make_inspector(params, model, TOKENIZER)
+    shown = inspecting.inspect(inspector, TOKENIZER.encode("w1 w2 w3"), 2, TOKENIZER.special.eos)
+    likeliest = [token["id"] for stage in shown["stages"] for token in stage["likeliest"]]
+    assert max(likeliest) < min(model.vocab_size, TOKENIZER.vocab_size)
