@@ -44,9 +44,10 @@ def import_tokenizer(path: Path, chat: "ChatFormat | None" = None) -> Tokenizer:
         raise UserError(f"data.tokenizer: {path} cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise UserError(f"data.tokenizer: {path} is not JSON ({clipped(str(error))})") from None
-    if chat is not None:
-        return _as_it_is(content, str(path), chat)
-    return _as_ours(content) or _as_it_is(content, str(path))
+    ours = _as_ours(content)
+    if ours is not None and (chat is None or chat == ChatFormat(*NAMES[1:])):
+        return ours
+    return _as_it_is(content, str(path), chat)
 
 
 def ids_of_folder(path: Path) -> int:
@@ -54,7 +55,7 @@ def ids_of_folder(path: Path) -> int:
     tokenizer = import_tokenizer(path)
     if isinstance(tokenizer, BpeTokenizer):
         content = read_text(path / ("tokenizer.json" if (path / "tokenizer.json").is_file() else "vocab.json"))
-        return len(tokenizer.tokens) + (NAMES[0] in content)
+        return len(tokenizer.tokens) + sum(name in content for name in NAMES)
     from tokenizers import Tokenizer as HuggingFace
 
     ids = HuggingFace.from_file(str(path / "tokenizer.json")).get_vocab().values()
@@ -86,7 +87,7 @@ def _as_ours(content: Any) -> BpeTokenizer | None:
         plain = model["type"] == "BPE" and not content.get("normalizer") and not model.get("dropout")
         plain = plain and not model.get("ignore_merges") and not model.get("byte_fallback")
         vocab = model["vocab"] | added
-        if not plain or pattern is None or set(added) - {NAMES[0]}:
+        if not plain or pattern is None or tuple(added) not in ((), NAMES[:1], NAMES):
             return None
         tokens = _in_order_of_merges(vocab, merges, list(added))
     except (KeyError, TypeError, AttributeError):
