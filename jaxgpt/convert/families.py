@@ -28,15 +28,13 @@ class Family:
     architecture: str
     settings: tuple[Setting, ...]
     fixed: dict[str, tuple[Any, ...]]
-    """Keys that must have one of these values, the first being what is written and what it is when left out."""
+    """Keys that must have a value, the first of these, which is written; left out they have the last."""
     ours: dict[str, Any]
     """Fields of ModelConfig that have one value in this family."""
     tensors: tuple[Tensor, ...]
     head: str = "lm_head.weight"
     prefix: str = "model."
     """What the names of tensors begin with; some folders leave it out."""
-    biases: tuple[str, ...] = ()
-    """Keys of theirs that are true where the linear maps have biases."""
     partial_rotary: float = 1.0
     """The share of a head's dimensions that turn, where their config does not say."""
     rope_keys: dict[str, str] = field(default_factory=lambda: {"theta": "rope_theta", "share": "partial_rotary_factor"})
@@ -193,7 +191,7 @@ _HEAD_NORMS = (
 )
 
 
-def _settings_of_llama(context_len: int, mlp_dim: int, kv_heads: int | None, head_dim: int | None, eps: float = 1e-6):
+def _settings_of_llama(context_len: int, mlp_dim: int, kv_heads: int | None, head_dim: int | None):
     return (
         Setting("max_position_embeddings", "context_len", context_len),
         Setting("hidden_size", "embed_dim", 4096),
@@ -203,7 +201,7 @@ def _settings_of_llama(context_len: int, mlp_dim: int, kv_heads: int | None, hea
         Setting("head_dim", "head_dim", head_dim),
         Setting("intermediate_size", "mlp_dim", mlp_dim),
         Setting("hidden_act", "mlp", "silu", {"silu": "swiglu"}),
-        Setting("rms_norm_eps", "norm_epsilon", eps),
+        Setting("rms_norm_eps", "norm_epsilon", 1e-6),
         Setting("tie_word_embeddings", "tie_embeddings", False),
     )
 
@@ -224,7 +222,6 @@ _LLAMA_WITH_BIASES = Family(
     fixed={},
     ours=_RMS | {"qk_norm": False, "bias": "all"},
     tensors=_of_llama(*_QKV_BIASES, *_OTHER_BIASES),
-    biases=("attention_bias", "mlp_bias"),
 )
 _MISTRAL = Family(
     "mistral",

@@ -123,19 +123,20 @@ def _cut(model: ModelConfig, window: int | None, context_len: int | None, where:
 
 def _tokenizer(folder: Path, model: ModelConfig) -> tuple[Tokenizer, list[str], bool]:
     """Returns (the folder's tokenizer, what is to be said about it, whether the model was taught to talk)."""
-    count = ids_of_folder(folder)
-    if count > model.vocab_size:
+    template, names = read_template(folder)
+    found, notes = None, []
+    if template is not None:
+        found, note = chat_format(template, names, _special_names(folder))
+        if found is None:
+            note += "; training and chat use <|user|>, <|assistant|> and <|end|>, which it has not seen"
+        notes.append(note)
+    tokenizer = import_tokenizer(folder, found)
+    if (count := ids_of_folder(folder)) > model.vocab_size:
         raise UserError(
             f"{folder}: its tokenizer has ids up to {count - 1}, and its embedding {model.vocab_size} rows; they are "
             "of different models"
         )
-    template, names = read_template(folder)
-    if template is None:
-        return import_tokenizer(folder), [], False
-    found, note = chat_format(template, names, _special_names(folder))
-    if found is None:
-        note += "; training and chat use <|user|>, <|assistant|> and <|end|>, which it has not seen"
-    return import_tokenizer(folder, found), [note], found is not None
+    return tokenizer, notes, found is not None
 
 
 def _special_names(folder: Path) -> list[str]:

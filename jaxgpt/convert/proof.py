@@ -130,12 +130,7 @@ def prove(folder: Path, ours_TV: np.ndarray, ids: Sequence[int], tolerance: floa
         difference = float(np.abs(ours_TV[-1, at] - np.array(list(kept["logits"].values()))).max())
     else:
         difference = float(np.abs(ours_TV - theirs_TV[:, : ours_TV.shape[1]]).max())
-    if not difference <= tolerance * spread:
-        raise RunError(
-            f"{folder}: its logits differ by {difference:.3g} from those that {against} has, of a spread of "
-            f"{spread:.3g}; nothing was kept. Please report it, with the folder's config.json"
-        )
-    return Proof(against, difference, spread)
+    return _held(folder, against, difference, spread, tolerance)
 
 
 def prove_gguf(file: Path, ours_TV: np.ndarray, ids: Sequence[int], tolerance: float) -> Proof:
@@ -145,12 +140,17 @@ def prove_gguf(file: Path, ours_TV: np.ndarray, ids: Sequence[int], tolerance: f
         return Proof("that needs llama.cpp (pip install llama-cpp-python); the file was read again", None, spread)
     theirs_TV = _of_a_process(_LLAMA_CPP, file, ids, "llama.cpp")
     difference = float(np.abs(ours_TV - theirs_TV[: len(ids), : ours_TV.shape[1]]).max())
+    return _held(file, "llama.cpp", difference, spread, tolerance)
+
+
+def _held(path: Path, against: str, difference: float, spread: float, tolerance: float) -> Proof:
+    """Returns the proof; raises RunError where the difference is beyond the tolerance, or no number."""
     if not difference <= tolerance * spread:
         raise RunError(
-            f"{file}: its logits differ by {difference:.3g} from those of llama.cpp, of a spread of {spread:.3g}; "
-            "nothing was kept. Please report it, with the run's config.json"
+            f"{path}: its logits differ by {difference:.3g} from those that {against} has, of a spread of {spread:.3g}; "
+            "nothing was kept. Please report it, with the config.json"
         )
-    return Proof("llama.cpp", difference, spread)
+    return Proof(against, difference, spread)
 
 
 def keep_logits(folder: Path, ours_TV: np.ndarray, ids: Sequence[int]) -> None:

@@ -133,7 +133,7 @@ def choose_family(model: ModelConfig, origin: str | None) -> Family:
     )
 
 
-def config_of(model: ModelConfig, family: Family, vocab_rows: int, special: dict[str, int]) -> dict[str, Any]:
+def config_of(model: ModelConfig, family: Family) -> dict[str, Any]:
     """Returns the config.json of a model, as transformers 4 and 5 and what else reads such files take it."""
     config: dict[str, Any] = {"architectures": [family.architecture], "model_type": family.name}
     sizes = {"num_kv_heads": model.kv_heads, "head_dim": model.head_size, "mlp_dim": model.mlp_size}
@@ -146,7 +146,7 @@ def config_of(model: ModelConfig, family: Family, vocab_rows: int, special: dict
         config[setting.theirs] = value
     config |= {key: values[0] for key, values in family.fixed.items()}
     if family.name == "llama":
-        config |= {"attention_bias": bool(family.biases), "mlp_bias": bool(family.biases)}
+        config |= dict.fromkeys(("attention_bias", "mlp_bias"), model.bias == "all")
     if family.window_key is not None:
         config[family.window_key] = None
     if model.positions == "rotary":
@@ -162,7 +162,7 @@ def config_of(model: ModelConfig, family: Family, vocab_rows: int, special: dict
             }
     if family.name == "gpt2":
         config |= dict.fromkeys(DROPOUTS, model.dropout)
-    return config | {"vocab_size": vocab_rows, "torch_dtype": "float32"} | special
+    return config | {"vocab_size": model.vocab_size}
 
 
 def dtype_names(dtypes: Sequence[str]) -> str:

@@ -51,11 +51,9 @@ def import_tokenizer(path: Path, chat: "ChatFormat | None" = None) -> Tokenizer:
 
 
 def ids_of_folder(path: Path) -> int:
-    """Returns how many ids the tokenizer of a folder has before anything is added; as `import_tokenizer` raises."""
-    tokenizer = import_tokenizer(path)
-    if isinstance(tokenizer, BpeTokenizer):
-        content = read_text(path / ("tokenizer.json" if (path / "tokenizer.json").is_file() else "vocab.json"))
-        return len(tokenizer.tokens) + sum(name in content for name in NAMES)
+    """Returns how many ids the tokenizer of a folder, which `import_tokenizer` could read, has by itself."""
+    if not (path / "tokenizer.json").is_file():
+        return len(parse_json(read_text(path / "vocab.json")))
     from tokenizers import Tokenizer as HuggingFace
 
     ids = HuggingFace.from_file(str(path / "tokenizer.json")).get_vocab().values()
