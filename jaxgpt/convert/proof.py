@@ -147,8 +147,8 @@ def _held(path: Path, against: str, difference: float, spread: float, tolerance:
     """Returns the proof; raises RunError where the difference is beyond the tolerance, or no number."""
     if not difference <= tolerance * spread:
         raise RunError(
-            f"{path}: its logits differ by {difference:.3g} from those that {against} has, of a spread of {spread:.3g}; "
-            "nothing was kept. Please report it, with the config.json"
+            f"{path}: its logits differ by {difference:.3g} from those that {against} has, of a spread of "
+            f"{spread:.3g}; nothing was kept. Please report it, with the config.json"
         )
     return Proof(against, difference, spread)
 
