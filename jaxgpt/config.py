@@ -207,6 +207,8 @@ class RunConfig:
     """What the samples during training begin with; for conversations, what the user says."""
     sample_tokens: int = 48
     """Longest sample, in tokens."""
+    deterministic: bool = False
+    """On a GPU: add in one order, so that a resumed run ends bit for bit as an undisturbed one; CPUs always do."""
     profile: bool = False
     """Write a trace of a few steps into the run's tensorboard folder, for TensorBoard's profile plugin."""
     restart: bool = False

@@ -41,7 +41,7 @@ def begin(
 ) -> tuple[Config, Origin | None, dict[str, str]]:
     """Starts JAX, and returns (the config with its run's model where training continues one, that run, what this
     machine decided of the config and why, by field)."""
-    start_jax(config.data.cache_dir, run_ahead=False)
+    start_jax(config.data.cache_dir, run_ahead=False, deterministic=config.run.deterministic)
     join_processes()
     origin = None
     if config.run.init_from is not None:

@@ -1,5 +1,6 @@
 """JAX started as this program wants it, and what this machine is fast at."""
 
+import os
 from pathlib import Path
 
 import jax
@@ -15,18 +16,24 @@ from jaxgpt.ops.matmul import precision
 
 TRIAL_SIZE = 1_024  # of the products that decide the dtype: large enough to tell, some ten milliseconds each
 FIRST_BFLOAT16 = 8.0  # compute capability from which on a GPU multiplies bfloat16 (Ampere)
+ONE_ORDER = "--xla_gpu_deterministic_ops=true"
 TOLERANCE = 2e-2  # by which a kernel in bfloat16 may differ from another, in shares of the largest number
 WORTH_CASTING = 1.2  # how much faster bfloat16 products must be to pay for the casts around them
 
 
-def start_jax(cache_dir: str, *, run_ahead: bool = True) -> None:
+def start_jax(cache_dir: str, *, run_ahead: bool = True, deterministic: bool = False) -> None:
     """Keeps freed memory, and compiled programs on disk: what follows is faster. Call it before the first array.
 
     Where the program may `run_ahead` of a CPU it hands over work before the last has ended, each with memory of its
     own. Training may not: a step is long, and its half gigabyte would be held two or three times.
 
     A product of float32 is one of float32: left to itself a GPU rounds its factors to 10 bits (TF32), a TPU to 7.
+
+    Left to itself a GPU also adds in any order, where many threads add to one place, and takes whichever kernel was
+    faster when it tried; `deterministic` asks for one order and one kernel. CPUs and TPUs have no other.
     """
+    if deterministic:  # read when the first array is made
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ONE_ORDER}".strip()
     keep_freed_memory()
     jax.config.update("jax_cpu_enable_async_dispatch", run_ahead)
     jax.config.update("jax_default_matmul_precision", "highest")

@@ -46,6 +46,7 @@ MAY_CHANGE = [
     "run.sample_prompt",
     "run.sample_tokens",
     "run.profile",
+    "run.deterministic",
     "run.restart",
     "run.name",
     "run.folder",
