@@ -170,6 +170,18 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adaptation: a run's parameters stay as they are, and thin matrices beside them are trained."""
+
+    rank: int | None = None
+    """Rank of the adapters. None: all parameters are trained."""
+    alpha: float = 32.0
+    """What the adapters add is multiplied by alpha / rank."""
+    projections: Literal["query-value", "attention", "mlp", "all"] = "all"
+    """The linear maps of a block that get adapters."""
+
+
+@dataclass(frozen=True)
 class MeshConfig:
     """How devices are laid out; a single device is (1, 1, 1)."""
 
@@ -222,6 +234,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -307,6 +320,13 @@ def validate(config: Config) -> Config:
     require(optimizer.warmup_steps >= 0, "optimizer.warmup_steps", "at least 0")
     require(0 <= optimizer.final_lr_fraction <= 1, "optimizer.final_lr_fraction", "between 0 and 1")
     require(0 < optimizer.decay_fraction <= 1, "optimizer.decay_fraction", "above 0 and at most 1")
+
+    lora = config.lora
+    require(lora.rank is None or 1 <= lora.rank <= WIDEST, "lora.rank", f"at least 1 and at most {WIDEST:,}, or None")
+    require(lora.rank is None or run.init_from is not None, "lora.rank", "None without run.init_from, a run to adapt")
+    require(lora.alpha > 0, "lora.alpha", "above 0")
+    by_adam = lora.rank is None or optimizer.name == "adamw"
+    require(by_adam, "optimizer.name", "adamw with lora.rank: muon is for whole matrices")
 
     require(mesh.data >= 1 or mesh.data == -1, "mesh.data", "at least 1, or -1 for all devices that are left")
     require(mesh.fsdp >= 1, "mesh.fsdp", "at least 1")
@@ -402,6 +422,7 @@ def from_json(text: str, source: str) -> Config:
                 sections[section][names[old]] = sections[section].pop(old)
         if isinstance(remat := sections["model"].get("remat"), bool):  # as version 0.1 has it
             sections["model"]["remat"] = "full" if remat else "none"
+        sections.setdefault("lora", {})  # as version 0.1 has it
         kinds = typing.get_type_hints(Config)
         config = Config(**{name: kind(**sections.pop(name)) for name, kind in kinds.items()})
         if sections:

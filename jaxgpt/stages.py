@@ -15,7 +15,7 @@ from jaxgpt.report.build import report_after
 from jaxgpt.run.folder import Run
 from jaxgpt.run.load import Origin, find_origin
 from jaxgpt.training.objectives import Objective, next_token
-from jaxgpt.training.plan import plan, settle
+from jaxgpt.training.plan import adapters_in_words, plan, settle
 from jaxgpt.training.summary import summary
 from jaxgpt.training.trainer import fit
 
@@ -64,6 +64,8 @@ def run_stage(stage: Stage, run: Run, dry_run: bool) -> None:
     if dry_run:
         print(plan(run, stage.data))
         return
+    if run.config.lora.rank is not None:
+        print(adapters_in_words(run.sized))
     train, valid = stage.data.sources["train"], stage.data.sources["valid"]
     result = fit(run, train, valid, stage.sample, stage.origin, stage.objective)
     report = on_primary(lambda: report_after(run.path))

@@ -20,6 +20,7 @@ from jaxgpt.ops.fused_attention import KERNEL_RESULT
 from jaxgpt.ops.matmul import precision
 
 Params = Any  # a nested dict of arrays
+LORA = "lora"  # what adapters are called beside them
 
 VOCAB_MULTIPLE = 128  # the embedding's rows are rounded up to it, so that they divide over devices and tiles
 KEPT = {
@@ -102,7 +103,7 @@ def scanned(block: type[nn.Module], num_layers: int) -> type[nn.Module]:
     """Returns the stack as one program of a block and a loop: the blocks' parameters share arrays, the layer first."""
     return nn.scan(
         block,
-        variable_axes={"params": 0},
+        variable_axes={"params": 0, LORA: 0},
         split_rngs={"params": True, "dropout": True},
         in_axes=cast(Any, nn.broadcast),
         length=num_layers,
@@ -171,6 +172,13 @@ class GPT(nn.Module):
         if cache is None:
             return hidden_BTD, None
         return hidden_BTD, KVCache(tuple(layers), cache.lengths_B + T)
+
+
+def variables(params: Params) -> dict[str, Params]:
+    """Returns what `GPT(config).apply` takes: the parameters, and apart from them the adapters that some may carry."""
+    if LORA not in params:
+        return {"params": params}
+    return {"params": {name: x for name, x in params.items() if name != LORA}, LORA: params[LORA]}
 
 
 def unembedding(params: Params) -> jax.Array:

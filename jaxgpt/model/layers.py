@@ -18,6 +18,8 @@ Initializer = Callable[..., jax.Array]
 class Linear(nn.Module):
     """An einsum with a kernel of exactly the shape given, and an optional bias over its trailing axes.
 
+    Where it is given adapters (`model.lora`), it adds their product, which is of low rank.
+
     `spec` reads like "BTD,DNH->BTNH": input, kernel, output. `axes` names the kernel's axes for the mesh, `dtype` is
     ModelConfig's.
     """
@@ -37,6 +39,13 @@ class Linear(nn.Module):
         )
         compute_dtype, activations = precision(self.dtype)
         y = matmul(self.spec, x, kernel, compute_dtype, activations)
+        if self.has_variable("lora", "lora_a"):
+            x_axes, kernel_axes, y_axes = self.spec.replace("->", ",").split(",")
+            summed = "".join(axis for axis in kernel_axes if axis in x_axes)
+            rows, own = x_axes.removesuffix(summed), kernel_axes.removeprefix(summed)
+            a, b = (self.get_variable("lora", name) for name in ("lora_a", "lora_b"))
+            thin = matmul(f"{x_axes},{summed}R->{rows}R", x, a, compute_dtype, activations)
+            y = y + matmul(f"{rows}R,R{own}->{y_axes}", thin, b, compute_dtype, activations)
         if not self.use_bias:
             return y
         shape, axes = tuple(self.shape)[-self.bias_axes :], tuple(self.axes)[-self.bias_axes :]

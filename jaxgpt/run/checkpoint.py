@@ -99,6 +99,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, documents: dict[str,
     saving fails otherwise; those that are there already stay.
     """
     step, folder = int(state.step), Path(manager.directory)
+    state = state._replace(frozen=None)  # the run it came from has that
     state = jax.jit(unstacked)(state) if is_stacked(state) else state
     items: dict[str, Any] = {name: ocp.args.JsonSave(document) for name, document in documents.items()}
     items["params"] = ocp.args.StandardSave(state.params)
@@ -146,7 +147,7 @@ def _require_room(folder: Path, state: TrainState, step: int) -> None:
 
 
 def restore_state(manager: ocp.CheckpointManager, step: int, abstract: TrainState) -> TrainState:
-    """Returns the state saved at a step, laid out as `abstract` says."""
+    """Returns the state saved at a step, laid out as `abstract` says; what is frozen is not saved, and not in it."""
     optimizer = {"step": abstract.step, "opt_state": abstract.opt_state}
     items = _restore(manager, step, params=abstract.params, optimizer=optimizer)
     return TrainState(items["optimizer"]["step"], items["params"], items["optimizer"]["opt_state"])

@@ -1,21 +1,27 @@
 """A run's parameters, from disk straight onto the devices: for finetuning, sampling, chat and evaluation."""
 
 import dataclasses
+import hashlib
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxgpt.config import Config, ModelConfig
+from jaxgpt.config import Config, LoraConfig, ModelConfig
 from jaxgpt.devices.mesh import inference_mesh, shardings_of
 from jaxgpt.errors import RunError, UserError
+from jaxgpt.files import parse_json, read_text, write_text
 from jaxgpt.model.gpt import Params
+from jaxgpt.model.lora import Adapters, init_adapters, merged
 from jaxgpt.model.parameters import abstract_params
 from jaxgpt.run.checkpoint import apart, open_checkpoints, read_best, restore_params
 from jaxgpt.run.folder import Run, load_run
-from jaxgpt.run.integrity import damage, newest_whole
+from jaxgpt.run.integrity import DIGESTS, damage, newest_whole
+
+BASE = "base.json"  # of a run with lora.rank: which checkpoint its adapters were trained beside
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,72 @@ def find_origin(path: str | Path) -> Origin:
 
 
 def restore_origin(origin: Origin, abstract: Params, alone: bool = False) -> Params:
-    """Returns the parameters, laid out as `abstract` says; several processes restore together, but for `alone`."""
+    """Returns the parameters, laid out as `abstract` says; several processes restore together, but for `alone`.
+
+    A run's adapters are merged into those of the run that they were trained beside.
+    """
+    run = origin.run
+    if run.config.lora.rank is None:
+        return _restore(origin, abstract, alone)
+    params = restore_origin(_base_of(run), abstract, alone)
+    adapters = restore_adapters(origin, abstract, alone)
+    merge = jax.jit(
+        lambda params, adapters: merged(params, adapters, run.config.lora),
+        out_shardings=jax.tree.map(lambda x: x.sharding, abstract),
+        donate_argnums=0,
+    )
+    return merge(params, adapters)
+
+
+def restore_adapters(origin: Origin, abstract: Params, alone: bool = False) -> Adapters:
+    """Returns the adapters of a run with lora.rank, whole on each device; `abstract` is its network's parameters."""
+    anywhere = jax.tree.leaves(abstract)[0].sharding
+    if isinstance(anywhere, NamedSharding):
+        anywhere = NamedSharding(anywhere.mesh, PartitionSpec())
+    shapes = jax.eval_shape(lambda: init_adapters(abstract, origin.run.config.lora, jax.random.key(0)))
+    wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=anywhere), shapes)
+    return _restore(origin, wanted, alone)
+
+
+def settle_base(run: Run, origin: Origin) -> int:
+    """Returns the step of the checkpoint that a run's adapters are trained beside: recorded, if it is not yet.
+
+    Raises UserError where that checkpoint is there no more.
+    """
+    if (run.path / BASE).exists():
+        return _base_of(run).step
+    base = {"run": str(origin.run.path), "step": origin.step, "digest": _digest(origin)}
+    write_text(run.path / BASE, json.dumps(base, indent=2) + "\n")
+    return origin.step
+
+
+def _base_of(run: Run) -> Origin:
+    """Returns the checkpoint that a run's adapters were trained beside; a run that was moved is looked for beside it.
+
+    Raises UserError where it is gone or another one: adapters mean nothing beside other parameters.
+    """
+    try:
+        record = parse_json(read_text(run.path / BASE))
+        named, step, digest = Path(record["run"]), int(record["step"]), record["digest"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{run.path / BASE}: it does not say which run the adapters belong to ({error})") from None
+    places = (named, run.path.parent / named.name)
+    place = next((place for place in places if (place / "config.json").is_file()), None)
+    what = f"{run.path}: its adapters belong to {named}, step {step}"
+    if place is None:
+        raise UserError(f"{what}, which is not there; bring it back, as {' or '.join(map(str, places))}")
+    origin = Origin(load_run(place), step)
+    if (found := damage(origin.run.checkpoints / str(step))) or _digest(origin) != digest:
+        raise UserError(f"{what}, and {place} has another one there ({found or 'trained anew'}); bring the first back")
+    return origin
+
+
+def _digest(origin: Origin) -> str:
+    """Returns what tells a checkpoint from every other one."""
+    return hashlib.sha256((origin.run.checkpoints / str(origin.step) / DIGESTS).read_bytes()).hexdigest()
+
+
+def _restore(origin: Origin, abstract: Params, alone: bool) -> Params:
     run, step = origin.run, origin.step
     with open_checkpoints(run.checkpoints, alone=alone, create=False) as checkpoints:
         saved = checkpoints.item_metadata(step)["params"]
@@ -77,7 +148,8 @@ def load_trained(path: str | Path) -> Trained:
     params = restore_origin(origin, abstract_on(inference_mesh(config.mesh), config), alone=True)
     # A kernel of where it was trained may not be here, and what is generated has every block apart.
     model = dataclasses.replace(config.model, attention="xla", scan_layers=False)
-    return Trained(origin.run, dataclasses.replace(config, model=model), params, origin.step)
+    config = dataclasses.replace(config, model=model, lora=LoraConfig())  # its adapters are merged
+    return Trained(origin.run, config, params, origin.step)
 
 
 def abstract_on(mesh: Mesh, config: Config) -> Params:

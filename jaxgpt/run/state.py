@@ -14,3 +14,5 @@ class TrainState(NamedTuple):
     step: jax.Array
     params: Params
     opt_state: optax.OptState
+    frozen: Params = None
+    """Parameters that stay as they are, beside which `params` are adapters (`model.lora`). None: all are trained."""

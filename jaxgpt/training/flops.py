@@ -18,19 +18,22 @@ from jaxgpt.training.step import Compiled
 TIMED_STEPS = 5
 
 
-def flops_per_token(model: ModelConfig, seq_len: int) -> int:
+def flops_per_token(model: ModelConfig, seq_len: int, frozen: bool = False) -> int:
     """Returns 6 N + 12 L D T, forward and backward (Chowdhery et al. 2022): N parameters that are multiplied with a
-    token, the head among them and the tables of embeddings not, and attention over all T positions."""
+    token, the head among them and the tables of embeddings not, and attention over all T positions.
+
+    Where the parameters are `frozen`, 4 N: they have no gradient, and adapters beside them are too thin to count.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(abstract_params(model))
     kernels = sum(leaf.size for path, leaf in leaves if parameter_kind(path) == "matrix")
     head = padded_vocab_size(model) * model.embed_dim
-    return 6 * (kernels + head) + 12 * model.num_layers * model.num_heads * model.head_size * seq_len
+    return (4 if frozen else 6) * (kernels + head) + 12 * model.num_layers * model.num_heads * model.head_size * seq_len
 
 
-def peak_tokens_per_second(model: ModelConfig, seq_len: int) -> float:
+def peak_tokens_per_second(model: ModelConfig, seq_len: int, frozen: bool = False) -> float:
     """Returns what all devices would train on if a step were nothing but their best product: MFU is the share of it."""
     flops, _ = peak_flops(precision(model.dtype).compute_dtype)
-    return flops * jax.device_count() / flops_per_token(model, seq_len)
+    return flops * jax.device_count() / flops_per_token(model, seq_len, frozen)
 
 
 def cost(config: Config, compiled: Compiled, batch: Batch, steps: int) -> list[str]:
@@ -38,7 +41,7 @@ def cost(config: Config, compiled: Compiled, batch: Batch, steps: int) -> list[s
     state = compiled.init()
     stats: Any = compiled.program(state, batch).memory_analysis()
     parts = {
-        "parameters": _megabytes(state.params),
+        "parameters": _megabytes((state.params, state.frozen)),
         "optimizer state": _megabytes(state.opt_state),
         "gradients and activations": stats.temp_size_in_bytes / 1e6,
     }
@@ -49,7 +52,8 @@ def cost(config: Config, compiled: Compiled, batch: Batch, steps: int) -> list[s
         jax.block_until_ready(metrics)
         seconds.append(time.perf_counter() - began)
     step_seconds = statistics.median(seconds[1:])
-    per_token = flops_per_token(config.model, config.data.seq_len)
+    frozen = config.lora.rank is not None
+    per_token = flops_per_token(config.model, config.data.seq_len, frozen)
     per_step = per_token * config.data.batch_size * config.data.seq_len
     peak, source = peak_flops(precision(config.model.dtype).compute_dtype)
     share = per_step / step_seconds / (peak * jax.device_count())
@@ -58,7 +62,8 @@ def cost(config: Config, compiled: Compiled, batch: Batch, steps: int) -> list[s
     return [
         f"memory on each of {jax.device_count()} x {jax.devices()[0].device_kind}: {sum(parts.values()):,.0f} MB",
         *(f"  {part:26} {size:>8,.0f} MB" for part, size in parts.items()),
-        f"arithmetic: {per_token / 1e6:,.1f} MFLOP a token (6 N + 12 L D T), {per_step / 1e9:,.1f} GFLOP a step",
+        f"arithmetic: {per_token / 1e6:,.1f} MFLOP a token ({4 if frozen else 6} N + 12 L D T), "
+        f"{per_step / 1e9:,.1f} GFLOP a step",
         f"time: {step_seconds * 1e3:,.0f} ms a step{of_peak}; "
         f"about {clock(step_seconds * steps)} for {steps:,} steps, evaluations not counted",
     ]

@@ -6,7 +6,7 @@ import jax
 
 from jaxgpt.config import Config
 from jaxgpt.data.batch import Batch
-from jaxgpt.model.gpt import GPT, Params, unembedding
+from jaxgpt.model.gpt import GPT, Params, unembedding, variables
 from jaxgpt.ops.cross_entropy import cross_entropy
 from jaxgpt.ops.matmul import precision
 
@@ -17,7 +17,7 @@ Objective = Callable[[Params, Batch, Config, jax.Array | None], tuple[jax.Array,
 def next_token(params: Params, batch: Batch, config: Config, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
     """Returns (summed loss in nats, summed weights): how unlikely each next token was (Bengio et al. 2003)."""
     hidden_BTD, _ = GPT(config.model).apply(
-        {"params": params},
+        variables(params),
         batch.tokens,
         batch.segments,
         batch.positions,

@@ -10,7 +10,7 @@ from jaxgpt.config import to_json
 from jaxgpt.devices.distributed import failing_together, is_primary, on_primary, require_same
 from jaxgpt.run.checkpoint import Best, open_checkpoints, restore_state
 from jaxgpt.run.folder import Run, locked, open_run
-from jaxgpt.run.load import Origin, restore_origin
+from jaxgpt.run.load import Origin, restore_origin, settle_base
 from jaxgpt.run.metrics import MetricsFile, evaluated_steps, open_metrics
 from jaxgpt.run.resume import best_so_far, find_start, skipped_at_the_end
 from jaxgpt.run.state import TrainState
@@ -47,11 +47,17 @@ def opened(run: Run, compiled: Compiled, num_steps: int, origin: Origin | None) 
             print(f"the run that was there is now {moved}")
         start = on_primary(lambda: find_start(run))
         checkpoints = stack.enter_context(open_checkpoints(run.checkpoints))
+        frozen, base = compiled.abstract_state.frozen, origin
+        if frozen is not None and origin is not None:
+            base = Origin(origin.run, on_primary(lambda: settle_base(run, origin)))
         if start:
             state = restore_state(checkpoints, start, compiled.abstract_state)
+            if frozen is not None and base is not None:
+                state = state._replace(frozen=restore_origin(base, frozen))
             print(f"resuming from step {start} of {num_steps}")
-        elif origin is not None:
-            state = compiled.start_from(restore_origin(origin, compiled.abstract_state.params))
+        elif base is not None:
+            model = compiled.abstract_state.params if frozen is None else frozen
+            state = compiled.start_from(restore_origin(base, model))
         else:
             state = compiled.init()
         metrics = stack.enter_context(open_metrics(run.path, start)) if is_primary() else None

@@ -14,6 +14,7 @@ from jaxgpt.devices.distributed import on_primary
 from jaxgpt.devices.mesh import make_mesh
 from jaxgpt.devices.setup import fast_dtype, fused_attention
 from jaxgpt.errors import UserError
+from jaxgpt.model.lora import init_adapters
 from jaxgpt.model.parameters import abstract_params, parameter_part
 from jaxgpt.run.folder import Run, latest_step, read_run
 from jaxgpt.run.load import Origin
@@ -142,6 +143,15 @@ def parameter_counts(config: Config) -> dict[str, int]:
     return {part: parts[part] for part in order if part in parts}
 
 
+def adapters_in_words(config: Config) -> str:
+    """Returns how much of a network is trained where adapters are."""
+    params, lora = abstract_params(config.model), config.lora
+    shapes = jax.eval_shape(lambda: init_adapters(params, lora, jax.random.key(0)))
+    count, whole = (sum(x.size for x in jax.tree.leaves(tree)) for tree in (shapes, params))
+    what = f"rank {lora.rank}, alpha {lora.alpha:g}, projections {lora.projections}"
+    return f"adapters of {what}: {count:,} numbers are trained beside {whole:,} that stay, {count / whole:.1%}"
+
+
 def plan(run: Run, data: Prepared) -> str:
     """Returns what --dry-run prints: the resolved config, parameters by part, steps, tokens, memory and time."""
     config = run.sized
@@ -158,6 +168,7 @@ def plan(run: Run, data: Prepared) -> str:
         f"vocabulary: {tokenizer.vocab_size:,} tokens, fingerprint {tokenizer.fingerprint[:16]}",
         f"parameters: {sum(counts.values()):,}",
         *(f"  {part:20} {count:>12,}" for part, count in counts.items()),
+        *([adapters_in_words(config)] if config.lora.rank is not None else []),
         f"steps: {steps:,} of {per_step:,} tokens ({config.data.batch_size} windows of {config.data.seq_len})",
         f"tokens: {min(steps * per_step, tokens * config.run.epochs):,}",
         *cost(config, compiled, batch, steps),

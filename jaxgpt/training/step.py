@@ -15,6 +15,7 @@ from jaxgpt.data.batch import Batch
 from jaxgpt.devices.allocator import give_back_freed_memory
 from jaxgpt.devices.mesh import RULES, batch_sharding, replicated, shardings_of
 from jaxgpt.model.gpt import GPT, Params
+from jaxgpt.model.lora import adapted, init_adapters, merged
 from jaxgpt.run.state import TrainState
 from jaxgpt.training.objectives import Objective, next_token
 from jaxgpt.training.optimizer import at_step
@@ -26,15 +27,31 @@ def init_state(config: Config, optimizer: optax.GradientTransformation, *, boxed
     """Returns the state at step 0, drawn from run.seed; `boxed` keeps the logical axis names on the arrays."""
     tokens_BT = jnp.zeros((1, config.data.seq_len), jnp.int32)
     params = GPT(config.model).init(jax.random.key(config.run.seed), tokens_BT)["params"]
-    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    state = starting_from(params, config, optimizer)
     return state if boxed else nn.unbox(state)
 
 
+def starting_from(params: Params, config: Config, optimizer: optax.GradientTransformation) -> TrainState:
+    """Returns the state at step 0 that trains these parameters, or with lora.rank adapters beside them."""
+    step = jnp.zeros((), jnp.int32)
+    if config.lora.rank is None:
+        return TrainState(step, params, optimizer.init(params))
+    adapters = init_adapters(params, config.lora, jax.random.key(config.run.seed))
+    return TrainState(step, adapters, optimizer.init(adapters), frozen=params)
+
+
 def _summed_gradients(
-    objective: Objective, params: Params, batch: Batch, config: Config, key: jax.Array
+    objective: Objective, state: TrainState, batch: Batch, config: Config, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, Any]:
     """Returns (loss sum, weight sum, gradient of the loss sum), adding up the micro-batches one after the other."""
-    with_gradient = jax.value_and_grad(objective, has_aux=True)
+    params = state.params
+
+    def loss_of(params: Params, batch: Batch, config: Config, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        if state.frozen is not None:
+            params = adapted(state.frozen, params, config.lora)
+        return objective(params, batch, config, key)
+
+    with_gradient = jax.value_and_grad(loss_of, has_aux=True)
     count = config.optimizer.grad_accumulation_steps
     if count == 1:
         (loss, weight), grads = with_gradient(params, batch, config, key)
@@ -70,7 +87,7 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(config.run.seed + 1), state.step)
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-        loss, weight, grads = _summed_gradients(objective, state.params, batch, config, key)
+        loss, weight, grads = _summed_gradients(objective, state, batch, config, key)
         if axis_name is not None:
             loss, weight, grads = jax.lax.psum((loss, weight, grads), axis_name)
         count = jnp.maximum(weight, 1.0)
@@ -83,7 +100,7 @@ def make_train_step(
             lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
         )
         metrics = {"loss": loss / count, "weight": weight, "grad_norm": grad_norm, "skipped": ~finite}
-        return TrainState(state.step + 1, params, opt_state), metrics
+        return TrainState(state.step + 1, params, opt_state, state.frozen), metrics
 
     return train_step
 
@@ -98,6 +115,7 @@ class Compiled(NamedTuple):
     start_from: Callable[[Params], TrainState]  # given parameters, which become its own, at step 0
     train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
     eval_step: Callable[[Params, Batch], tuple[jax.Array, jax.Array]]
+    model_params: Callable[[TrainState], Params]  # the network's: the state's own, or with its adapters merged in
     program: Callable[[TrainState, Batch], jax.stages.Compiled]  # that of train_step, for arrays or their shapes
 
     def place(self, size: int, gather: Callable[[np.ndarray], Batch]) -> Batch:
@@ -130,6 +148,7 @@ def compile_steps(
     shardings = shardings_of(boxed, mesh)
     abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), nn.unbox(boxed), shardings)
     rows, whole = batch_sharding(mesh), replicated(mesh)
+    of_model = shardings.params if config.lora.rank is None else shardings.frozen
 
     def on_mesh(function: Callable) -> Callable:
         def call(*args):
@@ -149,10 +168,15 @@ def compile_steps(
     )
     draw = jax.jit(lambda: init_state(config, optimizer), out_shardings=shardings)
     take = jax.jit(
-        lambda params: TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)),
+        lambda params: starting_from(params, config, optimizer),
         donate_argnums=0,
-        in_shardings=(shardings.params,),
+        in_shardings=(of_model,),
         out_shardings=shardings,
+    )
+    merge = jax.jit(
+        lambda state: merged(state.frozen, state.params, config.lora),
+        in_shardings=(shardings,),
+        out_shardings=of_model,
     )
     programs: list[jax.stages.Compiled] = []
 
@@ -174,6 +198,7 @@ def compile_steps(
         init=on_mesh(init),
         start_from=on_mesh(take),
         train_step=on_mesh(lambda state, batch: program(state, batch)(state, batch)),
-        eval_step=on_mesh(jax.jit(eval_step, in_shardings=(shardings.params, rows), out_shardings=(whole, whole))),
+        eval_step=on_mesh(jax.jit(eval_step, in_shardings=(of_model, rows), out_shardings=(whole, whole))),
+        model_params=on_mesh(lambda state: state.params if state.frozen is None else merge(state)),
         program=on_mesh(program),
     )

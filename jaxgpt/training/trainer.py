@@ -69,7 +69,7 @@ def fit(
     learning_rates = np.broadcast_to(np.asarray(schedule(jnp.arange(steps))), steps)
     compiled = compile_steps(config, make_optimizer(config.optimizer, planned), mesh, objective)
     began = time.perf_counter()
-    peak = peak_tokens_per_second(config.model, config.data.seq_len)
+    peak = peak_tokens_per_second(config.model, config.data.seq_len, frozen=config.lora.rank is not None)
     step_tokens = config.data.batch_size * config.data.seq_len
 
     with contextlib.ExitStack() as stack:
@@ -204,13 +204,14 @@ class Trainer:
         shares = valid.shares if isinstance(valid, Mixture) else (1.0,)
         some = {name: some_of(source, self.config.data.seq_len) for name, source in parts.items()}
         is_part = any(some[name] is not source for name, source in parts.items())
+        params = self.compiled.model_params(self.opened.state)
         scored = [("part of valid" if is_part else "valid", "valid_loss", some)]
         if is_part and step == self.steps:
             scored.append(("all of valid", "whole_valid_loss", parts))
         measured: dict[str, float] = {}
         said: list[str] = []
         for what, name, sources in scored:
-            scores = [self._score(step, source, what) for source in sources.values()]
+            scores = [self._score(step, params, source, what) for source in sources.values()]
             measured[name] = sum(share * score.loss for share, score in zip(shares, scores, strict=True))
             if isinstance(valid, Mixture):
                 measured |= {f"{name}/{part}": score.loss for part, score in zip(sources, scores, strict=True)}
@@ -221,7 +222,7 @@ class Trainer:
             self.opened.best = Best(step, loss)
             if is_primary():
                 write_best(self.run.checkpoints, self.opened.best)
-        params = unstacked(gather_replicated(self.opened.state.params))
+        params = unstacked(gather_replicated(params))
         if is_primary():
             text = self.sample(params)
             append_sample(self.run.path, step, text)
@@ -231,7 +232,7 @@ class Trainer:
             self.progress.say(indent(text))
         self.progress.skip()
 
-    def _score(self, step: int, source: Source, what: str) -> Score:
+    def _score(self, step: int, params: Params, source: Source, what: str) -> Score:
         batch_size = self.config.data.batch_size
         with self.progress.evaluating(what, num_batches(source, batch_size)) as advance:
 
@@ -239,7 +240,7 @@ class Trainer:
                 self._leave_if_asked(step)
                 advance()
 
-            return evaluate(self.compiled, self.opened.state.params, source, batch_size, before_batch)
+            return evaluate(self.compiled, params, source, batch_size, before_batch)
 
     def _save(self) -> None:
         save(self.opened.checkpoints, self.opened.state, self.run.documents)

@@ -34,7 +34,7 @@ MANIFEST = Manifest("text", "mine", "mine", "here", fingerprint="f", tokenizer="
 @pytest.fixture
 def run(tmp_path, monkeypatch) -> Run:
     """A run of ten steps; its share of the machine's peak is of no interest here, and to measure that takes longer."""
-    monkeypatch.setattr(trainer, "peak_tokens_per_second", lambda model, seq_len: 1e12)
+    monkeypatch.setattr(trainer, "peak_tokens_per_second", lambda model, seq_len, frozen: 1e12)
     config = Config(
         model=ModelConfig(context_len=16, embed_dim=16, num_heads=2, num_layers=1, dropout=0.1),
         data=DataConfig(seq_len=16, batch_size=8),
