@@ -48,7 +48,7 @@ def test_learns_and_is_used_like_any_run(workplace, lora):
     asked = ("The ball of Ann is red. The ball?", "--temperature", "0")
     said = shell(workplace, "-m", "jaxgpt", "chat", "runs/thin", "--prompt", *asked).stdout
     assert said.startswith("The ") and said.endswith(".\n"), said
-    assert "exact" in shell(workplace, "-m", "jaxgpt", "evaluate", "runs/thin", "--split", "valid").stdout
+    assert "replies end" in shell(workplace, "-m", "jaxgpt", "evaluate", "runs/thin", "--split", "valid").stdout
     shell(workplace, "-m", "jaxgpt", "check", "runs/thin")
 
 
