@@ -288,6 +288,17 @@ def import_weights(verb: Import) -> None:
     from jaxgpt.devices.setup import start_jax
 
     start_jax(Config().data.cache_dir)
+    is_peft = (folder / "adapter_config.json").is_file()
+    if is_peft != (verb.base is not None):
+        told = "adapters; name the run that they were trained beside" if is_peft else "no adapters; leave it out"
+        raise UserError(f"base: {shown(verb.base)} was given, and {verb.folder} has {told}")
+    if verb.base is not None:
+        from jaxgpt.convert.peft import import_adapters
+
+        run = import_adapters(folder, verb.base, Path(verb.runs) / name)
+        lora = run.config.lora
+        print(f"{run.path}: adapters of rank {lora.rank}, alpha {lora.alpha:g}, beside {verb.base}, as a run at step 0")
+        return
     made = import_folder(folder, Path(verb.runs) / name, verb.context_len)
     for note in made.notes:
         print(f"  {note}")
@@ -307,6 +318,12 @@ def export_weights(verb: Export) -> None:
 
     start_jax(load_run(verb.run).config.data.cache_dir)
     out = Path(verb.out).expanduser()
+    if verb.adapters:
+        from jaxgpt.convert.peft import export_adapters
+
+        family, rank = export_adapters(verb.run, out)
+        print(f"{verb.out}: adapters of rank {rank} for PEFT, of a {family.name}")
+        return
     made = (export_gguf if out.suffix == ".gguf" else export_run)(verb.run, out, verb.dtype)
     for note in made.notes:
         print(f"  {note}")

@@ -169,6 +169,9 @@ class OptimizerConfig:
     """Steps in a row without a finite loss and gradient after which the run stops; each of them changes nothing."""
 
 
+Projections = Literal["query-value", "attention", "mlp", "all"]
+
+
 @dataclass(frozen=True)
 class LoraConfig:
     """Low-rank adaptation: a run's parameters stay as they are, and thin matrices beside them are trained."""
@@ -177,7 +180,7 @@ class LoraConfig:
     """Rank of the adapters. None: all parameters are trained."""
     alpha: float = 32.0
     """What the adapters add is multiplied by alpha / rank."""
-    projections: Literal["query-value", "attention", "mlp", "all"] = "all"
+    projections: Projections = "all"
     """The linear maps of a block that get adapters."""
 
 

@@ -146,6 +146,8 @@ class Import:
     """Where runs live."""
     context_len: int | None = None
     """Positions to keep, where the model has more than are needed. None: all."""
+    base: str | None = None
+    """Of a PEFT folder of LoRA adapters: the run that they were trained beside."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,9 @@ class Export:
     """The folder to make; or a file that ends in .gguf, which needs the package gguf."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Precision of the weights. None: that of the import, or float32."""
+    adapters: bool = False
+    """Of a run with lora.rank: its adapters alone, as a folder for PEFT; otherwise merged into what they were trained
+    beside."""
 
 
 Verb = Sample | Chat | Evaluate | Check | Report | Compare | Explain | Tokenize | Plan | Serve | Import | Export

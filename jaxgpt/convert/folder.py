@@ -51,26 +51,37 @@ def read_json(path: Path) -> Any:
 
 def open_folder(path: Path) -> Folder:
     """Returns the tensors of a folder, their headers read; raises UserError where a file is missing or damaged."""
-    from safetensors import SafetensorError, safe_open
-
     named = _files(path)
     files, shapes, dtypes = {}, {}, {}
     for file in dict.fromkeys(named.values()) if named else [path / WEIGHTS]:
-        try:
-            with safe_open(file, "numpy") as tensors:
-                for name in tensors.keys():  # noqa: SIM118, it is no dict
-                    about = tensors.get_slice(name)
-                    files[name], shapes[name] = file, tuple(about.get_shape())
-                    dtypes[name] = str(about.get_dtype())
-        except FileNotFoundError:
-            raise UserError(f"{file}: it is missing, and {path / INDEX} names it; download it again") from None
-        except (SafetensorError, OSError, ValueError) as error:
-            raise UserError(f"{file}: damaged, or not safetensors ({clipped(str(error))}); download it again") from None
+        if not file.is_file():
+            raise UserError(f"{file}: it is missing, and {path / INDEX} names it; download it again")
+        opened = open_file(file)
+        files |= opened.files
+        shapes |= opened.shapes
+        dtypes |= opened.dtypes
     if lost := sorted(name for name, file in named.items() if files.get(name) != file):
         raise UserError(
             f"{named[lost[0]]}: it has no {clipped(lost[0])}, and {path / INDEX} says so; download it again"
         )
     return Folder(path, files, shapes, dtypes)
+
+
+def open_file(file: Path) -> Folder:
+    """Returns the tensors of one file of safetensors; raises UserError where it is missing or damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    shapes, dtypes = {}, {}
+    try:
+        with safe_open(file, "numpy") as tensors:
+            for name in tensors.keys():  # noqa: SIM118, it is no dict
+                about = tensors.get_slice(name)
+                shapes[name], dtypes[name] = tuple(about.get_shape()), str(about.get_dtype())
+    except FileNotFoundError:
+        raise UserError(f"{file}: it is missing; download it again") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{file}: damaged, or not safetensors ({clipped(str(error))}); download it again") from None
+    return Folder(file.parent, dict.fromkeys(shapes, file), shapes, dtypes)
 
 
 def _files(path: Path) -> dict[str, Path]:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxgpt.config import Config, DataConfig, ModelConfig, RunConfig, to_json, validate
+from jaxgpt.config import Config, DataConfig, ModelConfig, RunConfig, validate
 from jaxgpt.convert import proof
 from jaxgpt.convert.chat_template import chat_format, read_template
 from jaxgpt.convert.families import tensors_of
@@ -26,13 +25,11 @@ from jaxgpt.devices.mesh import inference_mesh
 from jaxgpt.errors import UserError, shown
 from jaxgpt.files import write_text
 from jaxgpt.model.gpt import VOCAB_MULTIPLE, Params
-from jaxgpt.run.checkpoint import open_checkpoints, save
-from jaxgpt.run.folder import Run, locked, record_start
+from jaxgpt.run.folder import Run, locked
 from jaxgpt.run.load import abstract_on
-from jaxgpt.run.state import TrainState
+from jaxgpt.run.write import write_run
 from jaxgpt.text.imported_tokenizer import ids_of_folder, import_tokenizer
 from jaxgpt.text.tokenizer import Tokenizer
-from jaxgpt.text.vocabulary import save_tokenizer
 
 RECORD = "imported.json"
 LONGEST_WINDOW = 1024  # tokens of a training window where none is asked for
@@ -93,7 +90,7 @@ def import_folder(
             run = Run(building, config, tokenizer, manifest)
             ids = proof.text_ids(tokenizer, model)
             ours_TV = proof.our_logits(params, model, ids)
-            _write(run, params)
+            write_run(run, params)
             del params
             give_back_freed_memory()  # the other side's process needs as much
             record = {"family": family.name, "dtype": dtype_names(list(opened.dtypes.values())), "config": settings}
@@ -191,16 +188,3 @@ def _load(config: Config, tokenizer: Tokenizer, reader: tuple[list[str], Reader]
                 array[len(part) : max(len(part), tokenizer.vocab_size)] = part.astype(np.float32).mean(0)
             placed[path] = jax.device_put(array, leaf.sharding)
     return jax.tree_util.tree_unflatten(tree, [placed[path] for path in want]), digest.hexdigest()
-
-
-def _write(run: Run, params: Params) -> None:
-    """Writes the run's folder: documents, and the parameters as the checkpoint of step 0."""
-    run.checkpoints.mkdir(parents=True)
-    write_text(run.path / "config.json", to_json(run.config))
-    save_tokenizer(run.tokenizer, run.path / "tokenizer.json")
-    write_text(run.path / "data.json", json.dumps(run.data.to_dict(), indent=2, ensure_ascii=False) + "\n")
-    for name in ("metrics.jsonl", "samples.jsonl"):
-        write_text(run.path / name, "")
-    with open_checkpoints(run.checkpoints) as manager:
-        save(manager, TrainState(jnp.zeros((), jnp.int32), params, ()), run.documents)
-    record_start(run.path, 0, [], {})

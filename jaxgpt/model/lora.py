@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgpt.config import LoraConfig
+from jaxgpt.config import LoraConfig, Projections
 from jaxgpt.model.gpt import LORA, Params
 from jaxgpt.model.parameters import STACK
 
 ATTENTION, MLP = frozenset({"query", "key", "value", "out"}), frozenset({"up", "gate", "down"})
-PROJECTIONS = {
+PROJECTIONS: dict[Projections, frozenset[str]] = {
     "query-value": frozenset({"query", "value"}),
     "attention": ATTENTION,
     "mlp": MLP,

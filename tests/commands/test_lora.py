@@ -47,7 +47,8 @@ def test_learns_and_is_used_like_any_run(workplace, lora):
     assert losses[-1] < 0.6 * losses[0]
     asked = ("The ball of Ann is red. The ball?", "--temperature", "0")
     said = shell(workplace, "-m", "jaxgpt", "chat", "runs/thin", "--prompt", *asked).stdout
-    assert said.startswith("The ") and said.endswith(".\n"), said
+    assert said.startswith("The ")
+    assert said.endswith(".\n")
     assert "replies end" in shell(workplace, "-m", "jaxgpt", "evaluate", "runs/thin", "--split", "valid").stdout
     shell(workplace, "-m", "jaxgpt", "check", "runs/thin")
 
