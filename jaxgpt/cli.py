@@ -2,10 +2,10 @@
 
 import contextlib
 import os
-import select
 import shlex
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,6 @@ from jaxgpt.verbs import (
     Verb,
 )
 
-PASTE_SECONDS = 0.05
 MOST_SLOTS = 1024
 MOST_TOKENS = 1e18
 
@@ -38,6 +37,9 @@ MOST_TOKENS = 1e18
 def main(arguments: list[str] | None = None) -> None:
     """Runs the verb that the command line names."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:
+        print(f"jaxgpt {metadata.version('jaxgpt')}")
+        return
     with errors_in_words():
         default: Any = tyro.MISSING
         if arguments[:1] == ["plan"]:  # a preset's values are the defaults
@@ -85,43 +87,24 @@ def _check_numbers(verb: Sample | Chat) -> None:
         raise UserError(f"seed: {shown(verb.seed)} was given; it must be at least 0 and below 2**32")
 
 
-def _tell_unknown(tokenizer, text: str) -> None:
-    """Says what of a prompt the model cannot read: to it that is all the same <unk>."""
-    from jaxgpt.text.tokenizer import visible
-
-    if unknown := [visible(part.encode("utf-8", "surrogatepass")) for part in tokenizer.unknown(text)]:
-        print(f"(not in this model's vocabulary: {', '.join(unknown)})", file=sys.stderr, flush=True)
-
-
-def _print_piece(piece: str) -> None:
-    """Prints what a model has written: as it is, or to a terminal without what a terminal would obey."""
-    from jaxgpt.text.tokenizer import for_terminal
-
-    print(for_terminal(piece) if sys.stdout.isatty() else piece, end="", flush=True)
-
-
-def _print_stream(pieces) -> None:
-    for piece in pieces:
-        _print_piece(piece)
-    print(flush=True)
-
-
 def sample(verb: Sample) -> None:
     """Prints the prompt and what the model makes of it."""
     import jax
 
     from jaxgpt.inference.generate import continue_text, encode_prompt
+    from jaxgpt.terminal import print_stream
+    from jaxgpt.text.tokenizer import tell_unknown
 
     _check_numbers(verb)
     trained, key = _load(verb.run), jax.random.key(verb.seed)
     model, tokenizer = trained.config.model, trained.run.tokenizer
     prompt = encode_prompt(verb.prompt, tokenizer, model)
-    _tell_unknown(tokenizer, verb.prompt)
+    tell_unknown(tokenizer, verb.prompt)
     to_line_end = verb.stop_at_line_end
     if to_line_end is None:
         to_line_end = trained.run.data.ends_with_line(trained.config.data)
     params, count = trained.params, verb.max_tokens
-    _print_stream(continue_text(params, model, tokenizer, prompt, key, verb.sampling, count, to_line_end))
+    print_stream(continue_text(params, model, tokenizer, prompt, key, verb.sampling, count, to_line_end))
 
 
 def chat(verb: Chat) -> None:
@@ -129,7 +112,9 @@ def chat(verb: Chat) -> None:
     import jax
 
     from jaxgpt.inference.chat import fit_history, reply
-    from jaxgpt.text.conversation import Rendered, render_message
+    from jaxgpt.terminal import Conversation, converse, print_stream
+    from jaxgpt.text.conversation import render_message
+    from jaxgpt.text.tokenizer import tell_unknown
 
     _check_numbers(verb)
     trained, key = _load(verb.run), jax.random.key(verb.seed)
@@ -139,61 +124,15 @@ def chat(verb: Chat) -> None:
             f"({shlex.join(['python', 'finetune.py', '--run.init-from', verb.run])}), or let it write: "
             f"{shlex.join(['python', '-m', 'jaxgpt', 'sample', verb.run])}"
         )
-    model, tokenizer = trained.config.model, trained.run.tokenizer
-
-    def said_by_user(words: str) -> Rendered:
-        return render_message({"role": "user", "content": words}, tokenizer)
-
     if verb.prompt is not None:
-        messages = fit_history([said_by_user(verb.prompt)], model.context_len)
-        _tell_unknown(tokenizer, verb.prompt)
-        _print_stream(reply(trained.params, model, tokenizer, messages, key, verb.sampling, verb.max_tokens))
+        model, tokenizer = trained.config.model, trained.run.tokenizer
+        asked = render_message({"role": "user", "content": verb.prompt}, tokenizer)
+        messages = fit_history([asked], model.context_len)
+        tell_unknown(tokenizer, verb.prompt)
+        print_stream(reply(trained.params, model, tokenizer, messages, key, verb.sampling, verb.max_tokens))
         return
-
-    with contextlib.suppress(ImportError):  # brings line editing, history, and pastes of several lines
-        import readline  # noqa: F401
-    print(f"{verb.run}, step {trained.step}, trained on {trained.run.data.full_name}. Ctrl-D leaves.")
-    messages: list[Rendered] = []
-    turn = 0
-    while (said := _ask()) is not None:
-        if not said:
-            continue
-        try:
-            fitted = fit_history([*messages, said_by_user(said)], model.context_len)
-        except UserError as error:
-            print(f"({error})")
-            continue
-        if dropped := len(messages) + 1 - len(fitted):
-            print(f"(the oldest {dropped} messages no longer fit and are forgotten)")
-        _tell_unknown(tokenizer, said)
-        pieces = []
-        print("model> ", end="", flush=True)
-        turn_key = jax.random.fold_in(key, turn)
-        with contextlib.suppress(KeyboardInterrupt):  # ends this reply, not the conversation
-            for piece in reply(trained.params, model, tokenizer, fitted, turn_key, verb.sampling, verb.max_tokens):
-                pieces.append(piece)
-                _print_piece(piece)
-        print()
-        messages = [*fitted, render_message({"role": "assistant", "content": "".join(pieces)}, tokenizer)]
-        turn += 1
-
-
-def _ask() -> str | None:
-    """Returns what the user says next, a paste of several lines as one message; None where they leave."""
-    try:
-        lines = [input("you> ")]
-        with contextlib.suppress(EOFError):  # of a terminal: it is asked again next time
-            while _more_is_pasted():
-                lines.append(input())
-    except (EOFError, KeyboardInterrupt):
-        print()
-        return None
-    return "\n".join(lines).strip()
-
-
-def _more_is_pasted() -> bool:
-    """Returns whether a terminal holds more already: nobody types a second line in the blink of an eye."""
-    return sys.stdin.isatty() and bool(select.select([sys.stdin], [], [], PASTE_SECONDS)[0])
+    print(f"{verb.run}, step {trained.step}, trained on {trained.run.data.full_name}. /help for help, Ctrl-D leaves.")
+    converse(Conversation(trained, verb.sampling, verb.max_tokens, key))
 
 
 def evaluate(verb: Evaluate) -> None:
@@ -251,15 +190,17 @@ def compare(verb: Compare) -> None:
 def explain(verb: Explain) -> None:
     """Prints the text's walk through the model."""
     from jaxgpt.report import explain
+    from jaxgpt.text.tokenizer import tell_unknown
 
     trained = _load(verb.run)
-    _tell_unknown(trained.run.tokenizer, verb.text)
+    tell_unknown(trained.run.tokenizer, verb.text)
     for line in explain.explain(trained, verb.text):
         print(line)
 
 
 def tokenize(verb: Tokenize) -> None:
     """Prints the tokens of a text, a border after each, and what they come to."""
+    from jaxgpt.text.tokenizer import tell_unknown
     from jaxgpt.text.vocabulary import find_tokenizer
 
     text = sys.stdin.read() if verb.text == "-" else verb.text
@@ -275,7 +216,7 @@ def tokenize(verb: Tokenize) -> None:
     size = len(text.encode("utf-8", "surrogatepass"))
     each = f", {size / len(ids):.2f} bytes each" if ids else ""
     print(f"{len(ids):,} tokens{each} ({size:,} bytes; {tokenizer.kind}, vocabulary of {tokenizer.vocab_size:,})")
-    _tell_unknown(tokenizer, text)
+    tell_unknown(tokenizer, text)
 
 
 def import_weights(verb: Import) -> None:

@@ -25,10 +25,11 @@ MAY_USE = {
     "report": BASE | UP_TO_MODEL | {"devices", "run", "training", "inference", "report"},
     "serve": BASE | UP_TO_MODEL | {"devices", "run", "training", "inference", "serve"},
     "stages": BASE | UP_TO_MODEL | {"devices", "run", "training", "inference", "report"},
+    "terminal": BASE | UP_TO_MODEL | {"run", "inference"},
     "verbs": {"config"},
     "cli": BASE
     | UP_TO_MODEL
-    | {"command_line", "verbs", "devices", "run", "convert", "training", "inference", "report", "serve"},
+    | {"command_line", "verbs", "terminal", "devices", "run", "convert", "training", "inference", "report", "serve"},
     "__main__": {"cli"},
     "__init__": set(),
 }

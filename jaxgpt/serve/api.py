@@ -317,7 +317,9 @@ async def _refuse_invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "json_invalid":
-        return ApiError(400, "the request is not JSON").response()
+        why, place = first.get("ctx", {}).get("error", ""), first["loc"][-1]
+        example = """curl URL -H 'content-type: application/json' -d '{"model": "NAME", "prompt": "The"}'"""
+        return ApiError(400, f"the request is not JSON: {why} (character {place}); for example {example}").response()
     path = [str(part) for part in first["loc"][1:]]
     message = first["msg"].removeprefix("Value error, ")
     param = path[0] if path else message.partition(":")[0] if first["type"] == "value_error" else None

@@ -46,6 +46,8 @@ class Middleware:
             await response(scope, receive, send_guarded)
             return
         if body is not None:
+            if body and "content-type" not in headers:  # there is nothing here that it could be but JSON
+                scope = {**scope, "headers": [*scope["headers"], (b"content-type", b"application/json")]}
             await self._app(scope, _replay(body, receive), send_guarded)
 
     def _check(self, path: str, headers: Headers) -> None:
@@ -61,7 +63,8 @@ class Middleware:
         if origin is not None and origin.partition("://")[2] != host:
             raise ApiError(403, "pages of other sites may not use this server", code="wrong_origin")
         if self._api_key is not None and path.startswith("/v1/"):
-            given = headers.get("authorization", "").removeprefix("Bearer ")
+            scheme, _, key = headers.get("authorization", "").partition(" ")
+            given = key if scheme.lower() == "bearer" else ""
             if not hmac.compare_digest(given.encode("utf-8", "replace"), self._api_key.encode("utf-8", "replace")):
                 raise ApiError(401, "this server wants an API key: Authorization: Bearer KEY", code="invalid_api_key")
 

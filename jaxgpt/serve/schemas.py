@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from jaxgpt.inference.decode import CANDIDATES
 
@@ -37,6 +37,10 @@ class Checked(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
+Most = Annotated[int, Field(ge=1), AfterValidator(lambda tokens: min(tokens, MAX_TOKENS))]
+"""Tokens to write at most; more than this server writes are as many as it does, as with other servers."""
+
+
 class StreamOptions(Checked):
     include_usage: bool = False
     include_obfuscation: Literal[False] = False
@@ -46,7 +50,7 @@ class Asked(Checked, ABC):
     """What both kinds of request have in common."""
 
     model: str
-    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    max_tokens: Most | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     n: Annotated[int, Field(ge=1, le=1024)] | None = None
@@ -74,13 +78,14 @@ class Asked(Checked, ABC):
     @classmethod
     def _stops_in_bounds(cls, stop: str | list[str] | None) -> str | list[str] | None:
         stops = _as_list(stop)
-        if len(stops) > MAX_STOPS or not all(1 <= len(text) <= MAX_STOP_CHARACTERS for text in stops):
-            raise ValueError(f"at most {MAX_STOPS} texts of 1 to {MAX_STOP_CHARACTERS} characters")
+        if len(stops) > MAX_STOPS or any(len(text) > MAX_STOP_CHARACTERS for text in stops):
+            raise ValueError(f"at most {MAX_STOPS} texts of up to {MAX_STOP_CHARACTERS} characters")
         return stop
 
     @property
     def stops(self) -> list[str]:
-        return _as_list(self.stop)
+        """Texts that end the writing; an empty one asks for none."""
+        return [text for text in _as_list(self.stop) if text]
 
     @property
     @abstractmethod
@@ -103,7 +108,7 @@ class ChatMessage(Checked):
     """A message; the fields that stand empty are those of an answer that a client sends back as history."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: str | list[TextPart] | None = None
     name: str | None = None
     refusal: None = None
     annotations: Annotated[list[Any], Field(max_length=0)] | None = None
@@ -111,9 +116,15 @@ class ChatMessage(Checked):
     function_call: None = None
     tool_calls: Annotated[list[Any], Field(max_length=0)] | None = None
 
+    @model_validator(mode="after")
+    def _says_something(self) -> "ChatMessage":
+        if self.content is None and self.role != "assistant":
+            raise ValueError(f"content: it is missing in a message of role {self.role}")
+        return self
+
     def plain(self) -> dict[str, str]:
-        """Returns the message as the renderer takes it."""
-        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        """Returns the message as the renderer takes it; an assistant may have said nothing."""
+        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content or [])
         return {"role": "system" if self.role == "developer" else self.role, "content": content}
 
 
@@ -121,7 +132,7 @@ class ChatRequest(Asked):
     """POST /v1/chat/completions"""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    max_completion_tokens: Most | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=CANDIDATES)] | None = None
 

@@ -1,6 +1,7 @@
 """What every tokenizer does, whatever its tokens are: text to ids and back."""
 
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -115,3 +116,9 @@ def visible(token: bytes) -> str:
         return "".join(chr(byte) if 32 < byte < 127 else MARKS.get(chr(byte)) or f"⟨{byte:02x}⟩" for byte in token)
     stands_on = "◌" if unicodedata.category(text[:1] or " ").startswith("M") else ""
     return stands_on + "".join(MARKS.get(c) or (c if c.isprintable() else f"⟨U+{ord(c):04X}⟩") for c in text)
+
+
+def tell_unknown(tokenizer: Tokenizer, text: str) -> None:
+    """Says what of a prompt the model cannot read: to it that is all the same <unk>."""
+    if unknown := [visible(part.encode("utf-8", "surrogatepass")) for part in tokenizer.unknown(text)]:
+        print(f"(not in this model's vocabulary: {', '.join(unknown)})", file=sys.stderr, flush=True)

@@ -60,6 +60,7 @@ def test_stopped_and_resumed_ends_bit_for_bit_the_same(workplace, lora):
     assert bits(workplace / "runs" / "thin_again") == bits(workplace / "runs" / "thin")
 
 
+@pytest.mark.long
 def test_adapters_beside_adapters(workplace, lora):
     command = ("finetune.py", "--config", "mini_talk.py", "--run.name", "third", "--run.init-from", "runs/thin")
     said = shell(workplace, *command, *LORA, "--run.max-steps", "5").stdout

@@ -19,6 +19,11 @@ from jaxgpt.report.build import report_after
 from tests.commands.miniature import shell
 
 
+def test_version(capsys):
+    cli.main(["--version"])
+    assert re.fullmatch(r"jaxgpt \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
 def test_looking_at_runs(workplace, finetuned, capsys, monkeypatch):
     monkeypatch.chdir(workplace)
     cli.main(["report", "runs/mini"])

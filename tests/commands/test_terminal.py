@@ -1,0 +1,95 @@
+"""A conversation at the terminal: its commands, and what keys do."""
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.commands.miniature import shell
+
+CHAT = ("-m", "jaxgpt", "chat", "runs/mini_talk", "--temperature", "0")
+
+
+def talk(workplace, *lines: str) -> list[str]:
+    """Returns what is printed for each line that is typed."""
+    said = shell(workplace, *CHAT, input="\n".join(lines) + "\n").stdout
+    return [part.strip() for part in said.split("you> ")[1:]]
+
+
+def test_commands(workplace, finetuned, tmp_path):
+    saved = tmp_path / "talks.jsonl"
+    first, again, told, kept, new, empty, odd, hot, unknown, slash, helped, *_ = talk(
+        workplace,
+        "The box of Ann is red. The box?",
+        "/retry",
+        "/system The cup is red.",
+        f"/save {saved}",
+        "/new",
+        "/retry",
+        "/temperature much",
+        "/temperature 0.5",
+        "/nothing",
+        "//box?",
+        "/help",
+    )
+    assert first.startswith("model> The ")
+    assert again == first  # at temperature 0
+    assert told == "(the model is told so from now on)"
+    assert kept == f"(3 messages added to {saved})"
+    (line,) = saved.read_text().splitlines()
+    messages = json.loads(line)["messages"]
+    assert [message["role"] for message in messages] == ["system", "user", "assistant"]
+    assert messages[0]["content"] == "The cup is red."
+    assert messages[2]["content"] == first.removeprefix("model> ")
+    assert new == "(forgotten)"
+    assert empty == "(nothing was said yet)"
+    assert odd == "(temperature: much was given; it must be a number from 0 up)"
+    assert hot == "(temperature 0.5)"
+    assert unknown == "(there is no /nothing; /help lists what there is)"
+    assert slash.startswith("model> ")
+    assert "/temperature NUMBER" in helped
+
+
+def test_what_cannot_be_saved_is_said(workplace, finetuned):
+    (said, *_) = talk(workplace, "/save /no/such/folder/x")
+    assert said.startswith("(not saved: ")
+
+
+@pytest.mark.long
+def test_arrows_bring_back_what_was_said_and_keys_stay_out_of_replies(workplace, finetuned):
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, *CHAT], cwd=workplace, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
+    )
+    os.close(theirs)
+    seen = b""
+
+    def until(text: bytes, count: int) -> None:
+        nonlocal seen
+        end = time.monotonic() + 120
+        while seen.count(text) < count:
+            ready, _, _ = select.select([ours], [], [], max(0, end - time.monotonic()))
+            assert ready, seen
+            seen += os.read(ours, 4096)
+
+    try:
+        until(b"you> ", 1)
+        os.write(ours, b"The box?\n")
+        until(b"model> ", 1)
+        os.write(ours, b"zzz")  # typed ahead
+        until(b"you> ", 2)
+        reply = seen.split(b"model> ")[1].split(b"you> ")[0]
+        assert b"zzz" not in reply
+        os.write(ours, b"\x15\x1b[A\n")  # rub out the line, arrow up
+        until(b"model> ", 2)
+        assert b"The box?" in seen.split(b"you> ")[2]
+        assert b"^[[A" not in seen
+    finally:
+        child.kill()
+        child.wait()
+        os.close(ours)
