@@ -239,6 +239,7 @@ def import_weights(verb: Import) -> None:
         run = import_adapters(folder, verb.base, Path(verb.runs) / name)
         lora = run.config.lora
         print(f"{run.path}: adapters of rank {lora.rank}, alpha {lora.alpha:g}, beside {verb.base}, as a run at step 0")
+        print("  every tensor has its place in that model; no logits were compared")
         return
     made = import_folder(folder, Path(verb.runs) / name, verb.context_len)
     for note in made.notes:

@@ -16,11 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgpt.config import LoraConfig, Projections, RunConfig, validate
+from jaxgpt.config import LoraConfig, OptimizerConfig, Projections, RunConfig, validate
 from jaxgpt.convert.families import Family, tensors_of
 from jaxgpt.convert.folder import Folder, open_file, read_json
 from jaxgpt.convert.layout import Tensor, sizes_of, to_ours, to_theirs
 from jaxgpt.convert.settings import choose_family
+from jaxgpt.data.manifest import manifest_from_dict
 from jaxgpt.devices.mesh import inference_mesh
 from jaxgpt.errors import UserError, clipped, shown
 from jaxgpt.files import write_text
@@ -30,6 +31,7 @@ from jaxgpt.run.load import abstract_on, find_origin, restore_adapters, settle_b
 from jaxgpt.run.write import write_run
 
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
+DATA = "jaxgpt_data.json"  # what adapters of ours were trained on: whether they talk, too
 OFF = ("use_dora", "use_rslora", "modules_to_save", "lora_bias", "layer_replication", "alora_invocation_tokens")
 """Keys that change what adapters do, and are refused where they are on."""
 
@@ -88,11 +90,14 @@ def export_adapters(path: str | Path, out: Path) -> tuple[Family, int]:
     save_file(tensors, out / WEIGHTS, metadata={"format": "pt"})
     (out / WEIGHTS).chmod(0o644)
     write_text(out / CONFIG, json.dumps(config, indent=2) + "\n")
+    write_text(out / DATA, json.dumps(run.data.to_dict(), indent=2, ensure_ascii=False) + "\n")
     return family, lora.rank
 
 
 def import_adapters(folder: Path, base: str | Path, path: Path) -> Run:
     """Makes the run `path` of a PEFT folder's adapters, beside the run `base` that they were trained for.
+
+    It talks where `base` does, or where adapters of ours say that they were trained to.
 
     Raises UserError where the folder is not what can be imported or is of another model; no run is left then.
     """
@@ -100,7 +105,12 @@ def import_adapters(folder: Path, base: str | Path, path: Path) -> Run:
         raise UserError(f"{path}: it is there already; choose another --run.name")
     origin = find_origin(base)
     model = origin.run.sized.model
-    settings = _settings(folder)
+    settings, data = _settings(folder), origin.run.data
+    if (folder / DATA).is_file():
+        try:
+            data = manifest_from_dict(read_json(folder / DATA))
+        except ValueError as error:
+            raise UserError(f"{folder / DATA}: not a data manifest ({clipped(str(error))})") from None
     opened = open_file(folder / WEIGHTS)
     family = choose_family(model, None)
     ours = _read(opened, settings, list(_modules(tensors_of(family, model))), sizes_of(model, model.vocab_size))
@@ -112,7 +122,7 @@ def import_adapters(folder: Path, base: str | Path, path: Path) -> Run:
     projections = min(covering, key=lambda p: len(PROJECTIONS[p]))
     lora = LoraConfig(rank, alpha, projections)
     run_config = RunConfig(name=path.name, folder=str(path.parent), init_from=str(base))
-    config = validate(dataclasses.replace(origin.run.config, lora=lora, run=run_config))
+    config = validate(dataclasses.replace(origin.run.config, optimizer=OptimizerConfig(), lora=lora, run=run_config))
 
     drawn = init_adapters(abstract_on(inference_mesh(config.mesh), origin.run.sized), lora, jax.random.key(0))
     for (block, part, name), (a, b, scale) in ours.items():
@@ -125,7 +135,7 @@ def import_adapters(folder: Path, base: str | Path, path: Path) -> Run:
     with locked(path):
         shutil.rmtree(building, ignore_errors=True)
         try:
-            run = Run(building, config, origin.run.tokenizer, origin.run.data)
+            run = Run(building, config, origin.run.tokenizer, data)
             write_run(run, drawn)
             settle_base(run, origin)
             building.rename(path)

@@ -12,6 +12,8 @@ from jaxgpt.errors import UserError
 from jaxgpt.run.load import load_trained
 from tests.commands.miniature import shell
 
+pytestmark = pytest.mark.long
+
 LORA = ("--lora.rank", "4", "--optimizer.learning-rate", "2e-2")
 
 
@@ -60,7 +62,6 @@ def test_stopped_and_resumed_ends_bit_for_bit_the_same(workplace, lora):
     assert bits(workplace / "runs" / "thin_again") == bits(workplace / "runs" / "thin")
 
 
-@pytest.mark.long
 def test_adapters_beside_adapters(workplace, lora):
     command = ("finetune.py", "--config", "mini_talk.py", "--run.name", "third", "--run.init-from", "runs/thin")
     said = shell(workplace, *command, *LORA, "--run.max-steps", "5").stdout

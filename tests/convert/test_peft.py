@@ -2,19 +2,20 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from jaxgpt.config import Config, DataConfig, LoraConfig, MeshConfig, ModelConfig, RunConfig
+from jaxgpt.config import Config, DataConfig, LoraConfig, MeshConfig, ModelConfig, OptimizerConfig, RunConfig
 from jaxgpt.convert.peft import export_adapters, import_adapters
 from jaxgpt.data.manifest import Manifest
 from jaxgpt.errors import UserError
 from jaxgpt.model.gpt import GPT
 from jaxgpt.model.lora import init_adapters
-from jaxgpt.run.folder import Run
+from jaxgpt.run.folder import Run, load_run
 from jaxgpt.run.load import find_origin, load_trained, settle_base
 from jaxgpt.run.write import write_run
 from jaxgpt.text.bpe_tokenizer import byte_tokenizer
@@ -30,17 +31,22 @@ def place(tmp_path_factory):
     config = Config(
         model=MODEL,
         data=DataConfig(corpus="mine", seq_len=16),
+        optimizer=OptimizerConfig(name="muon"),  # how the other run was trained is none of its adapters' business
         mesh=MeshConfig(1, 1, 1),
         run=RunConfig(name="base", folder=str(folder)),
     )
     manifest = Manifest("text", "mine", "mine", "here", "0", tokenizer.fingerprint)
+    talk = dataclasses.replace(manifest, kind="chat", name="talk")
     run = Run(folder / "base", config, tokenizer, manifest)
     params = GPT(run.sized.model).init(jax.random.key(0), np.zeros((1, 2), np.int32))["params"]
     write_run(run, jax.tree.map(lambda x: x.unbox(), params, is_leaf=lambda x: hasattr(x, "unbox")))
     lora = LoraConfig(2, 4.0, "mlp")
     of_adapters = dataclasses.replace(config.run, name="thin", init_from=str(run.path))
     thin = dataclasses.replace(
-        run, path=folder / "thin", config=dataclasses.replace(config, lora=lora, run=of_adapters)
+        run,
+        path=folder / "thin",
+        data=talk,
+        config=dataclasses.replace(config, optimizer=OptimizerConfig(), lora=lora, run=of_adapters),
     )
     adapters = init_adapters(load_trained(run.path).params, lora, jax.random.key(1))
     write_run(thin, jax.tree.map(lambda x: x + 0.1, adapters))
@@ -72,6 +78,7 @@ def broken(place, tmp_path):
 def test_there_and_back_is_the_same(place, tmp_path):
     again = import_adapters(place / "adapters", place / "base", tmp_path / "again")
     assert again.config.lora == LoraConfig(2, 4.0, "mlp")
+    assert again.data == load_run(place / "thin").data
     one, other = (jax.tree.leaves(load_trained(path).params) for path in (place / "thin", again.path))
     assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
@@ -108,6 +115,13 @@ def cut(weights):
 
 def not_finite(weights):
     return {name: x * np.float32("nan") for name, x in weights.items()}
+
+
+def test_a_damaged_record_is_named(place, tmp_path):
+    folder = shutil.copytree(place / "adapters", tmp_path / "adapters")
+    (folder / "jaxgpt_data.json").write_text("[]")
+    with pytest.raises(UserError, match=r"jaxgpt_data\.json: not a data manifest"):
+        import_adapters(folder, place / "base", tmp_path / "run")
 
 
 @pytest.mark.parametrize(
