@@ -70,8 +70,8 @@ class Conversation:
         """Prints a reply to the last message; Ctrl-C ends the reply, not the conversation."""
         model, tokenizer = self.trained.config.model, self.trained.run.tokenizer
         key, pieces = jax.random.fold_in(self.key, self.replies), []
-        print("model> ", end="", flush=True)
         with contextlib.suppress(KeyboardInterrupt), _keys_unseen():
+            print("model> ", end="", flush=True)
             params, count = self.trained.params, self.max_tokens
             for piece in reply(params, model, tokenizer, self.messages, key, self.sampling, count):
                 pieces.append(piece)
