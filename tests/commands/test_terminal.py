@@ -23,7 +23,7 @@ def talk(workplace, *lines: str) -> list[str]:
 
 def test_commands(workplace, finetuned, tmp_path):
     saved = tmp_path / "talks.jsonl"
-    first, again, told, kept, new, empty, odd, hot, unknown, slash, helped, *_ = talk(
+    first, again, told, kept, new, empty, odd, hot, unknown, slash, unsaved, helped, *_ = talk(
         workplace,
         "The box of Ann is red. The box?",
         "/retry",
@@ -35,6 +35,7 @@ def test_commands(workplace, finetuned, tmp_path):
         "/temperature 0.5",
         "/nothing",
         "//box?",
+        "/save /no/such/folder/x",
         "/help",
     )
     assert first.startswith("model> The ")
@@ -52,12 +53,8 @@ def test_commands(workplace, finetuned, tmp_path):
     assert hot == "(temperature 0.5)"
     assert unknown == "(there is no /nothing; /help lists what there is)"
     assert slash.startswith("model> ")
+    assert unsaved.startswith("(not saved: ")
     assert "/temperature NUMBER" in helped
-
-
-def test_what_cannot_be_saved_is_said(workplace, finetuned):
-    (said, *_) = talk(workplace, "/save /no/such/folder/x")
-    assert said.startswith("(not saved: ")
 
 
 @pytest.mark.long

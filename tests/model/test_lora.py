@@ -40,8 +40,14 @@ def hidden(model: ModelConfig, params) -> jax.Array:
     return GPT(model).apply(variables(params), TOKENS_BT)[0]
 
 
-@pytest.mark.parametrize("projections", PROJECTIONS)
-@pytest.mark.parametrize("model", [MODEL, GROUPED, dataclasses.replace(GROUPED, scan_layers=True)])
+@pytest.mark.parametrize(
+    ("model", "projections"),
+    [
+        *((MODEL, projections) for projections in PROJECTIONS),
+        (GROUPED, "all"),
+        (dataclasses.replace(GROUPED, scan_layers=True), "query-value"),
+    ],
+)
 def test_adapters_are_the_merged_network(model, projections):
     lora = dataclasses.replace(LORA, projections=projections)
     params, first, adapters = network(model, lora)
@@ -111,6 +117,7 @@ def test_a_step_moves_adapters_alone_on_any_mesh():
     chex.assert_trees_all_close(again.params, after.params, atol=5e-5)
 
 
+@pytest.mark.long
 def test_blocks_in_a_loop_have_adapters_too():
     _, losses, after, whole = trained(config_of(MeshConfig(8, 1, 1), scan_layers=True))
     assert losses[-1] == pytest.approx(np.log(200), abs=0.5)
