@@ -234,6 +234,8 @@ def import_weights(verb: Import) -> None:
         told = "adapters; name the run that they were trained beside" if is_peft else "no adapters; leave it out"
         raise UserError(f"base: {shown(verb.base)} was given, and {verb.folder} has {told}")
     if verb.base is not None:
+        if verb.context_len is not None:
+            raise UserError(f"context_len: {verb.context_len} was given; adapters have the context of {verb.base}")
         from jaxgpt.convert.peft import import_adapters
 
         run = import_adapters(folder, verb.base, Path(verb.runs) / name)
@@ -261,6 +263,8 @@ def export_weights(verb: Export) -> None:
     start_jax(load_run(verb.run).config.data.cache_dir)
     out = Path(verb.out).expanduser()
     if verb.adapters:
+        if verb.dtype is not None:
+            raise UserError(f"dtype: {verb.dtype} was given; adapters are written in float32, so leave it out")
         from jaxgpt.convert.peft import export_adapters
 
         family, rank = export_adapters(verb.run, out)

@@ -28,7 +28,7 @@ HELP = """  /new                 forget what was said
   Ctrl-C ends a reply, Ctrl-D the conversation. A message that begins with / is written with two: //."""
 
 
-def print_piece(piece: str) -> None:
+def _print_piece(piece: str) -> None:
     """Prints what a model has written: as it is, or to a terminal without what a terminal would obey."""
     print(for_terminal(piece) if sys.stdout.isatty() else piece, end="", flush=True)
 
@@ -36,7 +36,7 @@ def print_piece(piece: str) -> None:
 def print_stream(pieces: Iterable[str]) -> None:
     """Prints all that a model writes, as it comes, and a line's end."""
     for piece in pieces:
-        print_piece(piece)
+        _print_piece(piece)
     print(flush=True)
 
 
@@ -54,30 +54,28 @@ class Conversation:
 
     def say(self, words: str) -> None:
         """Prints the reply to what the user says; what does not fit the context is forgotten, or refused."""
-        asked = self._rendered("user", words)
+        tell_unknown(self.trained.run.tokenizer, words)
+        self.answer([*self.messages, self._rendered("user", words)])
+
+    def answer(self, messages: list[Rendered]) -> None:
+        """Prints a reply to the last of these messages; Ctrl-C ends the reply, not the conversation."""
         try:
-            fitted = fit_history([*self.messages, asked], self.trained.config.model.context_len)
+            fitted = fit_history(messages, self.trained.config.model.context_len)
         except UserError as error:
             print(f"({error})")
             return
-        if dropped := len(self.messages) + 1 - len(fitted):
+        if dropped := len(messages) - len(fitted):
             print(f"(the oldest {dropped} messages no longer fit and are forgotten)")
-        tell_unknown(self.trained.run.tokenizer, words)
-        self.messages = fitted
-        self.answer()
-
-    def answer(self) -> None:
-        """Prints a reply to the last message; Ctrl-C ends the reply, not the conversation."""
         model, tokenizer = self.trained.config.model, self.trained.run.tokenizer
         key, pieces = jax.random.fold_in(self.key, self.replies), []
         with contextlib.suppress(KeyboardInterrupt), _keys_unseen():
             print("model> ", end="", flush=True)
             params, count = self.trained.params, self.max_tokens
-            for piece in reply(params, model, tokenizer, self.messages, key, self.sampling, count):
+            for piece in reply(params, model, tokenizer, fitted, key, self.sampling, count):
                 pieces.append(piece)
-                print_piece(piece)
+                _print_piece(piece)
         print()
-        self.messages = [*self.messages, self._rendered("assistant", "".join(pieces))]
+        self.messages = [*fitted, self._rendered("assistant", "".join(pieces))]
         self.replies += 1
 
     def obey(self, command: str, rest: str) -> None:
@@ -86,8 +84,7 @@ class Conversation:
             self.messages = self._system()
             print("(forgotten)")
         elif command == "retry" and self.messages[-1:] and self.messages[-1].message["role"] == "assistant":
-            self.messages = self.messages[:-1]
-            self.answer()
+            self.answer(self.messages[:-1])
         elif command == "retry":
             print("(nothing was said yet)")
         elif command == "system":

@@ -184,7 +184,9 @@ def _load(config: Config, tokenizer: Tokenizer, reader: tuple[list[str], Reader]
             rows = leaf.shape[0] - part.shape[0] if path in ("token_embedding", "head") else 0
             array = np.zeros(leaf.shape, np.float32)
             array[: len(part)] = part
-            if rows:  # tokens that are added for chat begin as an average one
-                array[len(part) : max(len(part), tokenizer.vocab_size)] = part.astype(np.float32).mean(0)
+            if rows:  # tokens that are added for chat are drawn like the others: adapters cannot tell equal ones apart
+                count, known = max(0, tokenizer.vocab_size - len(part)), part.astype(np.float32)
+                noise = np.random.default_rng(0).standard_normal((count, known.shape[1]), np.float32)
+                array[len(part) : len(part) + count] = known.mean(0) + known.std(0) * noise
             placed[path] = jax.device_put(array, leaf.sharding)
     return jax.tree_util.tree_unflatten(tree, [placed[path] for path in want]), digest.hexdigest()

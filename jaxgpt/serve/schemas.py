@@ -37,7 +37,7 @@ class Checked(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-Most = Annotated[int, Field(ge=1), AfterValidator(lambda tokens: min(tokens, MAX_TOKENS))]
+TokenLimit = Annotated[int, Field(ge=1), AfterValidator(lambda tokens: min(tokens, MAX_TOKENS))]
 """Tokens to write at most; more than this server writes are as many as it does, as with other servers."""
 
 
@@ -50,7 +50,7 @@ class Asked(Checked, ABC):
     """What both kinds of request have in common."""
 
     model: str
-    max_tokens: Most | None = None
+    max_tokens: TokenLimit | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     n: Annotated[int, Field(ge=1, le=1024)] | None = None
@@ -132,7 +132,7 @@ class ChatRequest(Asked):
     """POST /v1/chat/completions"""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    max_completion_tokens: Most | None = None
+    max_completion_tokens: TokenLimit | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=CANDIDATES)] | None = None
 

@@ -101,7 +101,11 @@ def estimate(config: Config, on: str) -> Estimate:
         raise
     seconds = time.perf_counter() - began
     program, memory = read_program(compiled.as_text() or ""), _memory(compiled)
-    flops = flops_per_token(config.model, config.data.seq_len) * config.data.batch_size * config.data.seq_len
+    flops = (
+        flops_per_token(config.model, config.data.seq_len, frozen=config.lora.rank is not None)
+        * config.data.batch_size
+        * config.data.seq_len
+    )
     return Estimate(
         chip,
         len(devices),
@@ -110,7 +114,7 @@ def estimate(config: Config, on: str) -> Estimate:
         seconds,
         program,
         code=memory.generated_code_size_in_bytes,
-        parameters=_held(steps.abstract_state.params),
+        parameters=_held((steps.abstract_state.params, steps.abstract_state.frozen)),
         optimizer=_held(steps.abstract_state.opt_state),
         temporary=memory.temp_size_in_bytes,
         flops=flops,

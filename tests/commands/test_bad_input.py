@@ -33,6 +33,7 @@ TUNE = ("finetune.py", "--config", "mini_talk.py", "--run.name", "bad")
         (("jaxgpt", "import", "runs", "--run.name", "a/b"), "run.name: 'a/b' was given"),
         (("jaxgpt", "import", "runs/mini", "--base", "runs/mini", "--run.name", "it"), "has no adapters; leave it out"),
         (("jaxgpt", "export", "runs/mini", "out", "--adapters"), "runs/mini: it has no adapters, lora.rank is None"),
+        (("jaxgpt", "export", "runs/mini", "out", "--adapters", "--dtype", "float16"), "dtype: float16 was given"),
         (("jaxgpt", "export", "runs/nothing", "out"), "runs/nothing: no such run folder"),
         (("jaxgpt", "export", "runs/mini", "runs"), "runs: it is there already"),
         ((*TRAIN, "--data.corpus", "~nobody-of-this-name/x"), "a path begins with ~ and the name of a user"),

@@ -23,9 +23,11 @@ def talk(workplace, *lines: str) -> list[str]:
 
 def test_commands(workplace, finetuned, tmp_path):
     saved = tmp_path / "talks.jsonl"
-    first, again, told, kept, new, empty, odd, hot, unknown, slash, unsaved, helped, *_ = talk(
+    first, again, _, too_long, told, kept, new, empty, odd, hot, unknown, slash, unsaved, helped, *_ = talk(
         workplace,
         "The box of Ann is red. The box?",
+        "/retry",
+        f"/system {'The cup is red. ' * 40}",
         "/retry",
         "/system The cup is red.",
         f"/save {saved}",
@@ -40,6 +42,7 @@ def test_commands(workplace, finetuned, tmp_path):
     )
     assert first.startswith("model> The ")
     assert again == first  # at temperature 0
+    assert too_long.startswith("(system message: it is ")
     assert told == "(the model is told so from now on)"
     assert kept == f"(3 messages added to {saved})"
     (line,) = saved.read_text().splitlines()
