@@ -167,6 +167,15 @@ def _reader(folder: Folder, family: Any, model: ModelConfig, context_len: int) -
     return list(by_name), read
 
 
+def drawn_like(known_VD: np.ndarray, count: int) -> np.ndarray:
+    """Returns so many vectors for tokens that are added for chat, of the mean and the spread of those there are.
+
+    Equal ones would stay equal where adapters are trained and the embedding is not.
+    """
+    noise = np.random.default_rng(0).standard_normal((count, known_VD.shape[1]), np.float32)
+    return known_VD.mean(0) + known_VD.std(0) * noise
+
+
 def _load(config: Config, tokenizer: Tokenizer, reader: tuple[list[str], Reader]) -> tuple[Params, str]:
     """Returns (the parameters on the mesh, in float32; the digest of the tensors they are made of).
 
@@ -184,9 +193,8 @@ def _load(config: Config, tokenizer: Tokenizer, reader: tuple[list[str], Reader]
             rows = leaf.shape[0] - part.shape[0] if path in ("token_embedding", "head") else 0
             array = np.zeros(leaf.shape, np.float32)
             array[: len(part)] = part
-            if rows:  # tokens that are added for chat are drawn like the others: adapters cannot tell equal ones apart
-                count, known = max(0, tokenizer.vocab_size - len(part)), part.astype(np.float32)
-                noise = np.random.default_rng(0).standard_normal((count, known.shape[1]), np.float32)
-                array[len(part) : len(part) + count] = known.mean(0) + known.std(0) * noise
+            if rows:
+                count = max(0, tokenizer.vocab_size - len(part))
+                array[len(part) : len(part) + count] = drawn_like(part.astype(np.float32), count)
             placed[path] = jax.device_put(array, leaf.sharding)
     return jax.tree_util.tree_unflatten(tree, [placed[path] for path in want]), digest.hexdigest()

@@ -17,7 +17,7 @@ from jaxgpt.config import Config, DataConfig, ModelConfig, RunConfig
 from jaxgpt.convert import proof
 from jaxgpt.convert.chat_template import chat_format, format_of, template_of
 from jaxgpt.convert.exporting import export_run
-from jaxgpt.convert.importing import import_folder
+from jaxgpt.convert.importing import drawn_like, import_folder
 from jaxgpt.convert.layout import shape_of, to_ours, to_theirs
 from jaxgpt.convert.proof import prove
 from jaxgpt.convert.tokenizer_files import merges_of
@@ -216,6 +216,15 @@ def test_a_run_comes_back_as_it_went(whole, folder, tmp_path):
     assert tensors_of(tmp_path / "again").keys() == tensors_of(whole).keys()
     for name, tensor in tensors_of(whole).items():
         assert tensor.tobytes() == tensors_of(tmp_path / "again")[name].tobytes()
+
+
+def test_tokens_that_are_added_differ_and_are_like_the_others():
+    known = np.random.default_rng(1).normal(3.0, 2.0, (500, 64)).astype(np.float32)
+    added = drawn_like(known, 200)
+    assert len(np.unique(added, axis=0)) == 200
+    np.testing.assert_allclose(added.mean(), known.mean(), atol=0.1)
+    np.testing.assert_allclose(added.std(), known.std(), rtol=0.1)
+    np.testing.assert_array_equal(drawn_like(known, 200), added)
 
 
 def test_short_numbers_are_kept(folder, tmp_path):
