@@ -21,20 +21,33 @@ def finetune() -> None:
 
     from jaxgpt.data.prepare import prepare_chat
     from jaxgpt.inference.chat import fit_history, reply
+    from jaxgpt.inference.pairs import prepare_preferences
+    from jaxgpt.inference.rollouts import answering
     from jaxgpt.stages import Stage, begin, run_of, run_stage
     from jaxgpt.text.conversation import render_message, show_mask
     from jaxgpt.text.corpora import open_chat
+    from jaxgpt.training.objectives import OBJECTIVES
     from jaxgpt.training.plan import announce
 
     config, origin, settled = begin(config, lambda origin, _: origin.talking_model)
     assert origin is not None
-    tokenizer = origin.run.tokenizer
-    corpus = open_chat(config.data.corpus, config.data.fallback, config.data.oasst_all_paths)
-    data = prepare_chat(corpus, config.data, tokenizer)
-    announce(data)
-    print("an example, with what the model must learn to say in [brackets]:")
-    print(show_mask(data.example, tokenizer))
+    tokenizer, objective = origin.run.tokenizer, config.objective.name
+    if objective != "next_token" and not origin.run.data.is_chat:
+        raise UserError(
+            f"run.init_from: {config.run.init_from} is a language model that has not learned to talk, and "
+            f"objective.name {objective} is about answers; finetune it on conversations first"
+        )
+    corpus = None
+    if objective == "dpo":
+        data = prepare_preferences(config, origin)
+    else:
+        corpus = open_chat(config.data.corpus, config.data.fallback, config.data.oasst_all_paths)
+        data = prepare_chat(corpus, config.data, tokenizer)
+        announce(data)
+        print("an example, with what the model must learn to say in [brackets]:")
+        print(show_mask(data.example, tokenizer))
     run = run_of(config, data, settled)
+    rollouts = answering(corpus, run.sized, tokenizer) if corpus and objective == "grpo" else None
     model = run.sized.model
     asked = render_message({"role": "user", "content": config.run.sample_prompt}, tokenizer)
     prompt = fit_history([asked], model.context_len)
@@ -48,7 +61,9 @@ def finetune() -> None:
         ["python", "-m", "jaxgpt", "chat", str(run.path)],
         ["python", "-m", "jaxgpt", "evaluate", str(run.path), "--split", "valid"],
     ]
-    run_stage(Stage(config, data, origin, sample, "a model that talks", next_commands), run, arguments.dry_run)
+    made = "a model that talks"
+    stage = Stage(config, data, origin, sample, made, next_commands, OBJECTIVES[objective], rollouts)
+    run_stage(stage, run, arguments.dry_run)
 
 
 if __name__ == "__main__":

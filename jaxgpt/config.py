@@ -4,6 +4,7 @@ import dataclasses
 import json
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -130,7 +131,7 @@ class DataConfig:
     tokenized: Literal["auto", "true", "false"] = "auto"
     """Text: whether it is split into words by blanks already, punctuation included; auto judges by all its lines."""
     seq_len: int = 128
-    """Tokens in a training window; at most model.context_len."""
+    """Tokens in a training window; at most model.context_len, with dpo twice that: each answer of a pair has half."""
     batch_size: int = 32
     """Windows in a step, over all devices."""
     cache_dir: str = "~/.cache/jaxgpt"
@@ -182,6 +183,45 @@ class LoraConfig:
     """What the adapters add is multiplied by alpha / rank."""
     projections: Projections = "all"
     """The linear maps of a block that get adapters."""
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What finetuning makes likelier: the next token as it was written, the better of two answers, or what is rewarded.
+
+    dpo and grpo compare probabilities with those of the run they start from, so dropout is off in them.
+    """
+
+    name: Literal["next_token", "dpo", "grpo"] = "next_token"
+    """next_token; dpo learns from pairs of a better and a worse answer; grpo answers, and learns from a reward."""
+    beta: float = 0.1
+    """dpo: how much likelier than before the better answer need become, less for a larger one; grpo: the weight of the
+    KL divergence from the run it starts from."""
+    label_smoothing: float = 0.0
+    """dpo: the share of pairs that are taken to be the wrong way round."""
+    next_token_weight: float = 0.0
+    """dpo: weight of the better answer's own loss, in nats, beside that of the pair: their difference alone may grow
+    while both become unlikely."""
+    samples: int = 8
+    """dpo on conversations whose answers can be checked: answers drawn to each question, the wrong ones to reject."""
+    group_size: int = 8
+    """grpo: answers to each question, each measured against the mean of all; divides data.batch_size."""
+    asked: int = 1
+    """grpo: questions asked for each that is trained on. Those whose answers are worth more or less than one another
+    come first, as the others teach nothing."""
+    updates: int = 1
+    """grpo: steps on the same answers; with more than 1 they are of older parameters, and `clip` holds the steps."""
+    clip: float = 0.2
+    """grpo: how far from 1 the ratio of a token's new probability to that it was drawn with still counts."""
+    temperature: float = 1.0
+    """grpo, dpo: of the answers drawn; above 0."""
+    answer_tokens: int = 32
+    """grpo, dpo: longest answer that is drawn, in tokens."""
+    reward: str = "exact"
+    """grpo: exact, 1 for the corpus's own answer and 0 for any other; or a Python file of yours that defines
+    reward(prompt, answer) -> number, the prompt being a list of messages."""
+    length_reward: float = 0.0
+    """grpo: added to the reward for each token of the answer; below 0 it makes answers shorter."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +277,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     run: RunConfig = field(default_factory=RunConfig)
@@ -331,6 +372,7 @@ def validate(config: Config) -> Config:
     by_adam = lora.rank is None or optimizer.name == "adamw"
     require(by_adam, "optimizer.name", "adamw with lora.rank: muon is for whole matrices")
 
+    _check_objective(config, require)
     require(mesh.data >= 1 or mesh.data == -1, "mesh.data", "at least 1, or -1 for all devices that are left")
     require(mesh.fsdp >= 1, "mesh.fsdp", "at least 1")
     require(mesh.tensor >= 1, "mesh.tensor", "at least 1")
@@ -345,16 +387,40 @@ def validate(config: Config) -> Config:
     return config
 
 
+def _check_objective(config: Config, require: Callable[[bool, str, str], None]) -> None:
+    objective, run, rows = config.objective, config.run, config.data.batch_size
+    needs_run = objective.name == "next_token" or run.init_from is not None
+    require(needs_run, "objective.name", "next_token without run.init_from, a run that can talk")
+    require(objective.beta > 0 or objective.name != "dpo", "objective.beta", "above 0")
+    require(objective.beta >= 0, "objective.beta", "at least 0")
+    require(0 <= objective.label_smoothing < 0.5, "objective.label_smoothing", "at least 0 and below 0.5")
+    require(objective.next_token_weight >= 0, "objective.next_token_weight", "at least 0")
+    require(objective.group_size >= 2, "objective.group_size", "at least 2: answers are measured against their mean")
+    for key in ("samples", "asked", "updates", "answer_tokens"):
+        require(1 <= getattr(objective, key) <= WIDEST, f"objective.{key}", f"at least 1 and at most {WIDEST:,}")
+    require(objective.clip > 0, "objective.clip", "above 0")
+    require(objective.temperature > 0, "objective.temperature", "above 0")
+    if objective.name == "grpo":
+        size, updates = objective.group_size, objective.updates
+        require(rows % size == 0, "data.batch_size", f"a multiple of objective.group_size ({size})")
+        multiple = f"a multiple of objective.updates ({updates}), where answers are drawn anew"
+        require(run.eval_every % updates == 0, "run.eval_every", multiple)
+        require(run.max_steps is None or run.max_steps % updates == 0, "run.max_steps", multiple)
+
+
 def check_window(config: Config) -> None:
     """Raises UserError when the training window is longer than the model's positions.
 
     Apart from `validate`, because finetuning knows its model only once it has read the run it starts from.
     """
     seq_len, context_len = config.data.seq_len, config.model.context_len
-    if seq_len > context_len:
+    most, such = context_len, "that"
+    if config.objective.name == "dpo":
+        most, such = 2 * context_len, "twice that, half for each answer of a pair"
+    if seq_len > most:
         raise UserError(
             f"data.seq_len: {seq_len} was given; the model has positions for model.context_len = {context_len} tokens, "
-            "so give at most that"
+            f"so give at most {such}"
         )
 
 
@@ -425,7 +491,8 @@ def from_json(text: str, source: str) -> Config:
                 sections[section][names[old]] = sections[section].pop(old)
         if isinstance(remat := sections["model"].get("remat"), bool):  # as version 0.1 has it
             sections["model"]["remat"] = "full" if remat else "none"
-        sections.setdefault("lora", {})  # as version 0.1 has it
+        for section in ("objective", "lora"):  # as version 0.1 has it
+            sections.setdefault(section, {})
         kinds = typing.get_type_hints(Config)
         config = Config(**{name: kind(**sections.pop(name)) for name, kind in kinds.items()})
         if sections:

@@ -16,6 +16,7 @@ from jaxgpt.run.folder import Run
 from jaxgpt.run.load import Origin, find_origin
 from jaxgpt.training.objectives import Objective, next_token
 from jaxgpt.training.plan import adapters_in_words, plan, settle
+from jaxgpt.training.rollouts import Rollouts
 from jaxgpt.training.summary import summary
 from jaxgpt.training.trainer import fit
 
@@ -34,6 +35,8 @@ class Stage:
     """What a model is after it, in words."""
     next_commands: Sequence[Sequence[str]]
     objective: Objective = next_token
+    rollouts: Rollouts | None = None
+    """What the model writes to be trained on, where it learns from a reward."""
 
 
 def begin(
@@ -67,6 +70,8 @@ def run_stage(stage: Stage, run: Run, dry_run: bool) -> None:
     if run.config.lora.rank is not None:
         print(adapters_in_words(run.sized))
     train, valid = stage.data.sources["train"], stage.data.sources["valid"]
-    result = fit(run, train, valid, stage.sample, stage.origin, stage.objective)
+    if stage.rollouts is not None:
+        train = stage.rollouts.questions
+    result = fit(run, train, valid, stage.sample, stage.origin, stage.objective, stage.rollouts)
     report = on_primary(lambda: report_after(run.path))
     print(summary(run, result, stage.makes, report, list(map(shlex.join, stage.next_commands))))

@@ -8,7 +8,8 @@ Array = Any  # numpy's on the host, jax's on the devices
 class Batch(NamedTuple):
     """`[batch, seq_len]` arrays: tokens and targets int32, weights float32; segments and positions where packed.
 
-    targets[b, t] is the token that follows tokens[b, t]; weights is 1 where it counts in the loss, else 0.
+    targets[b, t] is the token that follows tokens[b, t]; weights is 1 where it counts in the loss, else 0. What
+    preferences and rewards need beside them is float32, and 0 where weights are.
     """
 
     tokens: Array
@@ -16,6 +17,12 @@ class Batch(NamedTuple):
     weights: Array
     segments: Array | None = None
     positions: Array | None = None
+    reference: Array | None = None
+    """Log-probabilities of the targets in the run that training started from, in nats."""
+    drawn: Array | None = None
+    """Those they were drawn with, where steps have been made since; None where they are the parameters' own."""
+    advantages: Array | None = None
+    """How much better the answer that a target is of was than its group."""
 
     def per_device(self, num_devices: int) -> "Batch":
         """Returns the [num_devices, batch / num_devices, seq_len] view that pmap takes."""

@@ -29,7 +29,7 @@ def encode_chat(
     for split, read in splits.documents.items():
         kept, digest = [], ""
         cut = dropped = messages_cut = conversations = 0
-        unknown = {"prompts": np.zeros(2, int), "replies": np.zeros(2, int)}  # (unknown words, words)
+        unknown = UnknownWords()
         for conversation in read():
             digest = digest_after(digest, conversation)
             rendered = render_each(conversation, tokenizer)
@@ -39,13 +39,12 @@ def encode_chat(
             dropped += not fitted
             messages_cut += len(rendered) - len(fitted)
             for message in rendered:
-                unknown["replies" if message.role == "assistant" else "prompts"] += _words(message, tokenizer)
+                unknown.count(message, tokenizer)
             if fitted:
                 kept.append(joined(fitted, tokenizer))
                 example = example or [message.message for message in fitted]
         np.save(folder / f"{split}.npy", packed_rows(kept, config.seq_len))
         tokens, supervised = sum(len(ids) for ids, _ in kept), sum(sum(mask[1:]) for _, mask in kept)
-        shares = {role: float(found / max(1, words)) for role, (found, words) in unknown.items()}
         counts[split] = ChatCounts(
             conversations,
             len(kept),
@@ -54,8 +53,7 @@ def encode_chat(
             messages_cut,
             tokens,
             supervised,
-            unk_prompts=shares["prompts"],
-            unk_replies=shares["replies"],
+            *unknown.shares,
         )
         digests[split] = digest
     require_replies(name, counts["train"], config.seq_len)
@@ -69,9 +67,21 @@ def encode_chat(
     }
 
 
-def _words(message: Rendered, tokenizer: Tokenizer) -> tuple[int, int]:
-    """Returns (unknown words, words) of what is said."""
-    special = tokenizer.special
-    unknown = 0 if special.unk is None else message.content_ids.count(special.unk)
-    breaks = 0 if special.newline is None else message.content_ids.count(special.newline)
-    return unknown, len(message.content_ids) - breaks
+class UnknownWords:
+    """Counts the words of messages, and those that a tokenizer does not know."""
+
+    def __init__(self) -> None:
+        self.of_prompts, self.of_replies = np.zeros(2, int), np.zeros(2, int)  # (unknown words, words)
+
+    def count(self, message: Rendered, tokenizer: Tokenizer) -> None:
+        """Adds a message."""
+        special, counts = tokenizer.special, self.of_replies if message.role == "assistant" else self.of_prompts
+        unknown = 0 if special.unk is None else message.content_ids.count(special.unk)
+        breaks = 0 if special.newline is None else message.content_ids.count(special.newline)
+        counts += unknown, len(message.content_ids) - breaks
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """The unknown share of the words of prompts, and of replies."""
+        prompts, replies = (float(unknown / max(1, words)) for unknown, words in (self.of_prompts, self.of_replies))
+        return prompts, replies

@@ -58,7 +58,7 @@ class TextCounts:
 
 @dataclass(frozen=True)
 class ChatCounts:
-    """A split of conversations."""
+    """A split of conversations, or of pairs of answers, which are counted as conversations here."""
 
     conversations: int = 0
     kept: int = 0
@@ -82,7 +82,7 @@ class ChatCounts:
 class Manifest:
     """What was read, and from where."""
 
-    kind: Literal["text", "chat"]
+    kind: Literal["text", "chat", "pairs"]
     name: str
     corpus: str
     """The name or path that finds the corpus again, from any folder."""
@@ -107,8 +107,8 @@ class Manifest:
 
     @property
     def is_chat(self) -> bool:
-        """Whether it is conversations, so that a model of it can talk."""
-        return self.kind == "chat"
+        """Whether it is conversations, or pairs of answers, so that a model of it can talk."""
+        return self.kind != "text"
 
     @property
     def full_name(self) -> str:
@@ -168,8 +168,8 @@ def manifest_from_dict(content: Any) -> Manifest:
     if not isinstance(content, dict):
         raise ValueError(f"it is {type(content).__name__}, not an object")
     content = {"source": "not named", "tokenizer": "", "notes": [], "version": 1, "parts": []} | content
-    if content.get("kind") not in ("text", "chat"):
-        raise ValueError(f"kind is {shown(content.get('kind'))}; it must be text or chat")
+    if content.get("kind") not in ("text", "chat", "pairs"):
+        raise ValueError(f"kind is {shown(content.get('kind'))}; it must be text, chat or pairs")
     for name in ("name", "corpus", "fingerprint", "source", "tokenizer"):
         _require(content, name, str)
     _require(content, "splits", dict)
@@ -179,7 +179,7 @@ def manifest_from_dict(content: Any) -> Manifest:
     for name, kind in (("fallback_for", str), ("tokenized", bool), ("lines_are_documents", bool)):
         if content.get(name) is not None:
             _require(content, name, kind)
-    counts_type = ChatCounts if content["kind"] == "chat" else TextCounts
+    counts_type = TextCounts if content["kind"] == "text" else ChatCounts
     fields = {field.name for field in dataclasses.fields(Manifest)}
     return Manifest(
         **{name: value for name, value in content.items() if name in fields - {"splits", "notes", "parts"}},

@@ -34,12 +34,16 @@ def packed_rows(conversations: Sequence[Rendered], seq_len: int) -> np.ndarray:
     Each conversation of n ids gives n - 1 pairs (token, next token); the weight is the mask of the next token. Segments
     count from 1 in each row, positions from 0 in each conversation; what is left of a row is segment 0, weight 0.
     """
-    plan = pack([len(ids) - 1 for ids, _ in conversations], seq_len)
+    return packed_groups([[conversation] for conversation in conversations], seq_len)
+
+
+def packed_groups(groups: Sequence[Sequence[Rendered]], seq_len: int) -> np.ndarray:
+    """Returns the same for groups of conversations, each of which stays in one row, its segments side by side."""
+    plan = pack([sum(len(ids) - 1 for ids, _ in group) for group in groups], seq_len)
     rows_R5T = np.zeros((len(plan), 5, seq_len), np.int32)
     for row_5T, items in zip(rows_R5T, plan, strict=True):
         at = 0
-        for segment, item in enumerate(items, start=1):
-            ids, mask = conversations[item]
+        for segment, (ids, mask) in enumerate((each for item in items for each in groups[item]), start=1):
             end = at + len(ids) - 1
             row_5T[:, at:end] = [ids[:-1], ids[1:], mask[1:], [segment] * (end - at), range(end - at)]
             at = end

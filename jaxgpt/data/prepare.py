@@ -16,6 +16,7 @@ import numpy as np
 from jaxgpt.config import DataConfig
 from jaxgpt.data.encode import encode_split, encoder, progress
 from jaxgpt.data.encode_chat import encode_chat
+from jaxgpt.data.encode_pairs import encode_pairs
 from jaxgpt.data.kept import Kept, kept_for, key_of, make_kept
 from jaxgpt.data.manifest import Manifest, manifest_from_dict
 from jaxgpt.data.packing import packed_lines
@@ -25,7 +26,7 @@ from jaxgpt.data.sources import Packed, Source, Windows
 from jaxgpt.errors import RunError
 from jaxgpt.files import parse_json, write_text
 from jaxgpt.text.conversation import Message
-from jaxgpt.text.corpora import ChatCorpus, Download, Piece, Reading, Splits, TextCorpus, open_text
+from jaxgpt.text.corpora import ChatCorpus, Download, PairCorpus, Piece, Reading, Splits, TextCorpus, open_text
 from jaxgpt.text.corpora.documents import Reader, fingerprint
 from jaxgpt.text.moses import is_tokenized
 from jaxgpt.text.tokenizer import Tokenizer
@@ -193,6 +194,24 @@ def prepare_chat(corpus: ChatCorpus, config: DataConfig, tokenizer: Tokenizer) -
     return Prepared(sources, manifest, tokenizer, example=kept.facts["example"])
 
 
+def prepare_pairs(corpus: PairCorpus, config: DataConfig, tokenizer: Tokenizer) -> Prepared:
+    """Returns every split as packed pairs of answers, without what a reference says of them; raises as prepare_chat."""
+    origin = key_of("pairs", corpus.identity, tokenizer.fingerprint, config.seq_len)
+
+    def make(folder: Path) -> tuple[str, dict[str, Any]]:
+        facts = encode_pairs(folder, corpus.name, corpus.read(), config, tokenizer)
+        return pairs_name(facts["fingerprint"], tokenizer, config.seq_len), facts
+
+    kept = kept_for(config.cache_dir, origin) or make_kept(config.cache_dir, origin, make)
+    manifest = _manifest(corpus, kept.facts, config)
+    return Prepared({split: talks_source(kept, split, tokenizer) for split in manifest.splits}, manifest, tokenizer)
+
+
+def pairs_name(content: str, tokenizer: Tokenizer, seq_len: int) -> str:
+    """Returns the name under which packed pairs are kept, from what they were made of."""
+    return key_of("pairs", content, tokenizer.fingerprint, seq_len)
+
+
 def talks_name(content: str, tokenizer: Tokenizer, seq_len: int) -> str:
     """Returns the name under which packed conversations are kept, from what they were made of."""
     return key_of("talks", content, tokenizer.fingerprint, seq_len)
@@ -225,7 +244,7 @@ def _check_ids(ids: np.ndarray, tokenizer: Tokenizer, what: str) -> None:
         )
 
 
-def _manifest(corpus: TextCorpus | ChatCorpus, facts: dict[str, Any], config: DataConfig) -> Manifest:
+def _manifest(corpus: TextCorpus | ChatCorpus | PairCorpus, facts: dict[str, Any], config: DataConfig) -> Manifest:
     address = corpus.name
     if corpus.source == "files":
         asked = config.fallback if corpus.fallback_for and config.fallback else config.corpus

@@ -10,7 +10,7 @@ from jaxgpt.data.manifest import Manifest, Part
 from jaxgpt.data.prepare import find_text_of
 from jaxgpt.data.reopen import kept_name
 from jaxgpt.errors import RunError, UserError
-from jaxgpt.text.corpora import open_chat
+from jaxgpt.text.corpora import open_chat, open_pairs
 from jaxgpt.text.corpora.documents import digest_after, fingerprint
 from jaxgpt.text.tokenizer import Tokenizer
 
@@ -34,7 +34,9 @@ def _changed(manifest: Manifest, config: DataConfig) -> str | None:
     if manifest.version != Manifest.version:
         return "the run is of an older version, whose fingerprints are made in another way"
     try:
-        if manifest.is_chat:
+        if manifest.kind == "pairs":
+            documents = open_pairs(manifest.corpus, None).read().documents
+        elif manifest.is_chat:
             documents = open_chat(manifest.corpus, None, config.oasst_all_paths).read().documents
         else:
             documents = find_text_of(config, manifest.corpus).read().documents

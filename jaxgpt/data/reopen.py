@@ -13,7 +13,9 @@ from jaxgpt.data.manifest import Manifest, TextCounts
 from jaxgpt.data.prepare import (
     find_text_of,
     is_split,
+    pairs_name,
     prepare_chat,
+    prepare_pairs,
     prepare_text,
     talks_name,
     talks_source,
@@ -24,7 +26,7 @@ from jaxgpt.data.prepare import (
 from jaxgpt.data.shards import Tokens, read_shards, token_dtype
 from jaxgpt.data.sources import Source, Windows
 from jaxgpt.errors import UserError
-from jaxgpt.text.corpora import Piece, Reading, open_chat
+from jaxgpt.text.corpora import Piece, Reading, open_chat, open_pairs
 from jaxgpt.text.corpora.files import refuse
 from jaxgpt.text.corpora.local import read_text
 from jaxgpt.text.tokenizer import Tokenizer
@@ -41,7 +43,10 @@ def open_split(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig, spl
     if manifest.is_chat:
         if kept is not None:
             return manifest, talks_source(kept, split, tokenizer)
-        data = prepare_chat(open_chat(manifest.corpus, None, config.oasst_all_paths), config, tokenizer)
+        if manifest.kind == "pairs":
+            data = prepare_pairs(open_pairs(manifest.corpus, None), config, tokenizer)
+        else:
+            data = prepare_chat(open_chat(manifest.corpus, None, config.oasst_all_paths), config, tokenizer)
     else:
         if kept is not None:
             return manifest, text_source(kept, split, tokenizer, config)
@@ -92,6 +97,8 @@ def token_counts(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig) -
 
 def kept_name(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig) -> str:
     """Returns the name under which the data of a run is kept."""
+    if manifest.kind == "pairs":
+        return pairs_name(manifest.fingerprint, tokenizer, config.seq_len)
     if manifest.is_chat:
         return talks_name(manifest.fingerprint, tokenizer, config.seq_len)
     return text_name(manifest.fingerprint, tokenizer, bool(manifest.tokenized))

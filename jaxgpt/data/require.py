@@ -1,10 +1,10 @@
 """What must hold of a corpus before a model is trained on it, and what to do where it does not."""
 
 import math
+from collections.abc import Mapping, Sized
 
 from jaxgpt.config import DataConfig
 from jaxgpt.data.manifest import ChatCounts, Manifest
-from jaxgpt.data.sources import Source
 from jaxgpt.errors import UserError
 from jaxgpt.text.corpora import Piece, Splits
 from jaxgpt.text.tokenizer import Tokenizer
@@ -38,7 +38,7 @@ def require_documents(tokenizer: Tokenizer, config: DataConfig) -> None:
         )
 
 
-def require_enough(name: str, sources: dict[str, Source], batch_size: int) -> None:
+def require_enough(name: str, sources: Mapping[str, Sized], batch_size: int) -> None:
     """Raises UserError when there is less than a batch to train on, or nothing to validate on."""
     windows = len(sources["train"])
     if windows < batch_size:
@@ -79,6 +79,25 @@ def require_known(manifest: Manifest) -> str | None:
 
 def require_replies(name: str, train: ChatCounts, seq_len: int) -> None:
     """Raises UserError where the tokenizer does not know the words of conversations, or none of them fits."""
+    _require_words(name, train)
+    if not train.kept:
+        raise UserError(
+            f"data.seq_len: no conversation of {name} has an exchange that fits in {seq_len} tokens; "
+            "use a longer window"
+        )
+
+
+def require_pairs(name: str, train: ChatCounts, seq_len: int) -> None:
+    """Raises UserError where the tokenizer does not know the words of pairs, or none of them fits."""
+    _require_words(name, train)
+    if not train.kept:
+        raise UserError(
+            f"data.seq_len: no pair of {name} fits, both answers with their prompt, in {seq_len} tokens; use a longer "
+            "window, up to twice the model's context"
+        )
+
+
+def _require_words(name: str, train: ChatCounts) -> None:
     for what, share in (("prompts", train.unk_prompts), ("replies", train.unk_replies)):
         if share > MAX_UNK_SHARE:
             raise UserError(
@@ -87,8 +106,3 @@ def require_replies(name: str, train: ChatCounts, seq_len: int) -> None:
                 "conversations, or with a larger --model.vocab-size, and finetune from that run; or choose "
                 "conversations in the words of the pretraining text"
             )
-    if not train.kept:
-        raise UserError(
-            f"data.seq_len: no conversation of {name} has an exchange that fits in {seq_len} tokens; "
-            "use a longer window"
-        )

@@ -1,6 +1,6 @@
 """Where samples come from, and in which order: a batch is a pure function of (source, seed, step)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -82,6 +82,23 @@ class Packed:
         rows = np.where((indices == EMPTY)[:, None, None], 0, self.rows[indices % len(self)])
         tokens, targets, weights, segments, positions = np.moveaxis(rows.astype(np.int32), 1, 0)
         return Batch(tokens, targets, weights.astype(np.float32), segments, positions)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Packed pairs of answers, and the log-probabilities of their targets in the model that training starts from."""
+
+    packed: Packed
+    reference: np.ndarray
+    """[rows, seq_len] float32, in nats."""
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def gather(self, indices: np.ndarray) -> Batch:
+        is_there = (indices != EMPTY)[:, None]
+        reference_BT = np.where(is_there, self.reference[indices % len(self)], 0).astype(np.float32)
+        return self.packed.gather(indices)._replace(reference=reference_BT)
 
 
 @dataclass(frozen=True)
@@ -206,7 +223,7 @@ def sample_indices(num_samples: int, epochs: int, seed: int, step: int, batch_si
     return indices
 
 
-def num_steps(source: Source, batch_size: int, epochs: int) -> int:
+def num_steps(source: Sized, batch_size: int, epochs: int) -> int:
     """Returns the steps it takes to see every sample `epochs` times."""
     return -(-len(source) * epochs // batch_size)
 

@@ -102,22 +102,23 @@ class Slots:
         ]
 
     def read(
-        self, slots: Sequence[int], is_new: bool, meanwhile: Callable[[], None] = lambda: None
+        self, slots: Sequence[int], is_new: bool, meanwhile: Callable[[], None] = lambda: None, copies: int = 1
     ) -> list[tuple[int, list[TokenOutput]]]:
         """Reads the sequences of these slots, and returns for each (slot, [the token that comes after it]).
 
         Of a new sequence it reads as much as leaves room for a token, of one that has outgrown the context the newer
-        half. `meanwhile` is called while the device works.
+        half. `meanwhile` is called while the device works. Of so many `copies` that follow one another only the first
+        is read.
         """
         keep = self.config.context_len - 1 if is_new else self.config.context_len // 2
         sequences = [sequence for slot in slots if (sequence := self.sequences[slot]) is not None]
         kept = [sequence.tokens[-keep:] for sequence in sequences]
-        tokens_BT = np.zeros((len(kept), self.padded_size(max(map(len, kept)))), np.int32)
+        tokens_PT = np.zeros((len(kept) // copies, self.padded_size(max(map(len, kept)))), np.int32)
         for row, (sequence, tokens) in enumerate(zip(sequences, kept, strict=True)):
-            tokens_BT[row, : len(tokens)] = tokens
+            tokens_PT[row // copies, : len(tokens)] = tokens
             sequence.cached = len(tokens)
         state, slots_B = _state_of(sequences), np.asarray(slots, np.int32)
-        drawn, self.layers = prefill(self.params, self.config, self.layers, slots_B, tokens_BT, state, self.banned_V)
+        drawn, self.layers = prefill(self.params, self.config, self.layers, slots_B, tokens_PT, state, self.banned_V)
         meanwhile()
         arrays = [x[None] for x in _fetched(drawn, sequences)]
         return [(slot, self._grow(slot, [x[:, row] for x in arrays], 1)) for row, slot in enumerate(slots)]
@@ -197,17 +198,22 @@ def prefill(
     config: ModelConfig,
     layers: Layers,
     slots_B: np.ndarray,
-    tokens_BT: np.ndarray,
+    tokens_PT: np.ndarray,
     state: SlotState,
     banned_V: jax.Array,
 ) -> tuple[Drawn, Layers]:
-    """Returns (the tokens after prompts of the state's lengths, padded to T; the cache with them in these slots)."""
-    B = tokens_BT.shape[0]
-    outputs: Any = GPT(config).apply({"params": params}, jnp.asarray(tokens_BT), None, None, init_cache(config, B))
-    hidden_BTD, cache = outputs
-    hidden_BD = hidden_BTD[jnp.arange(B), jnp.asarray(state.whole_6B)[1] - 1]
+    """Returns (the tokens after prompts of the state's lengths, padded to T; the cache with them in these slots).
+
+    Each of the P prompts is for as many slots as go into B, which follow one another.
+    """
+    P, B = tokens_PT.shape[0], slots_B.shape[0]
+    outputs: Any = GPT(config).apply({"params": params}, jnp.asarray(tokens_PT), None, None, init_cache(config, P))
+    hidden_PTD, cache = outputs
+    prompt_B = jnp.arange(B) // (B // P)
+    hidden_BD = hidden_PTD[prompt_B, jnp.asarray(state.whole_6B)[1] - 1]
     drawn = _draw(inference_head(params, config), hidden_BD, config, state, 0, banned_V)
-    return drawn, jax.tree.map(lambda all_BKSH, new_BKSH: all_BKSH.at[slots_B].set(new_BKSH), layers, cache.layers)
+    read = cache.layers if P == B else jax.tree.map(lambda x_PKSH: x_PKSH[prompt_B], cache.layers)
+    return drawn, jax.tree.map(lambda all_BKSH, new_BKSH: all_BKSH.at[slots_B].set(new_BKSH), layers, read)
 
 
 @partial(jax.jit, static_argnums=(1, 4), donate_argnums=2)

@@ -3,6 +3,8 @@
 import dataclasses
 import math
 from collections.abc import Iterator
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import jax
@@ -15,7 +17,7 @@ from jaxgpt.data.require import WARN_UNK_SHARE
 from jaxgpt.data.sources import Source, Windows
 from jaxgpt.devices.mesh import make_mesh
 from jaxgpt.errors import RunError, UserError, shown
-from jaxgpt.inference.eval_chat import answer_all
+from jaxgpt.inference.eval_chat import answer_all, checkable, questions, right_by_kind
 from jaxgpt.ops.sampling import GREEDY
 from jaxgpt.run.load import Trained
 from jaxgpt.text.corpora import open_chat
@@ -128,17 +130,18 @@ def evaluate_chat(trained: Trained, split: str) -> Iterator[str]:
     yield f"  tokens         {score.tokens:,} in {counts.kept:,} conversations, window {config.data.seq_len}"
     if run.tokenizer.special.unk is not None:
         yield f"  <unk>          {counts.unk_prompts:.2%} of prompts, {counts.unk_replies:.2%} in replies"
-    key = jax.random.key(config.run.seed)
+    model, key = config.model, jax.random.key(config.run.seed)
     corpus = open_chat(run.data.corpus, None, config.data.oasst_all_paths).read()  # answers expected, as written
-    conversations = corpus.documents[split]
+    answer = partial(answer_all, trained.params, model, run.tokenizer, max_tokens=model.context_len)
     if corpus.exact is not None:
-        checkable = [talk for talk, exact in zip(conversations(), corpus.exact[split], strict=True) if exact]
-        answers = answer_all(trained, checkable, GREEDY, key)
-        right = sum(answer.given == answer.expected for answer in answers)
+        answers = answer(list(checkable(corpus, split, run.tokenizer, model.context_len)), GREEDY, key)
+        right = sum(answer.right for answer in answers)
         yield f"  exact answers  {right} of {len(answers)} ({right / len(answers):.1%}), greedy, whole answer equal"
-    answers = answer_all(trained, conversations(), Sampling(), key, limit=PROMPTS)
+        yield from (f"    {line}" for line in right_by_kind(answers))
+    asked = questions(corpus.documents[split](), run.tokenizer, model.context_len)
+    answers = answer(list(islice(asked, PROMPTS)), Sampling(), key)
     ended = sum(answer.ended for answer in answers)
-    yield f"  replies end    {ended} of {len(answers)} by themselves within {config.model.context_len} tokens, sampled"
+    yield f"  replies end    {ended} of {len(answers)} by themselves within {model.context_len} tokens, sampled"
 
 
 def _heading(trained: Trained, manifest: Manifest, split: str) -> Iterator[str]:

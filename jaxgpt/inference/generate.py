@@ -83,10 +83,11 @@ def generate(
     banned_V: np.ndarray,
     stop_id: int | None,
     max_tokens: int,
+    copies: int = 1,
 ) -> list[list[int]]:
     """Returns the new tokens of every prompt, each up to and without its stop token; arguments as `stream` has them."""
-    replies: list[list[int]] = [[] for _ in prompts]
-    for tokens_B in stream(params, config, prompts, key, sampling, banned_V, stop_id, max_tokens):
+    replies: list[list[int]] = [[] for _ in range(len(prompts) * copies)]
+    for tokens_B in stream(params, config, prompts, key, sampling, banned_V, stop_id, max_tokens, copies):
         for reply, token in zip(replies, tokens_B, strict=True):
             if token is not None:
                 reply.append(token)
@@ -102,8 +103,12 @@ def stream(
     banned_V: np.ndarray,
     stop_id: int | None,
     max_tokens: int,
+    copies: int = 1,
 ) -> Iterator[list[int | None]]:
     """Yields the next token of every prompt, None once a prompt has come to its stop token; ends when all have.
+
+    With `copies` each prompt is continued so many times and read once; its rows follow one another, with keys of their
+    own.
 
     Prompts may differ in length; none may be empty. A row that outgrows the context loses its oldest tokens: its newer
     half is read again and it grows on. The row's key and its tokens' numbers decide its draws; `key` is one for each
@@ -111,6 +116,7 @@ def stream(
     """
     if not all(prompts):
         raise ValueError("a prompt is empty")
+    prompts = [prompt for prompt in prompts for _ in range(copies)]
     slots = Slots(params, in_full_precision(config), banned_V, [len(prompts)])
     keys_B2 = np.broadcast_to(np.asarray(jax.random.key_data(key)), (len(prompts), 2))
     stop = -1 if stop_id is None else stop_id
@@ -119,7 +125,7 @@ def stream(
     for row, prompt in enumerate(prompts):
         slots.sequences[row] = SequenceState(list(prompt), keys_B2[row], stop, *settings)
     fresh: list[deque[int]] = [deque() for _ in prompts]  # tokens that are not yielded yet
-    grown = slots.read(range(len(prompts)), is_new=True)
+    grown = slots.read(range(len(prompts)), is_new=True, copies=copies)
     done = [False] * len(prompts)
     for _ in range(max_tokens):
         while True:

@@ -63,11 +63,15 @@ def token_losses(
     dtype: jnp.dtype = FLOAT32,
     tile_tokens: int | None = None,
 ) -> jax.Array:
-    """Returns -log p(target) of every token, losses_BT in nats; in the same tiles, for evaluation."""
+    """Returns -log p(target) of every token, losses_BT in nats; in the same tiles.
+
+    Differentiable: a backward pass computes each tile's logits a second time.
+    """
 
     def losses(most: int, *inputs: jax.Array) -> jax.Array:
         hidden_BTD, head_VD, targets_BT = inputs
 
+        @jax.checkpoint
         def tile(_: None, inputs: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
             h_BtD, targets_Bt = inputs
             log_p_BtV = jax.nn.log_softmax(_tile_logits(h_BtD, head_VD.astype(dtype), vocab_size))

@@ -99,7 +99,7 @@ def settle_base(run: Run, origin: Origin) -> int:
     """
     if (run.path / BASE).exists():
         return _base_of(run).step
-    base = {"run": str(origin.run.path), "step": origin.step, "digest": _digest(origin)}
+    base = {"run": str(origin.run.path), "step": origin.step, "digest": checkpoint_digest(origin)}
     write_text(run.path / BASE, json.dumps(base, indent=2) + "\n")
     return origin.step
 
@@ -120,12 +120,12 @@ def _base_of(run: Run) -> Origin:
     if place is None:
         raise UserError(f"{what}, which is not there; bring it back, as {' or '.join(map(str, places))}")
     origin = Origin(load_run(place), step)
-    if (found := damage(origin.run.checkpoints / str(step))) or _digest(origin) != digest:
+    if (found := damage(origin.run.checkpoints / str(step))) or checkpoint_digest(origin) != digest:
         raise UserError(f"{what}, and {place} has another one there ({found or 'trained anew'}); bring the first back")
     return origin
 
 
-def _digest(origin: Origin) -> str:
+def checkpoint_digest(origin: Origin) -> str:
     """Returns what tells a checkpoint from every other one."""
     return hashlib.sha256((origin.run.checkpoints / str(origin.step) / DIGESTS).read_bytes()).hexdigest()
 

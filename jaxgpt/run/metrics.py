@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -38,7 +38,8 @@ def open_metrics(path: Path, start: int) -> Iterator[MetricsFile]:
     So is a sample whose evaluation is not on record: the process died between the two.
     """
     drop_after(path / "metrics.jsonl", start)
-    drop_after(path / "samples.jsonl", max(evaluated_steps(path), default=-1))
+    for name in ("samples.jsonl", "answers.jsonl"):
+        drop_after(path / name, max(evaluated_steps(path), default=-1))
     board = _summary_writer(str(path / "tensorboard"), purge_step=start + 1)
     with (path / "metrics.jsonl").open("a", encoding="utf-8") as file:
         try:
@@ -64,6 +65,13 @@ def append_sample(path: Path, step: int, text: str) -> None:
     """Adds what the model said at a step to samples.jsonl."""
     with (path / "samples.jsonl").open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(json.dumps({"step": step, "text": text}, ensure_ascii=False) + "\n")
+
+
+def append_answers(path: Path, step: int, answers: Sequence[dict[str, Any]]) -> None:
+    """Adds what the model answered to held-out questions at a step to answers.jsonl, a line each."""
+    if answers:
+        with (path / "answers.jsonl").open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.writelines(json.dumps({"step": step, **answer}, ensure_ascii=False) + "\n" for answer in answers)
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

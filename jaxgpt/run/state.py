@@ -15,4 +15,5 @@ class TrainState(NamedTuple):
     params: Params
     opt_state: optax.OptState
     frozen: Params = None
-    """Parameters that stay as they are, beside which `params` are adapters (`model.lora`). None: all are trained."""
+    """Parameters that stay as they are: those beside which `params` are adapters (`model.lora`), or the reference that
+    grpo stays near. None: neither."""

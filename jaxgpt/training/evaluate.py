@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import numpy as np
@@ -15,10 +15,12 @@ from jaxgpt.training.step import Compiled
 
 @dataclass(frozen=True)
 class Score:
-    """Summed loss in nats and the number of tokens it was summed over."""
+    """Summed loss in nats and the number of tokens it was summed over; or of pairs, where those are what is scored."""
 
     nats: float
     tokens: int
+    measures: dict[str, float] = field(default_factory=dict)
+    """The objective's own, by name."""
 
     @property
     def loss(self) -> float:
@@ -89,6 +91,5 @@ def evaluate(
         sums.append(compiled.eval_step(params, batch))
         if len(sums) > AHEAD:
             jax.block_until_ready(sums[-AHEAD - 1])  # or every batch of a large split would wait in the devices' memory
-    nats = float(np.sum([np.float64(loss) for loss, _ in sums]))
-    tokens = round(float(np.sum([np.float64(weight) for _, weight in sums])))
-    return Score(nats, tokens)
+    nats, tokens, measures = jax.tree.map(lambda *parts: np.sum(np.asarray(parts, np.float64), axis=0), *sums)
+    return Score(float(nats), round(float(tokens)), {name: float(x / of) for name, (x, of) in measures.items()})

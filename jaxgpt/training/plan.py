@@ -106,28 +106,29 @@ def announce(data: Prepared) -> None:
         print("!! Every number of this run is about the stand-in.")
         print(rule)
     print(f"data: {manifest.full_name} ({manifest.source})")
+    things = "pairs" if manifest.kind == "pairs" else "conversations"
     for part in manifest.parts:
         passes = part.share * manifest.splits["train"].tokens / max(1, part.manifest.splits["train"].tokens)
         print(f"  {part.share:.1%} of the windows from {part.manifest.name}, {passes:.2f} passes over it an epoch:")
         for split, counts in part.manifest.splits.items():
-            print(f"    {split}: {_counts(counts, data.tokenizer.special.unk is not None)}")
+            print(f"    {split}: {_counts(counts, data.tokenizer.special.unk is not None, things)}")
     if manifest.tokenized is not None:
         print(f"  {'split into words already: only at blanks' if manifest.tokenized else 'raw text'}")
     for note in manifest.notes[bool(manifest.fallback_for) :]:
         print(f"  {note}")
     for split, counts in [] if manifest.parts else manifest.splits.items():
-        print(f"  {split}: {_counts(counts, data.tokenizer.special.unk is not None)}")
+        print(f"  {split}: {_counts(counts, data.tokenizer.special.unk is not None, things)}")
 
 
-def _counts(counts: TextCounts | ChatCounts, has_unk: bool) -> str:
+def _counts(counts: TextCounts | ChatCounts, has_unk: bool, things: str) -> str:
     if isinstance(counts, TextCounts):
         tokens = max(1, counts.tokens)
         more = f"{counts.unk / tokens:.2%} of them <unk>" if has_unk else f"{counts.bytes / tokens:.2f} bytes each"
         return f"{counts.lines:,} lines, {counts.tokens:,} tokens, {more}"
     unknown = f"<unk>: {counts.unk_prompts:.1%} of the tokens of prompts, {counts.unk_replies:.1%} of replies"
     return (
-        f"{counts.conversations:,} conversations: {counts.kept:,} kept, {counts.cut:,} of them cut at a turn "
-        f"({counts.messages_cut:,} messages gone in all), {counts.dropped:,} dropped: no exchange fits\n"
+        f"{counts.conversations:,} {things}: {counts.kept:,} kept, {counts.cut:,} of them cut at a turn "
+        f"({counts.messages_cut:,} messages gone in all), {counts.dropped:,} dropped: nothing of them fits\n"
         f"    {counts.tokens:,} tokens, {counts.supervised:,} of them to learn{f'; {unknown}' if has_unk else ''}"
     )
 

@@ -29,7 +29,9 @@ class TrainingProgress:
     Loss is the mean since the last line; speed and time left are of the last steps, evaluations not counted.
     """
 
-    def __init__(self, num_steps: int, start: int, tokens_per_step: int, log_every: int, peak_tokens_per_second: float):
+    def __init__(
+        self, num_steps: int, start: int, tokens_per_step: int, log_every: int, peak_tokens_per_second: float | None
+    ):
         self.num_steps, self.start, self.tokens_per_step, self.log_every = num_steps, start, tokens_per_step, log_every
         self.peak_tokens_per_second = peak_tokens_per_second
         self.losses: list[float] = []
@@ -59,9 +61,10 @@ class TrainingProgress:
     def mfu(self) -> float | None:
         """Model FLOPs utilization (Chowdhery et al. 2022): that speed over the speed at the devices' peak.
 
-        None as well where it is above 1: the devices were busy with something else when that product was timed.
+        None as well where it is above 1: the devices were busy with something else when that product was timed; and
+        where no peak was given, as steps are not all that the time goes into.
         """
-        if self.tokens_per_second is None:
+        if self.tokens_per_second is None or self.peak_tokens_per_second is None:
             return None
         share = self.tokens_per_second / self.peak_tokens_per_second
         return share if share <= 1 else None

@@ -17,7 +17,7 @@ from jaxgpt.devices.mesh import RULES, batch_sharding, replicated, shardings_of
 from jaxgpt.model.gpt import GPT, Params
 from jaxgpt.model.lora import adapted, init_adapters, merged
 from jaxgpt.run.state import TrainState
-from jaxgpt.training.objectives import Objective, next_token
+from jaxgpt.training.objectives import Objective, Sums, log_probs, next_token
 from jaxgpt.training.optimizer import at_step
 
 Metrics = dict[str, jax.Array]
@@ -35,38 +35,41 @@ def starting_from(params: Params, config: Config, optimizer: optax.GradientTrans
     """Returns the state at step 0 that trains these parameters, or with lora.rank adapters beside them."""
     step = jnp.zeros((), jnp.int32)
     if config.lora.rank is None:
-        return TrainState(step, params, optimizer.init(params))
+        reference = params if config.objective.name == "grpo" else None
+        return TrainState(step, params, optimizer.init(params), frozen=reference)
     adapters = init_adapters(params, config.lora, jax.random.key(config.run.seed))
     return TrainState(step, adapters, optimizer.init(adapters), frozen=params)
 
 
 def _summed_gradients(
     objective: Objective, state: TrainState, batch: Batch, config: Config, key: jax.Array
-) -> tuple[jax.Array, jax.Array, Any]:
-    """Returns (loss sum, weight sum, gradient of the loss sum), adding up the micro-batches one after the other."""
+) -> tuple[Sums, Any]:
+    """Returns (the objective's sums, the gradient of its loss sum), adding up the micro-batches one after the other."""
     params = state.params
 
-    def loss_of(params: Params, batch: Batch, config: Config, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        if state.frozen is not None:
+    def loss_of(params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Sums]:
+        if config.lora.rank is not None:
             params = adapted(state.frozen, params, config.lora)
-        return objective(params, batch, config, key)
+        sums = objective(params, batch, config, key)
+        return sums[0], sums
 
-    with_gradient = jax.value_and_grad(loss_of, has_aux=True)
+    with_gradient = jax.grad(loss_of, has_aux=True)
     count = config.optimizer.grad_accumulation_steps
     if count == 1:
-        (loss, weight), grads = with_gradient(params, batch, config, key)
-        return loss, weight, grads
+        grads, sums = with_gradient(params, batch, key)
+        return sums, grads
 
     def add(total, inputs):
-        micro_batch, micro_key = inputs
-        (loss, weight), grads = with_gradient(params, micro_batch, config, micro_key)
-        return jax.tree.map(jnp.add, total, (loss, weight, grads)), None
+        grads, sums = with_gradient(params, *inputs)
+        return jax.tree.map(jnp.add, total, (sums, grads)), None
 
     # Micro-batch i takes rows i, i + count, ...: each device's rows stay on it.
     micro_batches = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, count, *x.shape[1:]), 0, 1), batch)
-    zero = jnp.zeros((), jnp.float32)
-    start = (zero, zero, jax.tree.map(jnp.zeros_like, params))
-    total, _ = jax.lax.scan(add, start, (micro_batches, jax.random.split(key, count)))
+    keys = jax.random.split(key, count)
+    first = jax.tree.map(lambda x: x[0], (micro_batches, keys))
+    shapes = jax.eval_shape(lambda: loss_of(params, *first)[1])
+    start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), jax.tree.map(jnp.zeros_like, params)
+    total, _ = jax.lax.scan(add, start, (micro_batches, keys))
     return total
 
 
@@ -78,18 +81,20 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Returns the pure train_step(state, batch) -> (state, metrics).
 
-    Metrics: loss (nats per counted token), weight (tokens counted), grad_norm (before clipping), skipped. A step whose
-    loss or gradient is not finite is skipped: it changes nothing but the step's number. Under pmap `axis_name` names
-    the device axis, over which sums are added; under jit on a mesh the compiler adds them.
+    Metrics: loss (of next_token nats per counted token), weight (what it is a mean over: tokens, pairs, answers),
+    grad_norm (before clipping), skipped, and the objective's own. A step whose loss or gradient is not finite is
+    skipped: it changes nothing but the step's number. Under pmap `axis_name` names the device axis, over which sums are
+    added; under jit on a mesh the compiler adds them.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.run.seed + 1), state.step)
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-        loss, weight, grads = _summed_gradients(objective, state, batch, config, key)
+        sums, grads = _summed_gradients(objective, state, batch, config, key)
         if axis_name is not None:
-            loss, weight, grads = jax.lax.psum((loss, weight, grads), axis_name)
+            sums, grads = jax.lax.psum((sums, grads), axis_name)
+        loss, weight, measures = sums
         count = jnp.maximum(weight, 1.0)
         grads = jax.tree.map(lambda g: g / count, grads)
         updates, opt_state = optimizer.update(grads, at_step(state.opt_state, state.step), state.params)
@@ -100,6 +105,7 @@ def make_train_step(
             lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
         )
         metrics = {"loss": loss / count, "weight": weight, "grad_norm": grad_norm, "skipped": ~finite}
+        metrics |= {name: x / jnp.maximum(of, 1.0) for name, (x, of) in measures.items()}
         return TrainState(state.step + 1, params, opt_state, state.frozen), metrics
 
     return train_step
@@ -114,7 +120,8 @@ class Compiled(NamedTuple):
     init: Callable[[], TrainState]
     start_from: Callable[[Params], TrainState]  # given parameters, which become its own, at step 0
     train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-    eval_step: Callable[[Params, Batch], tuple[jax.Array, jax.Array]]
+    eval_step: Callable[[Params, Batch], Sums]
+    log_probs: Callable[[Params, Batch], jax.Array]  # of a batch's targets, at objective.temperature
     model_params: Callable[[TrainState], Params]  # the network's: the state's own, or with its adapters merged in
     program: Callable[[TrainState, Batch], jax.stages.Compiled]  # that of train_step, for arrays or their shapes
 
@@ -157,8 +164,12 @@ def compile_steps(
 
         return call
 
-    def eval_step(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    def eval_step(params: Params, batch: Batch) -> Sums:
         return objective(params, batch, config, None)
+
+    def log_probs_of(params: Params, batch: Batch) -> jax.Array:
+        temperature = config.objective.temperature if config.objective.name == "grpo" else 1.0
+        return log_probs(params, batch, config, temperature)
 
     train_step = jax.jit(
         make_train_step(config, optimizer, objective=objective),
@@ -198,7 +209,8 @@ def compile_steps(
         init=on_mesh(init),
         start_from=on_mesh(take),
         train_step=on_mesh(lambda state, batch: program(state, batch)(state, batch)),
-        eval_step=on_mesh(jax.jit(eval_step, in_shardings=(of_model, rows), out_shardings=(whole, whole))),
-        model_params=on_mesh(lambda state: state.params if state.frozen is None else merge(state)),
+        eval_step=on_mesh(jax.jit(eval_step, in_shardings=(of_model, rows), out_shardings=whole)),
+        log_probs=on_mesh(jax.jit(log_probs_of, in_shardings=(of_model, rows), out_shardings=rows)),
+        model_params=on_mesh(lambda state: state.params if config.lora.rank is None else merge(state)),
         program=on_mesh(program),
     )

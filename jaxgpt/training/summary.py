@@ -48,8 +48,13 @@ def describe(score: Score, manifest: Manifest, split: str, part: str) -> str:
     return f"{text}; {gap:+.4f} from the entropy floor of {floor:.4f}{below_floor(gap)}"
 
 
-def describe_all(scores: Sequence[Score], loss: float, manifest: Manifest, split: str, part: str) -> list[str]:
+def describe_all(scores: Sequence[Score], loss: float, run: Run, split: str, part: str) -> list[str]:
     """Returns the scores of a corpus, or of each corpus of a mixture and their mean in its shares, a line each."""
+    manifest = run.data
+    if run.config.objective.name == "dpo":
+        (score,) = scores
+        preferred = f"{score.measures['preferred']:.1%} of {score.tokens:,} pairs the right way round"
+        return [f"{part} loss {loss:.4f} nats per pair, {preferred}, of {manifest.full_name}"]
     if not manifest.parts:
         return [describe(scores[0], manifest, split, part)]
     lines = [describe(score, of.manifest, split, part) for score, of in zip(scores, manifest.parts, strict=True)]
@@ -76,15 +81,23 @@ def indent(text: str) -> str:
 
 def summary(run: Run, result: Result, made: str, report: str, next_commands: list[str]) -> str:
     """Returns the last words of a stage: what it made, what it measured, where its report is, what to do next."""
-    best = Score(result.best.valid_loss, 1)
-    bits = run.data.bits_per_byte("valid", best.loss)
-    per_byte = "" if bits is None else f", {bits:.4f} bits per byte"
     lines = [
         f"{run.path}: {made}, {result.step:,} steps in {clock(result.seconds)}",
-        f"  best checkpoint: step {result.best.step}, valid loss {best.loss:.4f} nats per token, "
-        f"perplexity {best.perplexity_in_words}{per_byte} on {run.data.full_name}",
+        f"  best checkpoint: step {result.best.step}, {_loss_in_words(run, result.best.valid_loss)}",
         f"  report: {report}",
         "next:",
         *(f"  {command}" for command in next_commands),
     ]
     return "\n".join(lines)
+
+
+def _loss_in_words(run: Run, loss: float) -> str:
+    """Returns what the validation loss of a run's objective says."""
+    on = f"on {run.data.full_name}"
+    if run.config.objective.name == "grpo":
+        return f"reward {-loss:.4f} {on}"
+    if run.config.objective.name == "dpo":
+        return f"valid loss {loss:.4f} nats per pair {on}"
+    bits = run.data.bits_per_byte("valid", loss)
+    per_byte = "" if bits is None else f", {bits:.4f} bits per byte"
+    return f"valid loss {loss:.4f} nats per token, perplexity {Score(loss, 1).perplexity_in_words}{per_byte} {on}"

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,24 +23,30 @@ from jaxgpt.model.parameters import unstacked
 from jaxgpt.run.checkpoint import Best, save, write_best
 from jaxgpt.run.folder import Run
 from jaxgpt.run.load import Origin
-from jaxgpt.run.metrics import append_sample
+from jaxgpt.run.metrics import append_answers, append_sample, read_records
 from jaxgpt.training.evaluate import Score, evaluate, num_batches, some_of
 from jaxgpt.training.flops import out_of_memory, peak_tokens_per_second
 from jaxgpt.training.objectives import Objective, next_token
 from jaxgpt.training.opening import Opened, opened
 from jaxgpt.training.optimizer import learning_rate_schedule, make_optimizer
 from jaxgpt.training.progress import TrainingProgress
+from jaxgpt.training.rollouts import Rollouts, questions_at_once, warnings
 from jaxgpt.training.signals import stop_on_signal
 from jaxgpt.training.step import Compiled, Metrics, compile_steps
 from jaxgpt.training.summary import Result, describe_all, indent, summarize, without_restart
 
+Told = Mapping[str, jax.Array | float]
 MOST_STEPS = 2**31  # they are counted in int32
 FIRST_PROFILED, LAST_PROFILED = 5, 8  # steps of this process: the first ones compile and warm up
 
 
-def total_steps(config: Config, train: Source) -> tuple[int, int]:
+def total_steps(config: Config, train: Sized) -> tuple[int, int]:
     """Returns (the steps of all epochs, which the schedule is laid out over; those until the run stops)."""
-    steps = num_steps(train, config.data.batch_size, config.run.epochs)
+    objective = config.objective
+    if objective.name == "grpo":
+        steps = num_steps(train, questions_at_once(config), config.run.epochs) * objective.updates
+    else:
+        steps = num_steps(train, config.data.batch_size, config.run.epochs)
     if steps >= MOST_STEPS:
         raise UserError(
             f"run.epochs: {config.run.epochs} was given, which makes {steps:,} steps; give fewer than 2**31"
@@ -50,15 +56,17 @@ def total_steps(config: Config, train: Source) -> tuple[int, int]:
 
 def fit(
     run: Run,
-    train: Source,
-    valid: Source,
+    train: Sized,
+    valid: Sized,
     sample: Callable[[Params], str],
     origin: Origin | None = None,
     objective: Objective = next_token,
+    rollouts: Rollouts | None = None,
 ) -> Result:
     """Trains a run to its end, from its latest checkpoint if it has one, and returns how it ended.
 
     A new run starts from the parameters of its origin, whose validation loss is measured first, or from random ones.
+    With `rollouts` its batches are what it writes itself, and train and valid only say how many questions there are.
     Ctrl-C and SIGTERM save, say how to continue and exit. Raises UserError and RunError as `opened` does, and RunError
     where steps or evaluations give no finite number.
     """
@@ -69,7 +77,9 @@ def fit(
     learning_rates = np.broadcast_to(np.asarray(schedule(jnp.arange(steps))), steps)
     compiled = compile_steps(config, make_optimizer(config.optimizer, planned), mesh, objective)
     began = time.perf_counter()
-    peak = peak_tokens_per_second(config.model, config.data.seq_len, frozen=config.lora.rank is not None)
+    peak = None  # of answering the arithmetic is not counted
+    if rollouts is None:
+        peak = peak_tokens_per_second(config.model, config.data.seq_len, frozen=config.lora.rank is not None)
     step_tokens = config.data.batch_size * config.data.seq_len
 
     with contextlib.ExitStack() as stack:
@@ -89,6 +99,7 @@ def fit(
             open_run,
             progress,
             stopping,
+            rollouts,
         )
         trainer.evaluate_start(is_new=origin is not None)
         trainer.loop()
@@ -106,8 +117,8 @@ class Trainer:
 
     run: Run
     config: Config
-    train: Source
-    valid: Source
+    train: Any
+    valid: Any
     sample: Callable[[Params], str]
     compiled: Compiled
     steps: int
@@ -116,14 +127,18 @@ class Trainer:
     progress: TrainingProgress
     stopping: Callable[[], int]
     """Returns the signal that asked the run to stop, or 0."""
+    rollouts: Rollouts | None = None
+    told: dict[str, float] = field(default_factory=dict)
+    """What is told of the answers that the latest batch is made of."""
+    warned: set[str] = field(default_factory=set)
     saved_at: float = field(default_factory=time.monotonic)
 
     def loop(self) -> None:
         """Trains to the last step. A step's metrics are fetched when the next one has been dispatched."""
         start = self.opened.start
-        pending: tuple[int, Metrics] | None = None
+        pending: tuple[int, Told] | None = None
         with (
-            contextlib.closing(prefetch(self._batch, start, self.steps)) as batches,
+            contextlib.closing(self._batches(start)) as batches,
             contextlib.ExitStack() as tracing,
         ):
             for step, batch in enumerate(batches, start=start + 1):
@@ -132,8 +147,8 @@ class Trainer:
                 if pending is not None:
                     self._log(*pending)
                 self.progress.tick()
-                pending = step, metrics
-                if self.stopping() or self._due(step) or self._late():
+                pending = step, {**metrics, **self.told}
+                if self._may_save(step) and (self.stopping() or self._due(step) or self._late()):
                     self._log(*pending)
                     pending = None
                     self._save()  # before the evaluation: if that fails, nothing is lost
@@ -151,6 +166,25 @@ class Trainer:
         if (is_new if start == 0 else self._due(start)) and start not in self.opened.evaluated:
             self._evaluate(start)
 
+    def _batches(self, start: int) -> Generator[Batch, None, None]:
+        """Yields each step's batch on the devices."""
+        if self.rollouts is None:
+            return prefetch(self._batch, start, self.steps)
+        return self._written(self.rollouts, start)
+
+    def _written(self, rollouts: Rollouts, start: int) -> Generator[Batch, None, None]:
+        """Yields batches that the model writes: by the parameters of that step, or of the first of a few steps."""
+        updates, compiled, batch = self.config.objective.updates, self.compiled, None
+        for step in range(start, self.steps):
+            if step % updates == 0 or batch is None:
+                params = compiled.model_params(self.opened.state)
+                written, self.told = rollouts.write(unstacked(gather_replicated(params)), step // updates)
+                batch = compiled.put(written)
+                drawn = compiled.log_probs(params, batch) if updates > 1 else None
+                reference = compiled.log_probs(self.opened.state.frozen, batch)
+                batch = batch._replace(reference=reference, drawn=drawn)
+            yield batch
+
     def _batch(self, step: int) -> Batch:
         """Returns a step's batch on the devices; each process reads its own rows."""
         config = self.config
@@ -167,7 +201,7 @@ class Trainer:
             raise
         return metrics
 
-    def _log(self, step: int, metrics: Metrics) -> None:
+    def _log(self, step: int, metrics: Told) -> None:
         """Fetches, shows and records the metrics of a step."""
         fetched = {name: float(value) for name, value in metrics.items()}
         if fetched.pop("skipped"):
@@ -179,6 +213,8 @@ class Trainer:
         speed = {"tokens_per_second": self.progress.tokens_per_second, "mfu": self.progress.mfu}
         known = {name: value for name, value in speed.items() if value is not None}
         self._record(step, fetched | {"learning_rate": rate} | known)
+        if self.rollouts is not None and step % self.config.run.log_every == 0:
+            self._warn(step)
 
     def _skipped(self, step: int, fetched: dict[str, float]) -> None:
         """Records a step whose loss or gradient is not finite; raises RunError after too many in a row."""
@@ -197,25 +233,17 @@ class Trainer:
             )
         self.progress.say(f"{what}. Skipped: it changes nothing ({count} in a row)")
 
+    def _warn(self, step: int) -> None:
+        """Says what goes wrong with the answers, each thing once."""
+        for text in warnings(read_records(self.run.path / "metrics.jsonl"), self.config):
+            if (what := text.split(":")[0]) not in self.warned:
+                self.warned.add(what)
+                self.progress.say(f"WARNING: step {step}: {text}")
+
     def _evaluate(self, step: int) -> None:
         """Measures the validation loss, remembers the best checkpoint, and prints a sample."""
-        valid = self.valid
-        parts = valid.sources if isinstance(valid, Mixture) else {"": valid}
-        shares = valid.shares if isinstance(valid, Mixture) else (1.0,)
-        some = {name: some_of(source, self.config.data.seq_len) for name, source in parts.items()}
-        is_part = any(some[name] is not source for name, source in parts.items())
         params = self.compiled.model_params(self.opened.state)
-        scored = [("part of valid" if is_part else "valid", "valid_loss", some)]
-        if is_part and step == self.steps:
-            scored.append(("all of valid", "whole_valid_loss", parts))
-        measured: dict[str, float] = {}
-        said: list[str] = []
-        for what, name, sources in scored:
-            scores = [self._score(step, params, source, what) for source in sources.values()]
-            measured[name] = sum(share * score.loss for share, score in zip(shares, scores, strict=True))
-            if isinstance(valid, Mixture):
-                measured |= {f"{name}/{part}": score.loss for part, score in zip(sources, scores, strict=True)}
-            said += describe_all(scores, measured[name], self.run.data, "valid", what)
+        measured, said, answers = self._judge(step, params) if self.rollouts else self._measure(step, params)
         loss = measured["valid_loss"]
         best = self.opened.best
         if step and math.isfinite(loss) and (best is None or loss < best.valid_loss):
@@ -226,11 +254,39 @@ class Trainer:
         if is_primary():
             text = self.sample(params)
             append_sample(self.run.path, step, text)
+            append_answers(self.run.path, step, answers)
             self._record(step, measured)  # last: what is on record was judged, and has its sample
             for line in said:
                 self.progress.say(f"step {step}: {line}")
             self.progress.say(indent(text))
         self.progress.skip()
+
+    def _judge(self, step: int, params: Params) -> tuple[dict[str, float], list[str], list[dict[str, object]]]:
+        """Returns (measures, the same in words, answers) of held-out questions; the loss is the reward's negative."""
+        assert self.rollouts is not None
+        judged = self.rollouts.judge(unstacked(gather_replicated(params)), lambda: self._leave_if_asked(step))
+        return {"valid_loss": -judged.reward} | judged.measures, judged.said, judged.answers
+
+    def _measure(self, step: int, params: Params) -> tuple[dict[str, float], list[str], list[dict[str, object]]]:
+        """Returns (losses of the validation split or part of it, the same in words, no answers)."""
+        valid = self.valid
+        parts = valid.sources if isinstance(valid, Mixture) else {"": valid}
+        shares = valid.shares if isinstance(valid, Mixture) else (1.0,)
+        some = {name: some_of(source, self.config.data.seq_len) for name, source in parts.items()}
+        is_part = any(some[name] is not source for name, source in parts.items())
+        scored = [("part of valid" if is_part else "valid", "valid_loss", some)]
+        if is_part and step == self.steps:
+            scored.append(("all of valid", "whole_valid_loss", parts))
+        measured: dict[str, float] = {}
+        said: list[str] = []
+        for what, name, sources in scored:
+            scores = [self._score(step, params, source, what) for source in sources.values()]
+            measured[name] = sum(share * score.loss for share, score in zip(shares, scores, strict=True))
+            measured |= {f"valid_{measure}": value for measure, value in scores[0].measures.items()}
+            if isinstance(valid, Mixture):
+                measured |= {f"{name}/{part}": score.loss for part, score in zip(sources, scores, strict=True)}
+            said += describe_all(scores, measured[name], self.run, "valid", what)
+        return measured, said, []
 
     def _score(self, step: int, params: Params, source: Source, what: str) -> Score:
         batch_size = self.config.data.batch_size
@@ -253,6 +309,10 @@ class Trainer:
             continues = f"the same command{without_restart(self.config)} continues from there"
             self.progress.say(f"stopped at step {step} and saved; {continues}")
             raise SystemExit(128 + number)
+
+    def _may_save(self, step: int) -> bool:
+        """Whether all that follows can be computed from the state alone: not between steps on the same answers."""
+        return self.rollouts is None or step % self.config.objective.updates == 0
 
     def _due(self, step: int) -> bool:
         return step % self.config.run.eval_every == 0 or step == self.steps

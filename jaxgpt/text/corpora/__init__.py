@@ -14,6 +14,8 @@ from jaxgpt.text.corpora.documents import (
     Conversation,
     Corpus,
     Document,
+    Pair,
+    PairCorpus,
     Piece,
     Reading,
     Splits,
@@ -21,8 +23,8 @@ from jaxgpt.text.corpora.documents import (
     in_memory,
 )
 from jaxgpt.text.corpora.hub import UnavailableError, find
-from jaxgpt.text.corpora.local import find_conversations, find_text
-from jaxgpt.text.corpora.oasst import OASST1, conversation_splits
+from jaxgpt.text.corpora.local import find_conversations, find_pairs, find_text
+from jaxgpt.text.corpora.oasst import OASST1, conversation_splits, pair_splits
 from jaxgpt.text.corpora.shakespeare import find_shakespeare
 from jaxgpt.text.corpora.streamed import PREFIX, Download, find_streamed
 from jaxgpt.text.corpora.wikitext import WIKITEXT_2
@@ -32,11 +34,14 @@ __all__ = [
     "Conversation",
     "Corpus",
     "Download",
+    "Pair",
+    "PairCorpus",
     "Piece",
     "Reading",
     "Splits",
     "TextCorpus",
     "open_chat",
+    "open_pairs",
     "open_text",
 ]
 
@@ -54,6 +59,7 @@ class _Stage:
 READ, DOWNLOAD = Reading(), Download()
 TEXT = _Stage("text", "train.py", ("wikitext-2", "tinyshakespeare", "tinyworld"))
 CHAT = _Stage("conversations", "finetune.py", ("oasst1", "tinyworld-chat"))
+PAIRS = _Stage("pairs of answers", "finetune.py with --objective.name dpo", ("oasst1-pairs",))
 
 
 def open_text(corpus: str, fallback: str | None, reading: Reading = READ, download: Download = DOWNLOAD) -> TextCorpus:
@@ -71,6 +77,14 @@ def open_chat(corpus: str, fallback: str | None, oasst_all_paths: bool = False) 
     `oasst_all_paths` takes every path of an oasst1 tree, otherwise its best-ranked one. Raises as open_text.
     """
     return _open(corpus, fallback, CHAT, lambda name: _chat(name, oasst_all_paths))
+
+
+def open_pairs(corpus: str, fallback: str | None) -> PairCorpus:
+    """Returns the pairs of that name or path or, when they cannot be found, the fallback; not read yet.
+
+    Raises as open_text.
+    """
+    return _open(corpus, fallback, PAIRS, _pairs)
 
 
 def _open(
@@ -98,16 +112,16 @@ def _check_name(field: str, name: str, stage: _Stage) -> None:
     if name in stage.names or (stage is TEXT and name.startswith(PREFIX)):
         return
     allowed = f"allowed: {', '.join(stage.names)}, or the path of a file or folder"
-    other = CHAT if stage is TEXT else TEXT
-    if name in other.names:
+    other = next((other for other in (TEXT, CHAT, PAIRS) if name in other.names), None)
+    if other is not None:
         raise UserError(
             f"{field}: {name} holds {other.content}, which {other.command} reads; {stage.command} reads "
             f"{stage.content}; {allowed}"
         )
     if not name or not Path(name).expanduser().exists():
-        if stage is CHAT and (name.startswith(PREFIX) or "," in name):
+        if stage is not TEXT and (name.startswith(PREFIX) or "," in name):
             raise UserError(
-                f"{field}: {name!r} names text, which {other.command} reads, from the hub or as a mixture; "
+                f"{field}: {name!r} names text, which {TEXT.command} reads, from the hub or as a mixture; "
                 f"{stage.command} reads one corpus of {stage.content}; {allowed}"
             )
         near = difflib.get_close_matches(name, stage.names, n=1)
@@ -147,6 +161,20 @@ def _chat(name: str, oasst_all_paths: bool) -> ChatCorpus:
     return Corpus(path.name, "files", size, identity, read, [])
 
 
+def _pairs(name: str) -> PairCorpus:
+    if name == "oasst1-pairs":
+        found = find(OASST1)
+        return Corpus(name, found.source, found.size, found.identity, partial(_oasst1_pairs, found.splits), found.notes)
+    path = Path(name).expanduser().resolve()
+    size, identity, read = find_pairs(path)
+    return Corpus(path.name, "files", size, identity, read, [])
+
+
+def _oasst1_pairs(rows: dict) -> Splits[Pair]:
+    splits, notes = pair_splits(rows)
+    return Splits({split: in_memory(found) for split, found in splits.items()}, notes)
+
+
 def _oasst1(rows: dict, all_paths: bool) -> Splits[Conversation]:
     splits, notes = conversation_splits(rows, all_paths)
     return Splits({split: in_memory(talks) for split, talks in splits.items()}, notes)
@@ -174,9 +202,10 @@ def _tinyworld() -> Splits[Piece]:
 def _tinyworld_chat() -> Splits[Conversation]:
     from jaxgpt.text.corpora.tinyworld import dialogues
 
-    documents, exact = {}, {}
+    documents, exact, kinds = {}, {}, {}
     for split in ("train", "valid", "test"):
         held = list(dialogues(split))
         documents[split] = in_memory([list(dialogue.messages) for dialogue in held])
         exact[split] = [dialogue.exact for dialogue in held]
-    return Splits(documents, [], exact=exact)
+        kinds[split] = [dialogue.kind for dialogue in held]
+    return Splits(documents, [], exact=exact, kinds=kinds)

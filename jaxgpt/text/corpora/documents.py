@@ -23,7 +23,17 @@ class Piece(NamedTuple):
     """Whether the document ends with it; otherwise a newline and another piece follow."""
 
 
-Document = TypeVar("Document", Piece, Conversation)
+class Pair(NamedTuple):
+    """Two answers to the same messages."""
+
+    prompt: Conversation
+    """It ends with a message of the user."""
+    chosen: str
+    """The better answer."""
+    rejected: str
+
+
+Document = TypeVar("Document", Piece, Conversation, Pair)
 Reader = Callable[[], Iterator[Document]]
 """Reads documents from the beginning, each time it is called."""
 
@@ -51,6 +61,8 @@ class Splits(Generic[Document]):
     """Split -> nats below which no model gets on the whole of it, where its true distribution is known."""
     exact: dict[str, list[bool]] | None = None
     """Split -> for each conversation whether only one last answer is right, where that is known."""
+    kinds: dict[str, list[str]] | None = None
+    """Split -> for each conversation what its last question is about, where that is known."""
     skipped: dict[str, None] = field(default_factory=dict)
     """What was left out as it could not be read, each with its place: known when documents have been read."""
     lines_are_documents: bool = False
@@ -80,6 +92,8 @@ TextCorpus = Corpus[Piece]
 """Text to pretrain on."""
 ChatCorpus = Corpus[Conversation]
 """Conversations to finetune on."""
+PairCorpus = Corpus[Pair]
+"""Pairs of answers to learn what is better from."""
 
 
 class Line(NamedTuple):
@@ -136,7 +150,7 @@ def identity_of(paths: Iterable[Path]) -> tuple[int, str]:
     return sum(stat.st_size for _, stat in stats), identity
 
 
-def digest_after(digest: str, document: Piece | Conversation) -> str:
+def digest_after(digest: str, document: Piece | Conversation | Pair) -> str:
     """Returns the digest of all documents up to this one, from that of those before it ("" for none)."""
     if isinstance(document, Piece):
         content = document.text.encode("utf-8", "surrogatepass") + (b"\x00" if document.ends else b"\n")

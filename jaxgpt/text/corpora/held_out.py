@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar
 
-from jaxgpt.text.corpora.documents import Conversation, Line, Piece
+from jaxgpt.text.corpora.documents import Conversation, Line, Pair, Piece
 
 SHARE = 0.05  # of a corpus, as valid and as test
 MOST_HELD_OUT = 1_000_000  # words that are held out as valid, and as test
@@ -16,7 +16,7 @@ MOST_BYTES = 4_000_000  # that documents held out as valid, and as test, have ab
 MOST_IN_MEMORY = 4 * MOST_BYTES  # characters of held-out documents: where they are more, they are read again
 SMALL = 2**26  # bytes of a corpus up to which it is made sure that something is held out
 
-Entry = TypeVar("Entry", Line, Piece, Conversation)
+Entry = TypeVar("Entry", Line, Piece, Conversation, Pair)
 Entries = Callable[[], Iterator[Entry]]
 """Reads lines, documents or conversations from the beginning, each time it is called."""
 
@@ -93,6 +93,19 @@ def hold_out_conversations(conversations: Entries[Conversation], parts: int) -> 
 
     def part(number: int) -> Iterator[Conversation]:
         return (messages for messages in conversations() if part_of.get(_digest(messages), 0) == number)
+
+    return [partial(part, number) for number in range(1 + parts)]
+
+
+def hold_out_pairs(pairs: Entries[Pair], parts: int) -> list[Entries[Pair]]:
+    """Returns train and `parts` held-out parts of 5 % of the prompts each: all pairs of a prompt stay together."""
+    ranked = sorted({_digest(pair.prompt) for pair in pairs()})
+    if len(ranked) <= parts:
+        return [pairs]
+    part_of = _by_rank(ranked, parts)
+
+    def part(number: int) -> Iterator[Pair]:
+        return (pair for pair in pairs() if part_of.get(_digest(pair.prompt), 0) == number)
 
     return [partial(part, number) for number in range(1 + parts)]
 

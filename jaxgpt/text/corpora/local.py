@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple
 
 from jaxgpt.errors import UserError, shown
-from jaxgpt.text.conversation import ROLES
 from jaxgpt.text.corpora.documents import (
     Conversation,
     Document,
+    Pair,
     Piece,
     Reading,
     Splits,
@@ -34,7 +34,15 @@ from jaxgpt.text.corpora.files import (
     read_table,
     refuse,
 )
-from jaxgpt.text.corpora.held_out import Entries, hold_out_conversations, hold_out_documents, hold_out_lines
+from jaxgpt.text.corpora.held_out import (
+    Entries,
+    hold_out_conversations,
+    hold_out_documents,
+    hold_out_lines,
+    hold_out_pairs,
+)
+from jaxgpt.text.corpora.messages import checked_messages
+from jaxgpt.text.corpora.pairs import read_pairs
 
 # Words that make a file of a folder a split: train.txt, wiki.valid.tokens, test-00000-of-00001.parquet.
 SPLIT_WORDS = {
@@ -111,6 +119,17 @@ def find_conversations(path: Path) -> tuple[int, str, Callable[[], Splits[Conver
             f"{path}: finetune.py reads conversations from {_CONVERSATIONS.files} files; text is for train.py"
         )
     return _find(path, _CONVERSATIONS)
+
+
+def find_pairs(path: Path) -> tuple[int, str, Callable[[], Splits[Pair]]]:
+    """Returns (size in bytes, identity, reader) of a JSON lines file of pairs, or of a folder of them.
+
+    Of a single file 5 % are held out as valid and 5 % as test, all pairs of a prompt together. Raises UserError as
+    find_text does.
+    """
+    if path.is_file() and not _PAIRS.accepts(path):
+        raise UserError(f"{path}: pairs are read from {_PAIRS.files} files")
+    return _find(path, _PAIRS)
 
 
 def _find(path: Path, kind: _Kind[Document]) -> tuple[int, str, Callable[[], Splits[Document]]]:
@@ -247,22 +266,7 @@ def _read_conversations(path: Path) -> Iterator[Conversation]:
 
 def _conversation(value: Any, place: str) -> Conversation:
     """Returns the messages with role and content alone; raises UserError, with the place, otherwise."""
-    if not isinstance(value, list):
-        raise UserError(f'{place}: "messages" is {type(value).__name__}; it must be a list of messages')
-    messages = []
-    for number, message in enumerate(value, start=1):
-        given = message if isinstance(message, dict) else {}
-        missing = [key for key in ("role", "content") if not isinstance(given.get(key), str)]
-        if missing:
-            raise UserError(
-                f"{place}: message {number} has no {' and no '.join(missing)}; "
-                'it must be {"role": ..., "content": ...}, both strings'
-            )
-        if given["role"] not in ROLES:
-            raise UserError(
-                f"{place}: message {number} has unknown role {shown(given['role'])}; allowed: {', '.join(ROLES)}"
-            )
-        messages.append({"role": given["role"], "content": given["content"]})
+    messages = checked_messages(value, "messages", place)
     if not any(message["role"] == "assistant" for message in messages):
         raise UserError(f"{place}: no message of the assistant in the conversation; there is nothing to learn from")
     return messages
@@ -275,4 +279,13 @@ _CONVERSATIONS = _Kind(
     refusal="they hold no conversations (.jsonl, .json, .parquet)",
     read=_read_conversations,
     hold_out=lambda talks, parts, _: (hold_out_conversations(talks, parts), "chosen by a hash of their content"),
+)
+
+_PAIRS = _Kind(
+    noun="pairs",
+    files=".jsonl, .json",
+    accepts=lambda file: file.suffix.lower() in JSON_LINES,
+    refusal="they hold no pairs (.jsonl, .json)",
+    read=read_pairs,
+    hold_out=lambda pairs, parts, _: (hold_out_pairs(pairs, parts), "chosen by a hash of their prompts"),
 )

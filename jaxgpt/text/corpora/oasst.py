@@ -1,13 +1,16 @@
 """OpenAssistant Conversations: from trees of ranked messages to conversations (Köpf et al., 2023)."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from jaxgpt.errors import UserError, shown
-from jaxgpt.text.corpora.documents import Conversation, Reader
+from jaxgpt.text.corpora.documents import Conversation, Pair, Reader
 from jaxgpt.text.corpora.files import read_json_lines
 from jaxgpt.text.corpora.hub import HubCorpus, Row
+
+Made = TypeVar("Made", Conversation, Pair)
 
 OUR_ROLE = {"prompter": "user", "assistant": "assistant"}
 
@@ -54,8 +57,20 @@ OASST1 = HubCorpus(
 )
 
 
+def pair_splits(rows: dict[str, Reader]) -> tuple[dict[str, list[Pair]], list[str]]:
+    """Returns the pairs of "train" and "valid", no tree in both, and notes on what was left out."""
+    return _tree_splits(rows, pairs)
+
+
 def conversation_splits(rows: dict[str, Reader], all_paths: bool) -> tuple[dict[str, list[Conversation]], list[str]]:
-    """Returns the conversations of "train" and "valid", no tree in both, and notes on what was left out.
+    """Returns the conversations of "train" and "valid", no tree in both, and notes on what was left out."""
+    return _tree_splits(rows, lambda split_rows: conversations(split_rows, all_paths))
+
+
+def _tree_splits(
+    rows: dict[str, Reader], made_of: Callable[[Iterable[Row]], tuple[list[Made], list[str]]]
+) -> tuple[dict[str, list[Made]], list[str]]:
+    """Returns what is made of the trees of "train" and "valid", no tree in both, and notes on what was left out.
 
     All messages are held in memory: those of a tree may stand anywhere in a file.
     """
@@ -66,7 +81,7 @@ def conversation_splits(rows: dict[str, Reader], all_paths: bool) -> tuple[dict[
     notes = [f"train: {shared:,} messages left out, as their trees are in valid too"] if shared else []
     splits = {}
     for split, split_rows in (("train", train_rows), ("valid", valid_rows)):
-        splits[split], split_notes = conversations(split_rows, all_paths)
+        splits[split], split_notes = made_of(split_rows)
         notes += [f"{split}: {note}" for note in split_notes]
     return splits, notes
 
@@ -78,11 +93,7 @@ def conversations(rows: Iterable[Row], all_paths: bool) -> tuple[list[Conversati
     `all_paths`, every path from root to leaf. A path ends with its last answer; one without gives none.
     """
     kept, notes = _fit({row["message_id"]: row for row in rows})
-    replies: dict[str | None, list[Row]] = defaultdict(list)
-    for row in kept.values():
-        replies[row["parent_id"]].append(row)
-    for siblings in replies.values():
-        siblings.sort(key=_by_rank)
+    replies = _replies(kept)
 
     # Roots keep the order of the rows, whatever their rank; replies are walked best first.
     roots = [row for row in kept.values() if row["parent_id"] is None]
@@ -98,6 +109,50 @@ def conversations(rows: Iterable[Row], all_paths: bool) -> tuple[list[Conversati
     if silent:
         notes.append(f"{silent:,} of {len(roots):,} trees left out: no answer in them")
     return found, notes
+
+
+def pairs(rows: Iterable[Row]) -> tuple[list[Pair], list[str]]:
+    """Returns the best-ranked answer beside each that people ranked lower, after all that was said, and notes.
+
+    Answers without a rank are in no pair, and neither are equal texts.
+    """
+    kept, notes = _fit({row["message_id"]: row for row in rows})
+    found, asked = [], 0
+    for parent, siblings in _replies(kept).items():
+        ranked = [row for row in siblings if row["role"] == "assistant" and row.get("rank") is not None]
+        prompt = _path_to(parent, kept)
+        if len(ranked) < 2 or prompt is None:
+            continue
+        asked += 1
+        best, *others = ranked
+        found += [
+            Pair(prompt, best["text"], other["text"])
+            for other in others
+            if other["rank"] > best["rank"] and other["text"].strip() != best["text"].strip()
+        ]
+    return found, [*notes, f"{len(found):,} pairs of {asked:,} prompts whose answers were ranked"]
+
+
+def _path_to(name: str | None, kept: dict[str, Row]) -> Conversation | None:
+    """Returns the messages from a tree's root to this one; None where one is missing, or it is not the user's."""
+    path: Conversation = []
+    while name is not None:
+        row = kept.get(name)
+        if row is None or (not path and OUR_ROLE[row["role"]] != "user"):
+            return None
+        path.append({"role": OUR_ROLE[row["role"]], "content": row["text"]})
+        name = row["parent_id"]
+    return path[::-1] or None
+
+
+def _replies(kept: dict[str, Row]) -> dict[str | None, list[Row]]:
+    """Returns the replies to each message, best first."""
+    replies: dict[str | None, list[Row]] = defaultdict(list)
+    for row in kept.values():
+        replies[row["parent_id"]].append(row)
+    for siblings in replies.values():
+        siblings.sort(key=_by_rank)
+    return replies
 
 
 def _fit(rows: dict[str, Row]) -> tuple[dict[str, Row], list[str]]:

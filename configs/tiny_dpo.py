@@ -1,0 +1,17 @@
+"""The showcase, part three by another way: the model learns to tell its own wrong answers from the right ones."""
+
+from jaxgpt.config import Config, DataConfig, ObjectiveConfig, OptimizerConfig, RunConfig
+
+config = Config(
+    # The model and the tokenizer are those of init_from, which makes the pairs too.
+    data=DataConfig(corpus="tinyworld-chat", seq_len=256, batch_size=16),
+    objective=ObjectiveConfig(name="dpo", beta=0.1, samples=8, answer_tokens=24),
+    optimizer=OptimizerConfig(learning_rate=3e-4, schedule="cosine", warmup_steps=10, weight_decay=0.0),
+    run=RunConfig(
+        init_from="runs/tiny_chat",
+        epochs=2,
+        eval_every=50,
+        log_every=10,
+        sample_prompt="What does a cow eat?",
+    ),
+)

@@ -1,0 +1,188 @@
+"""Rollouts: a model answers questions, each several times, and what each answer is worth beside its group's others.
+
+Everything is a function of (parameters, seed, number of the rollout): a run that was killed draws the same again.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxgpt.config import Config, Sampling
+from jaxgpt.data.batch import Batch
+from jaxgpt.data.require import require_enough
+from jaxgpt.data.sources import EMPTY, sample_indices
+from jaxgpt.devices.distributed import on_primary
+from jaxgpt.errors import UserError
+from jaxgpt.inference.eval_chat import Answer, Question, answer_all, checkable, questions, right_by_kind, shares_right
+from jaxgpt.inference.rewards import Reward, reward_of
+from jaxgpt.model.gpt import Params
+from jaxgpt.ops.sampling import GREEDY
+from jaxgpt.text.corpora import ChatCorpus, Conversation, Splits
+from jaxgpt.text.tokenizer import Tokenizer
+from jaxgpt.training.rollouts import Judged, Rollouts, questions_at_once
+
+MOST_JUDGED = 512  # held-out questions that are answered at each evaluation, spread evenly over all
+SHOWN = 100  # answers that are kept of them, to lay the first beside the last
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Questions of a split, and how many were left out as they leave no room for an answer."""
+
+    questions: list[Question]
+    left_out: int
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+
+def ask(corpus: Splits[Conversation], split: str, config: Config, tokenizer: Tokenizer) -> Asked:
+    """Returns the questions of a split: those with one right answer, where that is what is rewarded.
+
+    Raises UserError where none leaves room for an answer.
+    """
+    found = (
+        checkable(corpus, split, tokenizer, config.model.context_len)
+        if config.objective.reward == "exact"
+        else questions(corpus.documents[split](), tokenizer, config.model.context_len)
+    )
+    room = config.data.seq_len + 1 - config.objective.answer_tokens
+    asked = list(found)
+    fitting = [question for question in asked if len(question.ids) <= room]
+    if not fitting:
+        raise UserError(
+            f"objective.answer_tokens: {config.objective.answer_tokens} was given; none of the {len(asked):,} "
+            f"questions of {split} leaves so much room in data.seq_len = {config.data.seq_len}; give fewer, "
+            "or a longer window"
+        )
+    return Asked(fitting, len(asked) - len(fitting))
+
+
+def answering(corpus: ChatCorpus, config: Config, tokenizer: Tokenizer) -> Rollouts:
+    """Returns how the questions of conversations are answered and rewarded; says how many there are.
+
+    `config` has the model in its true size. Raises UserError where there are too few questions, and for a reward that
+    cannot be.
+    """
+    reward, splits = reward_of(config.objective), corpus.read()
+    asked = {split: ask(splits, split, config, tokenizer) for split in ("train", "valid")}
+    for split, found in asked.items():
+        left_out = f"; {found.left_out:,} left out, with no room for an answer" if found.left_out else ""
+        print(f"  {split}: {len(found):,} questions{left_out}")
+    require_enough(f"{corpus.name}, asked", asked, questions_at_once(config))
+    return rollouts_of(asked["train"].questions, asked["valid"].questions, config, tokenizer, reward)
+
+
+def rollouts_of(
+    train: Sequence[Question], valid: Sequence[Question], config: Config, tokenizer: Tokenizer, reward: Reward
+) -> Rollouts:
+    """Returns what `fit` needs of them; `config` has the model in its true size."""
+    places = np.linspace(0, len(valid) - 1, min(len(valid), MOST_JUDGED)).round().astype(int)
+    judged = [valid[place] for place in places]
+
+    def write(params: Params, number: int) -> tuple[Batch, dict[str, float]]:
+        return write_batch(params, config, tokenizer, train, reward, number)
+
+    def judge(params: Params, before_batch: Callable[[], None]) -> Judged:
+        key = jax.random.key(config.run.seed)
+        most = config.objective.answer_tokens
+        answers = answer_all(params, config.model, tokenizer, judged, GREEDY, key, most, before_batch=before_batch)
+        rewards = on_primary(lambda: [reward(answer) for answer in answers])
+        return _judged(answers, rewards)
+
+    return Rollouts(train, write, judge)
+
+
+def write_batch(
+    params: Params, config: Config, tokenizer: Tokenizer, asked: Sequence[Question], reward: Reward, number: int
+) -> tuple[Batch, dict[str, float]]:
+    """Returns (a row for each answer, with its advantage; what is told of them) of the rollout of this number.
+
+    Each question is answered group_size times, and an answer's advantage is its reward less the mean of its group's.
+    Groups in which all are worth the same have none and come last: with objective.asked above 1 there is no room for
+    most of them (dynamic sampling, Yu et al. 2025). Equal answers of a group share a row, which counts as often.
+    """
+    objective, S = config.objective, config.objective.group_size
+    at_once = questions_at_once(config)
+    indices = sample_indices(len(asked), config.run.epochs, config.run.seed, number, at_once)
+    part = [asked[index % len(asked)] for index in indices if index != EMPTY]
+    key = jax.random.fold_in(jax.random.key(config.run.seed + 2), number)
+    sampling = Sampling(temperature=objective.temperature, top_p=None)
+    answers = answer_all(
+        params, config.model, tokenizer, part, sampling, key, objective.answer_tokens, at_once, copies=S
+    )
+    rewards_QS = np.asarray(on_primary(lambda: [reward(answer) for answer in answers]), np.float64).reshape(-1, S)
+    advantages_QS = rewards_QS - rewards_QS.mean(axis=1, keepdims=True)
+    alike_Q = np.ptp(rewards_QS, axis=1) == 0
+    drawn = []
+    for q in np.argsort(alike_Q, kind="stable"):
+        group = zip(answers[q * S : (q + 1) * S], advantages_QS[q], strict=True)
+        drawn += _different([Drawn(answer, advantage, 1) for answer, advantage in group])
+    batch = rows_of(drawn[: config.data.batch_size], config, tokenizer)
+    told = {
+        "reward": rewards_QS.mean(),
+        "right": np.mean([answer.right for answer in answers]),
+        "answer_tokens": np.mean([len(answer.ids) + answer.ended for answer in answers]),
+        "cut": np.mean([not answer.ended for answer in answers]),
+        "no_signal": alike_Q.mean(),
+    }
+    return batch, {name: float(value) for name, value in told.items()}
+
+
+class Drawn(NamedTuple):
+    """An answer that was drawn, how much better it is than its group's mean, and how often the group has it."""
+
+    answer: Answer
+    advantage: float
+    times: int
+
+
+def _different(group: Sequence[Drawn]) -> list[Drawn]:
+    """Returns the different answers of a group with their times; equal ones that a reward tells apart stay apart."""
+    found: dict[tuple, Drawn] = {}
+    for drawn in group:
+        key = *drawn.answer.ids, drawn.answer.ended, drawn.advantage
+        found[key] = drawn._replace(times=1 + (found[key].times if key in found else 0))
+    return list(found.values())
+
+
+def rows_of(answers: Sequence[Drawn], config: Config, tokenizer: Tokenizer) -> Batch:
+    """Returns a batch with an answer in each row, after its question; what counts is what the model drew, ends too."""
+    B, T = config.data.batch_size, config.data.seq_len
+    tokens_BT, targets_BT = np.zeros((2, B, T), np.int32)
+    weights_BT, advantages_BT = np.zeros((2, B, T), np.float32)
+    for row, (answer, advantage, times) in enumerate(answers):
+        prompt = answer.question.ids
+        ids = [*prompt, *answer.ids, *([tokenizer.special.end] if answer.ended else [])]
+        drawn = slice(len(prompt) - 1, len(ids) - 1)  # of the targets
+        tokens_BT[row, : len(ids) - 1] = ids[:-1]
+        targets_BT[row, : len(ids) - 1] = ids[1:]
+        weights_BT[row, drawn] = times
+        advantages_BT[row, drawn] = advantage
+    return Batch(tokens_BT, targets_BT, weights_BT, advantages=advantages_BT)
+
+
+def _judged(answers: Sequence[Answer], rewards: Sequence[float]) -> Judged:
+    reward = float(np.mean(rewards))
+    right = sum(answer.right for answer in answers)
+    measures = {"valid_reward": reward, "valid_right": right / len(answers)}
+    shares = shares_right(answers)
+    measures |= {f"valid_right/{kind}": share for kind, (share, _) in shares.items() if kind}
+    said = [f"reward {reward:.4f} on {len(answers)} held-out questions, {right} right ({right / len(answers):.1%})"]
+    if worst := right_by_kind(answers)[:3]:
+        said.append(f"right least often: {'; '.join(' '.join(line.split()) for line in worst)}")
+    kept = [
+        {
+            "question": answer.question.messages[-1]["content"],
+            "kind": answer.question.kind,
+            "expected": answer.question.expected,
+            "given": answer.given,
+            "right": answer.right,
+            "reward": value,
+        }
+        for answer, value in zip(answers[:SHOWN], rewards, strict=False)
+    ]
+    return Judged(reward, measures, said, kept)

@@ -1,0 +1,72 @@
+"""Reinforcement learning's part of the loop: what the model writes to be trained on, and how it is judged."""
+
+from collections.abc import Callable, Sequence, Sized
+from typing import NamedTuple
+
+from jaxgpt.config import Config
+from jaxgpt.data.batch import Batch
+from jaxgpt.model.gpt import Params
+
+
+class Judged(NamedTuple):
+    """Held-out questions, answered and rewarded."""
+
+    reward: float
+    """The mean of all answers'."""
+    measures: dict[str, float]
+    """What else is recorded, by name."""
+    said: list[str]
+    """The same in words."""
+    answers: list[dict[str, object]]
+    """Some of the answers, as they are kept in the run."""
+
+
+class Rollouts(NamedTuple):
+    """How a model's own answers become batches, and how it is judged: functions of its parameters."""
+
+    questions: Sized
+    """What an epoch answers, each once."""
+    write: Callable[[Params, int], tuple[Batch, dict[str, float]]]
+    """(parameters, number of this rollout) -> (a batch with advantages, what is told of its answers by name)."""
+    judge: Callable[[Params, Callable[[], None]], Judged]
+    """(parameters, what to call before each batch) -> what held-out questions tell."""
+
+
+def questions_at_once(config: Config) -> int:
+    """Returns how many questions are asked before a step."""
+    return config.data.batch_size // config.objective.group_size * config.objective.asked
+
+
+FEW = 20  # steps whose mean is compared
+
+
+def warnings(records: Sequence[dict[str, float]], config: Config) -> list[str]:
+    """Returns what goes wrong, with what to change, from the records of a run's steps; nothing where all is well."""
+    told = [record for record in records if "entropy" in record]
+    if len(told) < 2 * FEW:
+        return []
+
+    def mean(name: str, part: Sequence[dict[str, float]]) -> float:
+        return sum(record[name] for record in part) / len(part)
+
+    found = []
+    (entropy, length), (entropy_now, length_now) = (
+        (mean("entropy", part), mean("answer_tokens", part)) for part in (told[:FEW], told[-FEW:])
+    )
+    if entropy_now < entropy / 10:
+        found.append(
+            f"entropy collapsed: {entropy_now:.4f} nats per token, {entropy:.4f} at first. Answers to a question "
+            "hardly differ any more, so there is little left to learn from: stop here, or start over with a higher "
+            "--objective.temperature, a higher --objective.beta or a lower learning rate"
+        )
+    if length_now > 2 * length:
+        found.append(
+            f"answers run away in length: {length_now:.1f} tokens, {length:.1f} at first. See samples.jsonl whether "
+            "the reward pays for length; a negative --objective.length-reward mends it, or a reward that does not"
+        )
+    if mean("cut", told[-FEW:]) > 0.5 >= mean("cut", told[:FEW]):
+        found.append(
+            f"most answers are cut at objective.answer_tokens = {config.objective.answer_tokens}: they do not end any "
+            "more. Give room for more tokens, or a reward that wants an end"
+        )
+    return found
