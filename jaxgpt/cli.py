@@ -12,8 +12,9 @@ from typing import Any
 import tyro
 
 from jaxgpt.command_line import config_file, errors_in_words, load_config_file
-from jaxgpt.config import MOST, Config, RunConfig, check_window, validate
+from jaxgpt.config import MOST, Config, ObjectiveConfig, RunConfig, check_window, validate
 from jaxgpt.errors import RunError, UserError, shown
+from jaxgpt.files import folder_made_whole
 from jaxgpt.verbs import (
     Chat,
     Check,
@@ -22,6 +23,7 @@ from jaxgpt.verbs import (
     Explain,
     Export,
     Import,
+    Pairs,
     Plan,
     Report,
     Sample,
@@ -57,6 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
             Sample: sample,
             Chat: chat,
             Evaluate: evaluate,
+            Pairs: pairs,
             Check: check,
             Report: report,
             Compare: compare,
@@ -78,6 +81,16 @@ def _load(path: str):
 
     start_jax(load_run(path).config.data.cache_dir)
     return load_trained(path)
+
+
+def _origin(path: str):
+    """Returns the run's best checkpoint, not read yet, JAX set up as its training had it."""
+    from jaxgpt.devices.setup import start_jax
+    from jaxgpt.run.folder import load_run
+    from jaxgpt.run.load import find_origin
+
+    start_jax(load_run(path).config.data.cache_dir)
+    return find_origin(path)
 
 
 def _check_numbers(verb: Sample | Chat) -> None:
@@ -151,6 +164,28 @@ def evaluate(verb: Evaluate) -> None:
     for line in lines:
         print(line)
         sys.stdout.flush()
+
+
+def pairs(verb: Pairs) -> None:
+    """Writes the pairs that a run makes of questions, and says how many and what they are for."""
+    from jaxgpt.inference.pairs import write_own_pairs
+    from jaxgpt.text.corpora import open_chat
+
+    drawn = ObjectiveConfig(samples=verb.samples, temperature=verb.temperature, answer_tokens=verb.answer_tokens)
+    validate(Config(objective=drawn, run=RunConfig(seed=verb.seed)))
+    out = Path(verb.out).expanduser()
+    if out.exists():
+        raise UserError(f"out: {verb.out} is there already; name a folder that is not")
+    origin = _origin(verb.run)
+    if not origin.run.data.is_chat:
+        raise UserError(f"{verb.run}: this run is a language model, which answers no questions; name one that talks")
+    corpus = open_chat(verb.corpus, None)
+    with folder_made_whole(out) as folder:
+        counts = write_own_pairs(folder, corpus, origin, drawn, verb.seed)
+    for split, (count, asked) in counts.items():
+        print(f"  {split}: {count:,} pairs of {asked:,} questions")
+    learn = ["--config", "configs/dpo.py", "--data.corpus", verb.out, "--run.init-from", verb.run]
+    print(f"{verb.out}: pairs. Next:\n  {shlex.join(['python', 'finetune.py', *learn])}")
 
 
 def check(verb: Check) -> None:

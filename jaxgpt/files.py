@@ -1,9 +1,11 @@
 """Files written whole or not at all: a reader sees the old one or the new one, never a half; and JSON read safely."""
 
+import contextlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,6 +43,19 @@ def write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def folder_made_whole(path: Path) -> Iterator[Path]:
+    """Yields a folder to fill beside its place, and moves it there; where filling fails, nothing is left."""
+    building = path.with_name(f".{path.name}.part")
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        building.mkdir(parents=True)
+        yield building
+        building.rename(path)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

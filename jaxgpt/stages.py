@@ -65,7 +65,7 @@ def run_of(config: Config, data: Prepared, settled: dict[str, str]) -> Run:
 def run_stage(stage: Stage, run: Run, dry_run: bool) -> None:
     """Trains to the end, writes the report and says what was made; or, for a dry run, says what would be done."""
     if dry_run:
-        print(plan(run, stage.data))
+        print(plan(run, stage.data, stage.objective, stage.rollouts and stage.rollouts.questions))
         return
     if run.config.lora.rank is not None:
         print(adapters_in_words(run.sized))

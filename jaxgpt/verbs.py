@@ -58,6 +58,26 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Let a run answer questions with one right answer, and write pairs of that and its own wrong ones."""
+
+    run: RunPath
+    """A run that talks, for example runs/tiny_chat."""
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    """The folder to make, with train.jsonl and valid.jsonl."""
+    corpus: Annotated[str, tyro.conf.arg(name="from")] = "tinyworld-chat"
+    """Conversations: tinyworld-chat, or a file or folder of your own."""
+    samples: int = 8
+    """Answers drawn to each question."""
+    temperature: float = 1.0
+    """Of the draws; above 0."""
+    answer_tokens: int = 32
+    """Longest answer, in tokens."""
+    seed: int = 0
+    """The same seed gives the same pairs."""
+
+
+@dataclass(frozen=True)
 class Check:
     """Verify a run at rest: documents, records, and every byte of its checkpoints and kept tokens."""
 
@@ -165,4 +185,4 @@ class Export:
     beside."""
 
 
-Verb = Sample | Chat | Evaluate | Check | Report | Compare | Explain | Tokenize | Plan | Serve | Import | Export
+Verb = Sample | Chat | Evaluate | Pairs | Check | Report | Compare | Explain | Tokenize | Plan | Serve | Import | Export

@@ -8,13 +8,14 @@ from itertools import islice
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from jaxgpt.config import Config, MeshConfig, Sampling
 from jaxgpt.data.manifest import SPELLED_BITS, Manifest, TextCounts
 from jaxgpt.data.mixture import open_parts
 from jaxgpt.data.reopen import encode_file, open_split
 from jaxgpt.data.require import WARN_UNK_SHARE
-from jaxgpt.data.sources import Source, Windows
+from jaxgpt.data.sources import Packed, Pairs, Source, Windows
 from jaxgpt.devices.mesh import make_mesh
 from jaxgpt.errors import RunError, UserError, shown
 from jaxgpt.inference.eval_chat import answer_all, checkable, questions, right_by_kind
@@ -23,6 +24,7 @@ from jaxgpt.run.load import Trained
 from jaxgpt.text.corpora import open_chat
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.training.evaluate import Score, evaluate, num_batches
+from jaxgpt.training.objectives import Objective, dpo, next_token
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.progress import evaluation_bar
 from jaxgpt.training.step import compile_steps
@@ -118,11 +120,21 @@ def bits_per_byte(loss: float, counts: TextCounts) -> str:
 def evaluate_chat(trained: Trained, split: str) -> Iterator[str]:
     """Yields the lines of a chat model's evaluation: perplexity of the assistant's tokens, and answers.
 
+    Of pairs, how often the better answer is the likelier one.
+
     Raises UserError for a split that is not there, RunError where the loss is not finite.
     """
     config, run = trained.config, trained.run
     manifest, source = open_split(run.data, run.tokenizer, config.data, split)
     yield from _heading(trained, manifest, split)
+    if manifest.kind == "pairs":
+        assert isinstance(source, Packed)
+        unmoved = Pairs(source, np.zeros((len(source), config.data.seq_len), np.float32))  # every answer as likely
+        score = _score(trained, unmoved, dpo)
+        share = score.measures["preferred"]
+        count = round(share * score.tokens)
+        yield f"  likelier       the better answer in {count:,} of {score.tokens:,} pairs ({share:.1%})"
+        return
     score = _score(trained, source)
     counts = manifest.splits[split]
     yield f"  loss           {score.loss:.4f} nats per assistant token (its text and the end token)"
@@ -151,7 +163,7 @@ def _heading(trained: Trained, manifest: Manifest, split: str) -> Iterator[str]:
         yield f"  NOTE: {manifest.corpus} has changed since this run was trained on it"
 
 
-def _score(trained: Trained, source: Source) -> Score:
+def _score(trained: Trained, source: Source, objective: Objective = next_token) -> Score:
     """Returns the score on all local devices, sharded as the run was trained if they divide into its shards.
 
     Shows a bar on a terminal. Raises RunError where the loss is not finite.
@@ -164,7 +176,7 @@ def _score(trained: Trained, source: Source) -> Score:
     data = dataclasses.replace(trained.config.data, batch_size=batch_size)
     optimizer = dataclasses.replace(trained.config.optimizer, grad_accumulation_steps=1)
     config: Config = dataclasses.replace(trained.config, data=data, optimizer=optimizer, mesh=mesh)
-    compiled = compile_steps(config, make_optimizer(config.optimizer, 1), make_mesh(config))
+    compiled = compile_steps(config, make_optimizer(config.optimizer, 1), make_mesh(config), objective)
     params = jax.device_put(trained.params, compiled.state_shardings.params)
     with evaluation_bar("scoring", num_batches(source, batch_size)) as advance:
         score = evaluate(compiled, params, source, batch_size, advance)

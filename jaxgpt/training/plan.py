@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import math
+from collections.abc import Sized
 
 import jax
 
 from jaxgpt.config import HOW_TO_TRAIN, Config, ModelConfig, differences, run_dir
+from jaxgpt.data.batch import Batch
 from jaxgpt.data.manifest import ChatCounts, TextCounts
 from jaxgpt.data.prepare import Prepared
 from jaxgpt.data.sources import batch_at
@@ -19,6 +21,7 @@ from jaxgpt.model.parameters import abstract_params, parameter_part
 from jaxgpt.run.folder import Run, latest_step, read_run
 from jaxgpt.run.load import Origin
 from jaxgpt.training.flops import cost
+from jaxgpt.training.objectives import Objective, next_token
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import compile_steps
 from jaxgpt.training.trainer import total_steps
@@ -153,15 +156,21 @@ def adapters_in_words(config: Config) -> str:
     return f"adapters of {what}: {count:,} numbers are trained beside {whole:,} that stay, {count / whole:.1%}"
 
 
-def plan(run: Run, data: Prepared) -> str:
-    """Returns what --dry-run prints: the resolved config, parameters by part, steps, tokens, memory and time."""
+def plan(run: Run, data: Prepared, objective: Objective = next_token, questions: Sized | None = None) -> str:
+    """Returns what --dry-run prints: the resolved config, parameters by part, steps, tokens, memory and time.
+
+    Where the model answers `questions` to learn, what drawing the answers takes is not in it.
+    """
     config = run.sized
     counts = parameter_counts(config)
     mesh = make_mesh(config)  # refuses here what a run would refuse
     train = data.sources["train"]
-    planned, steps = total_steps(config, train)
-    compiled = compile_steps(config, make_optimizer(config.optimizer, planned), mesh)
-    batch = compiled.put(batch_at(train, config.run.seed, 0, config.data.batch_size, config.run.epochs))
+    planned, steps = total_steps(config, train if questions is None else questions)
+    compiled = compile_steps(config, make_optimizer(config.optimizer, planned), mesh, objective)
+    first = batch_at(train, config.run.seed, 0, config.data.batch_size, config.run.epochs)
+    if questions is not None:  # of answers in its shape
+        first = Batch(first.tokens, first.targets, first.weights, reference=first.weights, advantages=first.weights)
+    batch = compiled.put(first)
     tokens, tokenizer = data.manifest.splits["train"].tokens, data.tokenizer
     per_step = config.data.batch_size * config.data.seq_len
     lines = [
@@ -173,6 +182,7 @@ def plan(run: Run, data: Prepared) -> str:
         f"steps: {steps:,} of {per_step:,} tokens ({config.data.batch_size} windows of {config.data.seq_len})",
         f"tokens: {min(steps * per_step, tokens * config.run.epochs):,}",
         *cost(config, compiled, batch, steps),
+        *(["drawing the answers is not in memory and time"] if questions is not None else []),
         f"dry run: no run was made; encoded text and compiled programs are kept in {config.data.cache_dir}",
     ]
     return "\n".join(lines)

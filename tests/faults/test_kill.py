@@ -14,9 +14,12 @@ def test_the_same_command_twice_gives_the_same_bits(place, left_alone):
     assert outcome(place / "runs/again") == left_alone["pretrain"]
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+@pytest.mark.parametrize("stage", ["pretrain", "finetune", "reward"])
 def test_killed_and_resumed_equals_left_alone(place, left_alone, stage, request):
     """--kills 100 kills a hundred times; ten by default, half of them here."""
+    if stage not in left_alone:
+        finish(place, stage, stage)
+        left_alone[stage] = outcome(place / "runs" / stage)
     runs = max(1, request.config.getoption("kills") // (2 * KILLS_A_RUN))
     killed = 0
     for seed in range(runs):

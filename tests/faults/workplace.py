@@ -38,7 +38,16 @@ config = Config(
                   sample_prompt="The box of Ann is .", sample_tokens=8),
 )
 """
-SCRIPTS = {"pretrain": "train.py", "finetune": "finetune.py"}
+REWARD = """from jaxgpt.config import *
+config = Config(
+    data=DataConfig(corpus="talk.jsonl", seq_len=32, batch_size=16, cache_dir="cache"),
+    objective=ObjectiveConfig(name="grpo", group_size=4, asked=2, updates=2, beta=0.05, answer_tokens=12),
+    optimizer=OptimizerConfig(learning_rate=1e-3),
+    run=RunConfig(init_from="runs/finetune", eval_every=12, log_every=1, epochs=4, max_steps=40,
+                  sample_prompt="The box of Ann is .", sample_tokens=8),
+)
+"""
+SCRIPTS = {"pretrain": "train.py", "finetune": "finetune.py", "reward": "finetune.py"}
 
 
 def furnish(folder: Path, cache_dir: Path) -> None:
@@ -58,6 +67,7 @@ def furnish(folder: Path, cache_dir: Path) -> None:
     (folder / "talk.jsonl").write_text("".join(json.dumps({"messages": talk}) + "\n" for talk in talks))
     (folder / "pretrain.py").write_text(PRETRAIN)
     (folder / "finetune.py").write_text(FINETUNE)
+    (folder / "reward.py").write_text(REWARD)
     (folder / "cache").symlink_to(cache_dir)
 
 
@@ -166,7 +176,7 @@ def kill_and_finish(folder: Path, stage: str, name: str, kills: int, seed: int) 
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """Returns all that a run leaves behind but its speed: last state, metrics, samples, and which step was best."""
+    """Returns all that a run leaves behind but its speed: last state, metrics, samples, answers, the best step."""
     with open_checkpoints(run / "checkpoints") as checkpoints:
         step = checkpoints.latest_step()
         arrays = {name: ocp.args.StandardRestore() for name in ("params", "optimizer")}
@@ -176,5 +186,6 @@ def outcome(run: Path) -> dict[str, Any]:
         "state": [(np.asarray(x).dtype, np.asarray(x).tobytes()) for x in jax.tree.leaves(dict(state.items()))],
         "metrics": [{key: value for key, value in record.items() if key not in SPEED} for record in records],
         "samples": (run / "samples.jsonl").read_text(),
+        "answers": (run / "answers.jsonl").read_text() if (run / "answers.jsonl").exists() else "",
         "best": json.loads((run / "checkpoints/best.json").read_text()),
     }

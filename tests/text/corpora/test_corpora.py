@@ -75,7 +75,7 @@ def test_the_embedded_conversations_say_which_answers_are_exact(monkeypatch):
     def dialogues(split):
         for number, exact in enumerate([True, False]):
             asked = {"role": "user", "content": f"{split} {number}?"}
-            yield SimpleNamespace(messages=(asked, {"role": "assistant", "content": "Yes."}), exact=exact)
+            yield SimpleNamespace(messages=(asked, {"role": "assistant", "content": "Yes."}), exact=exact, kind="yes")
 
     monkeypatch.setattr(tinyworld, "dialogues", dialogues)
     corpus = open_chat("tinyworld-chat", fallback=None)

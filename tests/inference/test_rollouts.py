@@ -1,0 +1,197 @@
+"""Rollouts: what is drawn becomes rows that count what was drawn, and advantages that a group shares out."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from jaxgpt.config import Config, DataConfig, ModelConfig, ObjectiveConfig, RunConfig
+from jaxgpt.data.batch import Batch
+from jaxgpt.errors import RunError, UserError
+from jaxgpt.inference.eval_chat import Answer, Question, answer_all, questions
+from jaxgpt.inference.pairs import wrong_answers
+from jaxgpt.inference.rewards import reward_of
+from jaxgpt.inference.rollouts import write_batch
+from jaxgpt.model.gpt import GPT
+from jaxgpt.ops.sampling import GREEDY
+from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
+from jaxgpt.training.rollouts import FEW, warnings
+
+WORDS = tuple(f"w{i}" for i in range(20 - len(SPECIAL)))
+TOKENIZER = WordTokenizer(SPECIAL + WORDS)
+S = 4  # answers to a question
+CONFIG = Config(
+    ModelConfig(vocab_size=20, context_len=32, embed_dim=16, num_heads=2, num_layers=1, dropout=0.0),
+    DataConfig(seq_len=16, batch_size=8),
+    objective=ObjectiveConfig(name="grpo", group_size=S, answer_tokens=6),
+    run=RunConfig(init_from="a run", epochs=2),
+)
+
+
+def asked(number: int) -> Question:
+    talk = [{"role": "user", "content": f"w{number} w{number + 1}"}, {"role": "assistant", "content": "w1"}]
+    (question,) = questions([talk], TOKENIZER, 32, ["kind"])
+    return question
+
+
+QUESTIONS = [asked(number) for number in range(6)]
+
+
+@pytest.fixture(scope="module")
+def params():
+    initial = nn.unbox(GPT(CONFIG.model).init(jax.random.key(3), jnp.zeros((1, 2), jnp.int32)))["params"]
+    return jax.tree.map(lambda x: 2 * x if x.ndim > 1 else x, initial)
+
+
+def by_words(answer: Answer) -> float:
+    return float(sum(answer.ids) % 5)
+
+
+@pytest.fixture(scope="module")
+def written(params) -> Batch:
+    batch, told = write_batch(params, CONFIG, TOKENIZER, QUESTIONS, by_words, 0)
+    assert told["no_signal"] < 1
+    return batch
+
+
+def test_the_same_rollout_is_drawn_again_and_another_is_not(params, written):
+    again, _ = write_batch(params, CONFIG, TOKENIZER, QUESTIONS, by_words, 0)
+    other, _ = write_batch(params, CONFIG, TOKENIZER, QUESTIONS, by_words, 1)
+    assert np.array_equal(written.targets, again.targets)
+    assert np.array_equal(written.advantages, again.advantages)
+    assert not np.array_equal(written.targets, other.targets)
+
+
+def test_what_counts_is_the_answer_and_its_end(written):
+    rows = [row for row in range(8) if written.weights[row].any()]
+    for row in rows:
+        (counted,) = np.nonzero(written.weights[row])
+        assert np.array_equal(counted, np.arange(counted[0], counted[-1] + 1))
+        before = written.tokens[row, counted[0]]
+        assert (before,) == TOKENIZER.special.assistant  # the token after which the answer begins
+        said = written.targets[row, counted]
+        assert len(said) == 6 or said[-1] == TOKENIZER.special.end
+        assert TOKENIZER.special.end not in said[:-1]
+        assert np.array_equal(written.tokens[row, counted[1:]], said[:-1])
+
+
+def test_every_answer_is_counted_once_and_a_group_shares_its_advantages_out(written):
+    times = written.weights.max(axis=1)
+    advantages = np.where(written.weights > 0, written.advantages, 0)
+    per_row = np.array([row[np.argmax(np.abs(row))] for row in advantages])
+    assert times.sum() == 8  # two questions, four answers each
+    np.testing.assert_allclose((times * per_row).sum(), 0, atol=1e-6)
+    kinds = {(tuple(tokens), tuple(targets)) for tokens, targets in zip(written.tokens, written.targets, strict=True)}
+    assert len(kinds) == np.count_nonzero(times) + bool(np.any(times == 0))  # equal answers share a row
+
+
+def test_groups_that_teach_come_first(params):
+    def one_question_alone(answer: Answer) -> float:
+        return by_words(answer) if answer.question == QUESTIONS[4] else 1.0
+
+    config = dataclasses.replace(CONFIG, objective=dataclasses.replace(CONFIG.objective, asked=3))
+    batch, told = write_batch(params, config, TOKENIZER, QUESTIONS, one_question_alone, 0)
+    assert told["no_signal"] == pytest.approx(5 / 6)
+    assert batch.advantages[0].any()
+    assert tuple(batch.tokens[0, : len(QUESTIONS[4].ids)]) == tuple(QUESTIONS[4].ids)
+
+
+def test_copies_are_drawn_as_single_ones_are(params):
+    model = CONFIG.model
+    together = answer_all(params, model, TOKENIZER, QUESTIONS[:3], GREEDY, jax.random.key(0), 6, copies=2)
+    alone = answer_all(params, model, TOKENIZER, QUESTIONS[:3], GREEDY, jax.random.key(0), 6)
+    assert [answer.ids for answer in together[::2]] == [answer.ids for answer in alone]
+    assert [answer.ids for answer in together[1::2]] == [answer.ids for answer in alone]
+
+
+def test_pairs_have_the_right_answer_and_different_wrong_ones(params):
+    objective = ObjectiveConfig(samples=8, answer_tokens=6)
+    pairs = list(wrong_answers(params, CONFIG.model, TOKENIZER, QUESTIONS, objective, jax.random.key(0), "train"))
+    assert pairs
+    assert all(pair.chosen == "w1" != pair.rejected for pair in pairs)
+    assert len({(pair.prompt[-1]["content"], pair.rejected) for pair in pairs}) == len(pairs)
+    assert pairs[0].prompt[-1]["role"] == "user"
+
+
+# What an answer is worth
+
+
+def answered(given: str, ended: bool = True) -> Answer:
+    return Answer(QUESTIONS[0], given, TOKENIZER.encode(given), ended)
+
+
+def test_exact_is_the_whole_answer_and_length_is_added():
+    reward = reward_of(ObjectiveConfig(length_reward=-0.25))
+    assert [reward(answered(text)) for text in ("w1", "w1 w1", "w2")] == [0.75, -0.5, -0.25]
+    assert reward(answered("w1", ended=False)) == -0.25
+
+
+def test_a_file_of_ones_own(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import numpy as np\ndef reward(prompt, answer):\n    return np.float32(len(prompt) + len(answer))\n"
+    )
+    assert reward_of(ObjectiveConfig(reward=str(file)))(answered("w1 w2")) == 6.0
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, r"'.*mine\.py' was given; it must be exact, or a Python file that is there"),
+        ("def reward(:", r"objective\.reward: .*mine\.py, line 1: SyntaxError"),
+        ("x = 1\n1 / 0", r"objective\.reward: .*mine\.py, line 2: ZeroDivisionError"),
+        ("raise SystemExit", r"objective\.reward: .*mine\.py, line 1: SystemExit"),
+        ("reward = 1", r"mine\.py defines no reward\(prompt, answer\)"),
+    ],
+)
+def test_a_file_that_is_no_reward(tmp_path, text, says):
+    file: Path = tmp_path / "mine.py"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UserError, match=says):
+        reward_of(ObjectiveConfig(reward=str(file)))
+
+
+@pytest.mark.parametrize("given", ["'1.0'", "float('nan')", "float('inf')", "None", "[1]"])
+def test_a_reward_that_is_no_number_names_the_question(tmp_path, given):
+    file = tmp_path / "mine.py"
+    file.write_text(f"def reward(prompt, answer):\n    return {given}\n")
+    with pytest.raises(RunError, match=r"mine\.py: reward gave .* to the answer 'w2' to 'w0 w1'; it must be a finite"):
+        reward_of(ObjectiveConfig(reward=str(file)))(answered("w2"))
+
+
+def test_a_reward_that_raises_names_its_line_and_the_question(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("def reward(prompt, answer):\n    return {}[answer]\n")
+    with pytest.raises(RunError, match=r"mine\.py, line 2: KeyError: 'w2'; to the answer 'w2' to 'w0 w1'"):
+        reward_of(ObjectiveConfig(reward=str(file)))(answered("w2"))
+
+
+# What goes wrong
+
+
+def records(**last: float) -> list[dict[str, float]]:
+    first = {"entropy": 0.5, "answer_tokens": 6.0, "cut": 0.0}
+    return [first] * FEW + [first | last] * FEW
+
+
+@pytest.mark.parametrize(
+    ("last", "says"),
+    [
+        ({"entropy": 0.01}, "entropy collapsed: 0.0100 nats per token, 0.5000 at first"),
+        ({"answer_tokens": 14.0}, "answers run away in length: 14.0 tokens, 6.0 at first"),
+        ({"cut": 0.8}, "most answers are cut at objective.answer_tokens = 6"),
+    ],
+)
+def test_what_goes_wrong_is_told(last, says):
+    (told,) = warnings(records(**last), CONFIG)
+    assert says in told
+
+
+def test_nothing_is_told_while_all_is_well():
+    assert warnings(records(entropy=0.2, answer_tokens=8.0), CONFIG) == []
+    assert warnings(records(entropy=0.01)[: FEW + 1], CONFIG) == []
