@@ -71,7 +71,7 @@ def inspect(inspector: Inspector, ids: Sequence[int], prompt_length: int, stop_i
     seen_T, seen, log_p_KV = _seen(inspector, ids, prompt_length, stop_id)
     stages = []
     for k, (x_D, log_p_V) in enumerate(zip(seen.residual_KD, log_p_KV, strict=True)):
-        said = [_named(tokenizer, id) | {"probability": _short(p)} for id, p in likeliest(log_p_V, LIKELIEST)]
+        said = [_named(tokenizer, id) | {"probability": _short(p, 6)} for id, p in likeliest(log_p_V, LIKELIEST)]
         angle = _short(turned(seen.residual_KD[k - 1], x_D)) if k else None
         stages.append(_vector(x_D) | {"turned": angle, "likeliest": said})
     return {
@@ -99,7 +99,7 @@ def next_tokens(inspector: Inspector, ids: Sequence[int], prompt_length: int, st
         left_V = np.asarray(_left(scaled_V, sampling.top_k or 0, sampling.top_p or 1.0, sampling.min_p or 0.0))
     tokens = [
         _named(inspector.tokenizer, id)
-        | {"model_probability": _short(p), "probability": _short(float(np.exp(left_V[id])))}
+        | {"model_probability": _short(p, 6), "probability": _short(float(np.exp(left_V[id])), 6)}
         for id, p in likeliest(log_p_V, NEXT)
     ]
     return {"likeliest": tokens, "left": int(np.sum(np.isfinite(left_V)))}
@@ -157,8 +157,8 @@ def _vector(x_D: np.ndarray) -> Json:
     return {"length": _short(float(np.linalg.norm(x_D))), "values": [_short(x) for x in x_D[:NUMBERS].tolist()]}
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.3g}")
+def _short(value: float, digits: int = 3) -> float:
+    return float(f"{value:.{digits}g}")
 
 
 class Turns:

@@ -68,11 +68,11 @@ def test_heads_are_drawn_onto_the_conversation(open_page):
     reply = say(page, "w1  w2,\n w3")  # as it was typed, not as the model reads it
     panel = choose(page, reply, 4)
     on_page = ["w1", "w2", ",", "w3", *reply.locator(".token").all_inner_texts()[:4]]
-    radios = panel.get_by_role("radio", name="block")
+    heads = panel.locator(".share")
     found = []
-    for number in range(radios.count()):
-        radios.nth(number).check()
-        name = panel.locator(".share .name").nth(number).inner_text()
+    for number in range(heads.count()):
+        heads.nth(number).click()
+        name = heads.nth(number).locator(".name").inner_text()
         marks = drawn(page)
         if name in on_page:
             assert [8, name] in marks  # the largest share is the darkest
