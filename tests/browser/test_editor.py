@@ -89,11 +89,34 @@ def test_a_text_that_is_too_long_stays(open_page):
 
 def test_text_in_the_editor_is_never_markup(open_page):
     page = open_page(PHONE, served="text_server", max_tokens=40)
-    page.evaluate("navigator.clipboard && 0")
     page.keyboard.insert_text("<img src=x onerror=window.harmed=1>")
     go_on(page)
     assert any(harm in page.locator("#editor").inner_text() for harm in HARM)
     expect(page.locator("main").locator("script, img, svg, b")).to_have_count(0)
+
+
+def test_what_is_typed_is_kept_before_the_model_has_gone_on(open_page):
+    page = open_page(served="text_server")
+    page.keyboard.type("w1 w2 w3")
+    page.get_by_role("button", name="New").click()
+    expect(page.locator("#editor")).to_have_text("")
+    page.reload()
+    page.locator("#conversations .name").click()
+    expect(page.locator("#editor")).to_have_text("w1 w2 w3")
+
+
+def test_a_text_that_the_model_ends_stays_as_it_is(open_page):
+    page = open_page(served="text_server", max_tokens=5)
+    page.keyboard.type("w1")
+    go_on(page)
+    before = words(page)
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_text("More", exact=True).click()
+    page.get_by_role("textbox", name="Stop at this text").fill(" ")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_role("alert")).to_contain_text("without a word")
+    assert words(page) == before
+    expect(page.locator("#versions button")).to_have_count(0)
 
 
 def test_a_starter_begins_a_text(open_page):

@@ -12,14 +12,19 @@ export function headers() {
 export async function checked(response) {
   if (response.ok) return response;
   const said = (await response.json().catch(() => null))?.error;
-  throw Object.assign(new Error(said?.message ?? `the server answered ${response.status}`), { status: response.status, code: said?.code });
+  throw Object.assign(new Error(said?.message ?? `the server answered ${response.status}`), { status: response.status, param: said?.param });
 }
 
 export async function post(path, body, signal) {
   return checked(await fetch(path, { method: "POST", headers: headers(), body: JSON.stringify(body), signal }));
 }
 
-export const readable = (error) => (error instanceof TypeError ? "The server cannot be reached." : error.message);
+// Returns what is wrong, for somebody who does not know the fields of the API.
+export function readable(error) {
+  if (error instanceof TypeError) return "The server cannot be reached.";
+  const message = error.message.startsWith(`${error.param}: `) ? error.message.slice(error.param.length + 2) : error.message;
+  return message[0].toUpperCase() + message.slice(1);
+}
 
 // Yields the events of a stream, each as the JSON it carries.
 export async function* events(response) {

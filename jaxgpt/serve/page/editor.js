@@ -5,6 +5,7 @@ import { countSoon } from "./composer.js";
 import { select } from "./inside.js";
 import { versions } from "./messages.js";
 import { now } from "./now.js";
+import { remember } from "./rail.js";
 import { drawText } from "./tokens.js";
 import { $, element } from "./tools.js";
 import { regenerate, write } from "./writing.js";
@@ -38,6 +39,7 @@ function edited() {
   const [first] = path(now.conversation);
   if (first && !first.children.length) first.text = text;
   else add(now.conversation, typed(text));
+  if (text.trim()) remember(now.conversation);
   $("editor").classList.add("edited");
   $("again").hidden = true;
   $("versions").replaceChildren();

@@ -47,7 +47,7 @@ async function start() {
   $("facts").textContent = `${data.replaceAll("-", "\u2011")}, step ${step}; sees ${context} tokens at once`; // a name is not broken
   $("max_tokens").max = most;
   $("starters").replaceChildren(...starters.map((text) => button(text, "", () => (chat ? send(text) : begin(text)))));
-  document.body.classList.add(chat ? "chat" : "text");
+  document.body.classList.add(chat ? "talks" : "writes");
   startRail(show);
   $(chat ? "prompt" : "editor").focus();
 }

@@ -17,9 +17,13 @@ export async function say(text, parent, accepted) {
   const shown = parent.shown;
   add(parent, message);
   if (await write(message, [], accepted)) return true;
-  parent.children.splice(parent.children.indexOf(message), 1);
-  parent.shown = shown;
+  withdraw(parent, message, shown);
   return false;
+}
+
+function withdraw(parent, node, shown) {
+  parent.children.splice(parent.children.indexOf(node), 1);
+  parent.shown = shown;
 }
 
 export const regenerate = (node) => write(parentOf(now.conversation, node), []);
@@ -52,6 +56,7 @@ export async function write(parent, begun, accepted = () => {}) {
   const given = [...idsOf(before), ...begun.map((token) => token.id)];
   const wanted = model.jaxgpt.chat ? { logprobs: true, top_logprobs: CANDIDATES } : { logprobs: CANDIDATES };
   const body = { ...asked, ...sampling(), ...wanted, stream: true, written: given };
+  const shown = parent.shown;
   const running = (now.running = { abort: new AbortController(), node: null });
   setBusy(true);
   try {
@@ -69,6 +74,10 @@ export async function write(parent, begun, accepted = () => {}) {
   now.running = null;
   setBusy(false);
   if (!running.node) return false;
+  if (!model.jaxgpt.chat && !running.node.tokens.length) {
+    withdraw(parent, running.node, shown); // a text is not shown as versions of nothing
+    $("problem").textContent = running.node.problem ?? "";
+  }
   remember(conversation);
   now.draw();
   follow();
@@ -94,6 +103,7 @@ async function receive(response, { abort, node }, given) {
   }
   node.count = node.tokens.length - first;
   node.ms = performance.now() - began;
+  if (!node.tokens.length && !node.problem && !node.stopped) node.problem = "The model ended at once, without a word.";
   if (!node.problem) $("status").textContent = `The model wrote: ${textOf(node)}`;
 }
 
