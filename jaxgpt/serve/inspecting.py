@@ -96,7 +96,8 @@ def next_tokens(inspector: Inspector, ids: Sequence[int], prompt_length: int, st
         left_V = np.where(np.arange(len(log_p_V)) == np.argmax(log_p_V), 0.0, -np.inf)
     else:
         scaled_V = (log_p_V / max(sampling.temperature, COLDEST)).astype(np.float32)
-        left_V = np.asarray(_left(scaled_V, sampling.top_k or 0, sampling.top_p or 1.0, sampling.min_p or 0.0))
+        top_k = min(sampling.top_k or 0, len(log_p_V))  # however large it was given, it fits an int32
+        left_V = np.asarray(_left(scaled_V, top_k, sampling.top_p or 1.0, sampling.min_p or 0.0))
     tokens = [
         _named(inspector.tokenizer, id)
         | {"model_probability": _short(p, 6), "probability": _short(float(np.exp(left_V[id])), 6)}

@@ -167,7 +167,7 @@ def test_places_are_those_of_the_tokens_in_the_messages_that_are_read(chat_serve
 
 @pytest.mark.parametrize(
     "sampling",
-    [Sampling(1.0, None, 1.0), Sampling(0.7, 5, 0.9, 0.1), Sampling(1.3, None, 0.5), Sampling(2.0, None, 1.0, 0.3)],
+    [Sampling(1.0, None, 1.0), Sampling(0.7, 5, 0.9, 0.1), Sampling(1.3, None, 0.5), Sampling(2.0, 2**70, 1.0, 0.3)],
 )
 def test_the_next_token_is_drawn_as_it_is_told(chat_server, sampling):
     settings = {"temperature": sampling.temperature, "top_k": sampling.top_k or 0, "top_p": sampling.top_p}
