@@ -44,6 +44,20 @@ def test_a_text_written_on_from_a_candidate_is_what_the_model_says_after_it(open
         assert seen["stages"][-1]["likeliest"][0]["id"] == ids[at]
 
 
+def test_choosing_the_token_that_ends_a_reply_ends_it_there(open_page):
+    page = open_page()
+    reply = say(page)
+    words = reply.locator(".token").all_inner_texts()
+    other = choose(page, reply, 2).locator("#candidates button").first
+    end_id = TOKENIZER.words.index(other.locator(".name").inner_text())
+    page.evaluate("async (id) => { (await import('/now.js')).now.model.jaxgpt.end_id = id; }", end_id)
+    sent = posted(page)
+    other.click()
+    expect(page.get_by_text("2 of 2")).to_be_visible()
+    assert reply.locator(".token").all_inner_texts() == words[:2]
+    assert not [path for path, _ in sent if path == "chat/completions"]
+
+
 @pytest.mark.parametrize("at", [0, 3])
 def test_why_a_word_came_is_the_step_that_decided_it(open_page, server, at):
     page = open_page()

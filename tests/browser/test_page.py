@@ -11,7 +11,8 @@ from jaxgpt.serve.streaming import Writer
 from jaxgpt.text.bpe_tokenizer import byte_tokenizer
 from jaxgpt.text.tokenizer import visible
 from tests.browser.acting import choose, expect, look_on, say
-from tests.browser.conftest import DESKTOP, HARM, PHONE
+from tests.browser.conftest import DESKTOP, HARM, PHONE, TOKENIZER
+from tests.serve.conftest import running
 
 TEXT = "w1 w2 <script>window.harmed=1</script> <img src=x onerror=window.harmed=1>"
 
@@ -46,6 +47,42 @@ def test_stop_ends_a_reply_and_frees_its_slot(open_page, server, monkeypatch):
     go_on.set()
     assert any(server.http.get("/health").json()["writing"] == 0 for _ in range(1000))
     assert page.locator(".reply .token").count() == words
+
+
+def test_a_new_conversation_ends_the_reply_that_is_coming(open_page, server, monkeypatch):
+    page = open_page(max_tokens=4096)
+    go_on, turn, turns = threading.Event(), server.engine._turn, itertools.count()
+    monkeypatch.setattr(server.engine, "_turn", lambda: (next(turns) == 0 or go_on.wait(60)) and turn())
+    page.get_by_role("textbox", name="Message").fill("w1 w2 w3")
+    page.keyboard.press("Enter")
+    expect(page.locator(".reply.busy .token").first).to_be_visible()
+    page.get_by_role("button", name="New").click()
+    expect(page.locator(".reply, .mine")).to_have_count(0)
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    go_on.set()
+    page.locator("#conversations .name").click()
+    expect(page.locator(".reply .foot")).to_contain_text("stopped")
+
+
+def test_a_key_is_asked_for_where_the_server_wants_one(chromium, server):
+    with running(server.engine, server.params, api_key="sesame", tokenizer=TOKENIZER) as guarded:
+        page = chromium.new_page(viewport=DESKTOP)
+        page.goto(guarded.url)
+        expect(page.get_by_role("textbox", name="API key")).to_be_focused()
+        expect(page.locator("#about")).to_contain_text("wants an API key")
+        page.keyboard.type("sesame")
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="w1 w2").click()
+        expect(page.get_by_role("button", name="Try again")).to_be_visible()
+        assert "sesame" not in page.evaluate("JSON.stringify(localStorage)")
+        page.close()
+
+
+def test_the_page_is_small(open_page):
+    entries = '["resource", "navigation"].flatMap((kind) => performance.getEntriesByType(kind))'
+    sizes = open_page().evaluate(f"{entries}.map((entry) => entry.transferSize)")
+    assert min(sizes) > 0
+    assert sum(sizes) < 300_000
 
 
 def test_text_is_never_markup(open_page):

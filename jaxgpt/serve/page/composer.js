@@ -35,8 +35,10 @@ export async function count() {
     const response = await post("/v1/tokenize", { model: now.model.id, ...(chat ? { messages } : { prompt: text }) }, abort.signal);
     const { tokens, limit } = await response.json();
     if (abort.signal.aborted) return;
+    const said = `${tokens} of ${limit} tokens${tokens > limit ? ": too long" : ""}`;
     $("counter").classList.toggle("over", tokens > limit);
-    $("counter").textContent = `${tokens} of ${limit} tokens${tokens > limit ? ": too long" : ""}`;
+    $("counter").textContent = said;
+    if (tokens > limit) $("status").textContent = said;
   } catch {} // what is wrong is said when it is sent
 }
 

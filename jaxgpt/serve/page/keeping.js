@@ -11,10 +11,11 @@ export function kept(model) {
   for (const key of keys()) {
     try {
       const conversation = JSON.parse(localStorage.getItem(key));
-      if (conversation.model === model.id) found.push(conversation);
+      if (conversation.model !== model.id) continue;
+      if (conversation.weights !== weightsOf(model)) forgetTokens(conversation);
+      found.push(conversation);
     } catch {} // not ours
   }
-  for (const conversation of found) if (conversation.weights !== weightsOf(model)) forgetTokens(conversation);
   return found.sort((a, b) => b.changed - a.changed);
 }
 

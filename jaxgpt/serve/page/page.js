@@ -1,7 +1,7 @@
 // The page: it talks with the public API alone. What a model writes is set as text, never as markup.
 
 import { checked, headers, readable } from "./api.js";
-import { count, send } from "./composer.js";
+import { count, countSoon, send } from "./composer.js";
 import { begin, drawEditor } from "./editor.js";
 import { close, markSelected, select } from "./inside.js";
 import { drawMessages } from "./messages.js";
@@ -59,6 +59,7 @@ document.addEventListener("keydown", (event) => {
   else if (!$("settings").hidden) closeSettings();
   else close();
 });
+$("system").addEventListener("input", countSoon);
 $("api_key").addEventListener("change", () => now.model || start());
 $("close-settings").addEventListener("click", closeSettings);
 

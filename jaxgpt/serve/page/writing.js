@@ -30,10 +30,14 @@ export const regenerate = (node) => write(parentOf(now.conversation, node), []);
 
 // Writes again what `node` is, up to its token at `at`, and there another one. Calls `accepted` with the new node.
 export function writeOnFrom(node, at, other, accepted) {
+  if (now.running) return;
   const { id, name, text, chance } = other;
   const begun = [...node.tokens.slice(0, at), { ...node.tokens[at], id, name, text, chance, chosen: true }];
   const parent = parentOf(now.conversation, node);
-  if (id !== now.model.jaxgpt.end_id) return write(parent, begun, accepted);
+  if (id !== now.model.jaxgpt.end_id) {
+    write(parent, begun, accepted);
+    return;
+  }
   const ended = written(begun.slice(0, -1), node.system); // the token that was chosen ends it
   add(parent, ended);
   remember(now.conversation);
