@@ -274,7 +274,7 @@ async def _answer(
     ]
     writers = [Writer(served.tokenizer, [*prompt.before, *asked.written], asked.stops) for prompt, _ in each]
     frame = envelope(reply, served.name, bool(asked.stream)) | {"jaxgpt": about}
-    read = sum(len(prompt.ids) for prompt in prompts)
+    read = sum(len(prompt.ids) + len(asked.written) for prompt in prompts)
     writing = Writing(engine, requests, writers)
     if asked.stream:
         return Events(writing, _events(writing, reply, frame, len(each), read, asked.include_usage))

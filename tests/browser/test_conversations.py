@@ -73,7 +73,7 @@ def test_trying_again_keeps_both_versions(open_page):
     once, again, then = (body["messages"] for path, body in sent if path == "chat/completions")
     assert once == again == [{"role": "user", "content": "w1 w2 w3"}]
     assert [message["role"] for message in then] == ["user", "assistant", "user"]
-    page.get_by_role("button", name="Version before").click()
+    page.get_by_role("button", name="Previous version").click()
     expect(page.locator(".mine")).to_have_count(1)  # what followed stays with its version
     page.get_by_role("button", name="Next version").click()
     expect(page.locator(".mine")).to_have_count(2)
@@ -94,7 +94,7 @@ def test_a_message_can_be_edited_and_sent_again(open_page):
     page.get_by_role("button", name="Try again").wait_for()
     assert sent[0][1]["messages"] == [{"role": "user", "content": "w4"}]
     expect(page.locator(".said")).to_have_text(["w4"])
-    page.locator(".mine").get_by_role("button", name="Version before").click()
+    page.locator(".mine").get_by_role("button", name="Previous version").click()
     expect(page.locator(".said")).to_have_text(["w1 w2 w3", "w5"])
 
 

@@ -105,6 +105,26 @@ def test_what_is_typed_is_kept_before_the_model_has_gone_on(open_page):
     expect(page.locator("#editor")).to_have_text("w1 w2 w3")
 
 
+def test_a_text_of_other_weights_is_continued_from_all_of_it(open_page):
+    page = open_page(served="text_server", max_tokens=4)
+    page.keyboard.type("w1 w2")
+    go_on(page)
+    text = page.locator("#editor").inner_text()
+    page.evaluate("""() => {
+      const key = Object.keys(localStorage).find((key) => key.startsWith("jaxgpt:conversation:"));
+      localStorage.setItem(key, JSON.stringify({ ...JSON.parse(localStorage[key]), weights: "others" }));
+    }""")
+    page.reload()
+    page.locator("#conversations .name").click()
+    expect(page.locator(".token")).to_have_count(0)
+    sent = posted(page)
+    page.get_by_role("button", name="Continue").click()
+    expect(page.locator(".token")).to_have_count(4)
+    expect(page.get_by_role("button", name="Continue")).to_be_visible()
+    body = next(body for path, body in sent if path == "completions")
+    assert (body["prompt"], body["written"]) == (text, [])
+
+
 def test_a_text_that_the_model_ends_stays_as_it_is(open_page):
     page = open_page(served="text_server", max_tokens=5)
     page.keyboard.type("w1")

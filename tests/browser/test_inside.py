@@ -27,7 +27,7 @@ def test_choosing_a_candidate_writes_on_from_there(open_page):
     expect(panel.get_by_role("heading", level=2)).to_have_text(other)  # it is the one looked at now
     expect(panel.locator("#chosen-chance")).to_contain_text("You chose it")
     expect(reply.locator(".token.selected")).to_have_text(other)
-    page.get_by_role("button", name="Version before").click()
+    page.get_by_role("button", name="Previous version").click()
     assert reply.locator(".token").all_inner_texts() == words
 
 

@@ -198,6 +198,7 @@ def test_an_answer_goes_on_from_what_was_written(chat_server, given):
     written = whole["token_ids"][:given]
     rest = chat_server.http.post("/v1/chat/completions", json=body | {"max_tokens": 20, "written": written}).json()
     (choice,) = rest["choices"]
+    assert rest["usage"] == {"prompt_tokens": 6 + given, "completion_tokens": 20, "total_tokens": 26 + given}
     if given < 50:  # later, the context was read anew at another place
         assert choice["token_ids"] == whole["token_ids"][given : given + 20]
         assert whole["message"]["content"].startswith(TOKENIZER.decode(written) + choice["message"]["content"])

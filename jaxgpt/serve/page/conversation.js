@@ -49,7 +49,9 @@ export function add(parent, node) {
 export function beginning(conversation, parent, system, model) {
   const nodes = parent === conversation ? [] : pathTo(conversation, parent);
   if (!model.jaxgpt.chat) {
-    return { asked: { model: model.id, prompt: textOf(nodes[0]) }, texts: nodes.slice(0, 1), before: nodes.slice(1) };
+    const typed = nodes.findLastIndex((node) => node.text !== undefined) + 1; // what other weights wrote is as if typed
+    const prompt = nodes.slice(0, typed).map(textOf).join("");
+    return { asked: { model: model.id, prompt }, texts: typed === 1 ? nodes.slice(0, 1) : [null], before: nodes.slice(typed) };
   }
   const messages = nodes.map((node) => ({ role: node.role, content: textOf(node) }));
   if (system) messages.unshift({ role: "system", content: system });

@@ -63,7 +63,7 @@ export function versions(node) {
     return made;
   };
   const leaf = element("span", "versions");
-  leaf.append(turn("‹", "Version before", at - 1), element("span", "", `${at + 1} of ${count}`), turn("›", "Next version", at + 1));
+  leaf.append(turn("‹", "Previous version", at - 1), element("span", "", `${at + 1} of ${count}`), turn("›", "Next version", at + 1));
   return [leaf];
 }
 

@@ -29,7 +29,8 @@ function show(conversation) {
   $("problem").textContent = "";
   now.draw();
   count();
-  follow(true);
+  if (conversation.children.length) follow(true);
+  else $("talk").scrollTop = 0;
 }
 
 async function start() {

@@ -38,7 +38,7 @@ export function whyParts(seen, token, ranges) {
   }
   show(heads[0].shares, `Block ${heads[0].block + 1}, head ${heads[0].number + 1} takes`);
   const last = seen.tokens.at(-1);
-  const lead = `“${token.name}” was decided when the model had read as far as “${last}”. The words that its heads took most from, the largest share first; the one chosen here is drawn onto the conversation.`;
+  const lead = `“${token.name}” was decided when the model had read as far as “${last}”. Below, the token that each head takes most from, the largest share first; the selected head is drawn onto the conversation.`;
   return [element("p", "quiet", lead), list, said, ...stages(seen, token)];
 }
 
