@@ -30,12 +30,12 @@ from jaxgpt.serve.responses import ChatReply, CompletionReply, Json, Reply, enve
 from jaxgpt.serve.schemas import (
     MAX_TOKENS,
     Asked,
+    Beginning,
     ChatMessage,
     ChatRequest,
     CompletionRequest,
     InspectRequest,
     NextRequest,
-    TokenizeRequest,
 )
 from jaxgpt.serve.streaming import Piece, Writer, Writing
 from jaxgpt.text.conversation import prompt_of, render_each
@@ -155,8 +155,8 @@ def make_app(
         told = await turns.take(next_tokens, inspector, [*prompt, *written], read, _stop_id(asked, served), sampling)
         return JsonResponse({"object": "jaxgpt.next", "model": served.name} | told)
 
-    @app.post("/v1/tokenize")
-    async def tokenize(asked: TokenizeRequest) -> Response:
+    @app.post("/v1/lengths")
+    async def prompt_lengths(asked: Beginning) -> Response:
         _check_model(asked.model, served)
         told = await _aside(asked.text_size, lengths, asked, served.tokenizer, served.config.context_len)
         return JsonResponse({"object": "jaxgpt.lengths", "model": served.name} | told)

@@ -170,7 +170,7 @@ class CompletionRequest(Asked):
 
 
 class Beginning(Checked):
-    """What is given to the model: a conversation or a prompt."""
+    """What is given to the model, a conversation or a prompt; POST /v1/lengths: how long is it, and may it be."""
 
     model: str
     messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None
@@ -186,10 +186,6 @@ class Beginning(Checked):
     def text_size(self) -> int:
         """Characters in all."""
         return len(self.prompt or "") + sum(len(message.plain()["content"]) for message in self.messages or [])
-
-
-class TokenizeRequest(Beginning):
-    """POST /v1/tokenize: how long is it, and how long may it be."""
 
 
 class InspectRequest(Beginning):

@@ -212,7 +212,7 @@ def test_an_answer_goes_on_from_what_was_written(chat_server, given):
 
 def test_lengths_are_those_that_are_taken(chat_server):
     def told(**asked):
-        return chat_server.http.post("/v1/tokenize", json={"model": "tiny"} | asked).json()
+        return chat_server.http.post("/v1/lengths", json={"model": "tiny"} | asked).json()
 
     def taken(**asked):
         path = "/v1/completions" if "prompt" in asked else "/v1/chat/completions"

@@ -32,7 +32,7 @@ export async function count() {
   const system = settings().system.trim();
   const messages = [...(system ? [{ role: "system", content: system }] : []), { role: "user", content: text }];
   try {
-    const response = await post("/v1/tokenize", { model: now.model.id, ...(chat ? { messages } : { prompt: text }) }, abort.signal);
+    const response = await post("/v1/lengths", { model: now.model.id, ...(chat ? { messages } : { prompt: text }) }, abort.signal);
     const { tokens, limit } = await response.json();
     if (abort.signal.aborted) return;
     const said = `${tokens} of ${limit} tokens${tokens > limit ? ": too long" : ""}`;
