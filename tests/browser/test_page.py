@@ -178,32 +178,50 @@ def test_all_can_be_done_by_keyboard(open_page):
     expect(page.locator("#temperature-value")).to_have_text("1.05")
 
 
-@pytest.mark.parametrize(
+SCHEMES = pytest.mark.parametrize(
     ("viewport", "scheme"),
     [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark")],
     ids=["light", "dark", "phone", "dark phone"],
 )
-def test_axe_finds_nothing_serious(open_page, viewport, scheme):
+
+
+def serious(page):
+    """Returns what axe finds serious or critical."""
     from axe_playwright_python.sync_playwright import Axe
 
+    results = Axe().run(page).response
+    assert results["passes"]
+    wrong = [violation for violation in results["violations"] if violation["impact"] in ("serious", "critical")]
+    return [(violation["id"], [node["html"][:200] for node in violation["nodes"]]) for violation in wrong]
+
+
+@SCHEMES
+def test_axe_finds_nothing_serious(open_page, viewport, scheme):
     page = open_page(viewport, scheme)
-
-    def found():
-        results = Axe().run(page).response
-        assert results["passes"]
-        wrong = [violation for violation in results["violations"] if violation["impact"] in ("serious", "critical")]
-        return [(violation["id"], [node["html"][:200] for node in violation["nodes"]]) for violation in wrong]
-
-    assert not found()
+    assert not serious(page)
     choose(page, say(page))
-    assert not found()
+    assert not serious(page)
     look_on(page)
     page.locator(".head").nth(6).click()
-    assert not found()
+    assert not serious(page)
     page.get_by_role("button", name="Settings").click()
     page.locator("#next-tokens li").first.wait_for()
     page.get_by_text("More", exact=True).click()
-    assert not found()
+    assert not serious(page)
+
+
+@SCHEMES
+def test_axe_finds_nothing_serious_in_the_editor_nor_the_rail(open_page, viewport, scheme):
+    page = open_page(viewport, scheme, served="text_server", max_tokens=8)
+    assert not serious(page)
+    page.keyboard.type("w1 w2")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_role("button", name="Try again")).to_be_visible()
+    assert not serious(page)
+    if viewport == PHONE:
+        page.get_by_role("button", name="Conversations").click()
+        expect(page.get_by_role("button", name="Rename")).to_be_visible()
+        assert not serious(page)
 
 
 def test_tokens_look_on_the_page_as_they_do_elsewhere(open_page):
