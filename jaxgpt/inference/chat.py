@@ -22,11 +22,22 @@ def fit_history(messages: Sequence[Rendered], context_len: int) -> list[Rendered
     last = messages[-1]
     if not last.content_ids:
         raise UserError("prompt: it is empty; write something")
-    limit = context_len - context_len // REPLY_SHARE - 1
+    limit = _prompt_limit(context_len)
     fitted = fit(messages, limit)
     if not fitted or fitted[-1] is not last:
         raise UserError(_what_does_not_fit(messages, context_len, limit))
     return fitted
+
+
+def room_for_prompt(messages: Sequence[Rendered], context_len: int) -> int:
+    """Returns how many tokens the content of the last message may have, beside the system messages before it."""
+    system, _ = exchanges(messages)
+    control = size(messages[-1:]) - len(messages[-1].content_ids)
+    return max(0, _prompt_limit(context_len) - size(system) - control)
+
+
+def _prompt_limit(context_len: int) -> int:
+    return context_len - context_len // REPLY_SHARE - 1
 
 
 def _what_does_not_fit(messages: Sequence[Rendered], context_len: int, limit: int) -> str:
@@ -44,7 +55,7 @@ def _what_does_not_fit(messages: Sequence[Rendered], context_len: int, limit: in
     beside = f" beside the {instructions} of the system message" if system else ""
     return (
         f"prompt: it is {of_prompt} tokens long; with the context of {context_len} tokens this model takes at most "
-        f"{max(0, limit - instructions - prompt + of_prompt)}{beside} {keeps}. Write less"
+        f"{room_for_prompt(messages, context_len)}{beside} {keeps}. Write less"
     )
 
 

@@ -38,6 +38,8 @@ class Request(NamedTuple):
     top_p: float = 1.0
     seed: int = 0
     candidates: int = 0  # how many of the likeliest tokens are given with each; with 0, log-probabilities are 0
+    top_k: int = 0  # 0 keeps all tokens
+    min_p: float = 0.0
 
 
 # Called in the engine's thread with new tokens of a sequence, and at its end with why it ended; it must not block.
@@ -64,8 +66,8 @@ class Generation:
     def __post_init__(self) -> None:
         asked = self.request
         key = np.asarray(jax.random.key_data(jax.random.key(np.uint32(asked.seed % 2**32))))
-        settings = {"temperature": asked.temperature, "top_p": asked.top_p, "candidates": asked.candidates}
-        self.sequence = SequenceState(list(asked.prompt), key, asked.stop_id, **settings)
+        settings = asked.temperature, asked.top_k, asked.top_p, asked.min_p, asked.candidates
+        self.sequence = SequenceState(list(asked.prompt), key, asked.stop_id, *settings)
 
 
 class Engine:

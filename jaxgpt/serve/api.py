@@ -15,17 +15,28 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from jaxgpt.config import ModelConfig
+from jaxgpt.config import ModelConfig, Sampling
 from jaxgpt.errors import UserError
 from jaxgpt.inference import engine as engines
 from jaxgpt.inference.chat import fit_history
 from jaxgpt.inference.engine import Engine
 from jaxgpt.inference.generate import encode_prompt
 from jaxgpt.serve.errors import ApiError, JsonResponse, Refusal, to_json
-from jaxgpt.serve.inspecting import Inspector, Turns, inspect
+from jaxgpt.serve.inspecting import Inspector, Turns, inspect, next_tokens
+from jaxgpt.serve.lengths import lengths
 from jaxgpt.serve.middleware import Middleware
+from jaxgpt.serve.places import prompt_places
 from jaxgpt.serve.responses import ChatReply, CompletionReply, Json, Reply, envelope, usage
-from jaxgpt.serve.schemas import MAX_TOKENS, Asked, ChatMessage, ChatRequest, CompletionRequest, InspectRequest
+from jaxgpt.serve.schemas import (
+    MAX_TOKENS,
+    Asked,
+    Beginning,
+    ChatMessage,
+    ChatRequest,
+    CompletionRequest,
+    InspectRequest,
+    NextRequest,
+)
 from jaxgpt.serve.streaming import Piece, Writer, Writing
 from jaxgpt.text.conversation import prompt_of, render_each
 from jaxgpt.text.tokenizer import Tokenizer
@@ -122,12 +133,33 @@ def make_app(
     @app.post("/v1/inspect")
     async def inspect_token(asked: InspectRequest) -> Response:
         _check_model(asked.model, served)
-        size = len(asked.written) + len(asked.prompt or "")
-        size += sum(len(message.plain()["content"]) for message in asked.messages or [])
+        size = len(asked.written) + asked.text_size
         prompt, written = await _aside(size, _text_to_inspect, asked, served)
-        stop_id = served.tokenizer.special.eos if asked.messages is None else served.tokenizer.special.end
-        seen = await turns.take(inspect, inspector, [*prompt, *written], len(prompt), stop_id)
-        return JsonResponse({"object": "jaxgpt.inspection", "model": served.name} | seen)
+        seen = await turns.take(
+            inspect,
+            inspector,
+            [*prompt, *written],
+            len(prompt) + min(asked.given, len(written)),
+            _stop_id(asked, served),
+        )
+        places = await _aside(size, prompt_places, asked, served.tokenizer, served.config.context_len)
+        told = [*places, *[None] * len(written)][seen["out_of_sight"] :]
+        return JsonResponse({"object": "jaxgpt.inspection", "model": served.name} | seen | {"places": told})
+
+    @app.post("/v1/next")
+    async def next_token(asked: NextRequest) -> Response:
+        _check_model(asked.model, served)
+        prompt, written = await _aside(len(asked.written) + asked.text_size, _text_to_inspect, asked, served)
+        sampling = Sampling(asked.temperature, asked.top_k or None, asked.top_p, asked.min_p)
+        read = len(prompt) + min(asked.given, len(written))
+        told = await turns.take(next_tokens, inspector, [*prompt, *written], read, _stop_id(asked, served), sampling)
+        return JsonResponse({"object": "jaxgpt.next", "model": served.name} | told)
+
+    @app.post("/v1/lengths")
+    async def prompt_lengths(asked: Beginning) -> Response:
+        _check_model(asked.model, served)
+        told = await _aside(asked.text_size, lengths, asked, served.tokenizer, served.config.context_len)
+        return JsonResponse({"object": "jaxgpt.lengths", "model": served.name} | told)
 
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     return Middleware(app, api_key, local_only)
@@ -162,11 +194,19 @@ def _text_to_inspect(asked: InspectRequest, served: Served) -> tuple[list[int], 
     else:
         prompt, _ = _chat_prompt(asked.messages, served)
     written = served.tokenizer.encode(asked.written) if isinstance(asked.written, str) else asked.written
+    _check_written(written, served)
+    return prompt.ids, written
+
+
+def _stop_id(asked: InspectRequest, served: Served) -> int:
+    return served.tokenizer.special.eos if asked.messages is None else served.tokenizer.special.end
+
+
+def _check_written(written: Sequence[int], served: Served) -> None:
     if max(written, default=0) >= (size := served.tokenizer.vocab_size):
         raise ApiError(400, f"written: {max(written)} is no token; there are {size}, from 0", "written")
     if len(written) > MAX_TOKENS:
         raise ApiError(400, f"written: {len(written)} tokens; at most {MAX_TOKENS} are written", "written")
-    return prompt.ids, written
 
 
 def _chat_prompt(messages_asked: Sequence[ChatMessage], served: Served) -> tuple[Prompt, Json]:
@@ -212,18 +252,29 @@ async def _answer(
 ) -> Response:
     """Returns the whole answer, or a stream of it, of n texts for each prompt."""
     n = asked.n or 1
+    _check_written(asked.written, served)
     if n * len(prompts) > engine.slots:
         raise ApiError(400, f"n: {n * len(prompts)} texts in one request; at most {engine.slots} are written", "n")
     seed = secrets.randbits(32) if asked.seed is None else asked.seed
     temperature, top_p = (1.0 if x is None else x for x in (asked.temperature, asked.top_p))
     each = [(prompt, seed + i) for prompt in prompts for i in range(n)]
     requests = [
-        engines.Request(prompt.ids, stop_id, max_tokens, temperature, top_p, seed, asked.candidates or 0)
+        engines.Request(
+            [*prompt.ids, *asked.written],
+            stop_id,
+            max_tokens,
+            temperature,
+            top_p,
+            seed,
+            asked.candidates or 0,
+            min(asked.top_k or 0, served.config.vocab_size),
+            asked.min_p or 0.0,
+        )
         for prompt, seed in each
     ]
-    writers = [Writer(served.tokenizer, prompt.before, asked.stops) for prompt, _ in each]
+    writers = [Writer(served.tokenizer, [*prompt.before, *asked.written], asked.stops) for prompt, _ in each]
     frame = envelope(reply, served.name, bool(asked.stream)) | {"jaxgpt": about}
-    read = sum(len(prompt.ids) for prompt in prompts)
+    read = sum(len(prompt.ids) + len(asked.written) for prompt in prompts)
     writing = Writing(engine, requests, writers)
     if asked.stream:
         return Events(writing, _events(writing, reply, frame, len(each), read, asked.include_usage))

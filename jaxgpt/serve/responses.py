@@ -3,7 +3,7 @@
 import math
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jaxgpt.serve.streaming import Piece
@@ -37,7 +37,7 @@ class ChatReply:
         if not self._logprobs:
             return {"logprobs": None}
         content = [_token(piece) | {"top_logprobs": list(map(_token, piece.candidates))} for piece in pieces]
-        return {"logprobs": {"content": content, "refusal": None}} | _ids(pieces)
+        return {"logprobs": {"content": content, "refusal": None}} | _ids(pieces, [each.candidates for each in pieces])
 
 
 class CompletionReply:
@@ -66,13 +66,14 @@ class CompletionReply:
         offsets = [self._offsets[index]]
         for piece in pieces[:-1]:
             offsets.append(offsets[-1] + len(piece.text))
+        others = [{other.name: other for other in reversed(piece.candidates)} for piece in pieces]
         told = {
             "tokens": [piece.name for piece in pieces],
             "token_logprobs": [piece.logprob for piece in pieces],
-            "top_logprobs": [{other.name: other.logprob for other in reversed(piece.candidates)} for piece in pieces],
+            "top_logprobs": [{name: other.logprob for name, other in each.items()} for each in others],
             "text_offset": offsets[: len(pieces)],
         }
-        return {"logprobs": told} | _ids(pieces)
+        return {"logprobs": told} | _ids(pieces, [each.values() for each in others])
 
 
 Reply = ChatReply | CompletionReply
@@ -106,6 +107,12 @@ def _token(piece: Piece) -> Json:
     return {"token": piece.name, "logprob": piece.logprob, "bytes": list(piece.text.encode("utf-8", "replace"))}
 
 
-def _ids(pieces: Sequence[Piece]) -> Json:
-    """Returns which tokens they are: text alone does not tell how it was cut, nor where a character was."""
-    return {"token_ids": [piece.token for piece in pieces]}
+def _ids(pieces: Sequence[Piece], candidates: Sequence[Iterable[Piece]]) -> Json:
+    """Returns which tokens they are, and their `top_logprobs`, in the order of these.
+
+    Text alone does not tell how it was cut, nor where a character was.
+    """
+    return {
+        "token_ids": [piece.token for piece in pieces],
+        "candidate_ids": [[other.token for other in each] for each in candidates],
+    }

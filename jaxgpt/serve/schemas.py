@@ -41,6 +41,9 @@ TokenLimit = Annotated[int, Field(ge=1), AfterValidator(lambda tokens: min(token
 """Tokens to write at most; more than this server writes are as many as it does, as with other servers."""
 
 
+TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=MAX_TOKENS)]
+
+
 class StreamOptions(Checked):
     include_usage: bool = False
     include_obfuscation: Literal[False] = False
@@ -53,11 +56,15 @@ class Asked(Checked, ABC):
     max_tokens: TokenLimit | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     n: Annotated[int, Field(ge=1, le=1024)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] | None = None
     stop: str | list[str] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    written: TokenIds = []
+    """The `token_ids` that the answer begins with, to go on from there; an extension, as are top_k and min_p."""
 
     @model_validator(mode="before")
     @classmethod
@@ -162,22 +169,43 @@ class CompletionRequest(Asked):
         return _as_list(self.prompt)
 
 
-class InspectRequest(Checked):
-    """POST /v1/inspect: what was given to the model, and what it wrote, up to the token that is inspected.
-
-    As text, or exactly, as the `token_ids` that came with it.
-    """
+class Beginning(Checked):
+    """What is given to the model, a conversation or a prompt; POST /v1/lengths: how long is it, and may it be."""
 
     model: str
     messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None
     prompt: str | None = None
-    written: str | list[Annotated[int, Field(ge=0)]] = ""
 
     @model_validator(mode="after")
-    def _one_beginning(self) -> "InspectRequest":
+    def _one_beginning(self) -> "Beginning":
         if (self.messages is None) == (self.prompt is None):
             raise ValueError("messages: either they or a prompt must be given")
         return self
+
+    @property
+    def text_size(self) -> int:
+        """Characters in all."""
+        return len(self.prompt or "") + sum(len(message.plain()["content"]) for message in self.messages or [])
+
+
+class InspectRequest(Beginning):
+    """POST /v1/inspect: what was given to the model, and what it wrote, up to the token that is inspected.
+
+    As text, or exactly, as the `token_ids` that came with it. The first `given` of them it was given, as `written` of a
+    request that it went on from.
+    """
+
+    written: str | list[Annotated[int, Field(ge=0)]] = ""
+    given: Annotated[int, Field(ge=0)] = 0
+
+
+class NextRequest(InspectRequest):
+    """POST /v1/next: what these settings leave of the next token."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 def _as_list(texts: str | list[str] | None) -> list[str]:

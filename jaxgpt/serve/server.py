@@ -14,6 +14,7 @@ from jaxgpt.run.load import Trained
 from jaxgpt.serve.api import Served, make_app
 from jaxgpt.serve.inspecting import make_inspector
 from jaxgpt.serve.middleware import LOCAL_NAMES
+from jaxgpt.serve.starters import answered, known_of
 
 GRACE = 4.0  # seconds that running sequences have to end
 
@@ -27,7 +28,7 @@ def serve(trained: Trained, listener: socket.socket, api_key: str | None, slots:
     engine = Engine(*model, slots)
     engine.compile()
     host, port = listener.getsockname()[:2]
-    app = make_app(engine, inspector, describe(trained), api_key, local_only=host in LOCAL_NAMES)
+    app = make_app(engine, inspector, describe(trained, engine), api_key, local_only=host in LOCAL_NAMES)
     server = Server(engine, f"http://{f'[{host}]' if ':' in host else host}:{port}", app)
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn sends itself the signals again when it is done
         signal.signal(number, lambda *_: None)
@@ -35,17 +36,27 @@ def serve(trained: Trained, listener: socket.socket, api_key: str | None, slots:
     engine.close()
 
 
-def describe(trained: Trained) -> Served:
+def describe(trained: Trained, engine: Engine) -> Served:
     """Returns what the API says of a run."""
     run = trained.run
+    data, prompt = run.data, run.config.run.sample_prompt
+    stop_id = text_stop(run.tokenizer, data.ends_with_line(run.config.data))
+    known = known_of(data.name, data.full_name, data.is_chat, prompt)
     return Served(
         name=run.path.resolve().name,
         config=trained.config.model,
         tokenizer=run.tokenizer,
         is_chat=run.data.is_chat,
-        stop_id=text_stop(run.tokenizer, run.data.ends_with_line(run.config.data)),
+        stop_id=stop_id,
         created=int((run.path / "config.json").stat().st_mtime),
-        about={"step": trained.step, "data": run.data.full_name, "sample_prompt": run.config.run.sample_prompt},
+        about={
+            "step": trained.step,
+            "data": data.full_name,
+            "sample_prompt": prompt,
+            "end_id": run.tokenizer.special.end if data.is_chat else stop_id,
+            "knows": known.sentence,
+            "starters": answered(engine, run.tokenizer, known.starters),
+        },
     )
 
 

@@ -52,6 +52,13 @@ def server() -> Iterator[Running]:
 
 
 @pytest.fixture(scope="session")
+def text_server(server) -> Iterator[Running]:
+    """The same model, served as one that writes on and does not talk."""
+    with running(server.engine, server.params, is_chat=False, tokenizer=TOKENIZER) as text_server:
+        yield text_server
+
+
+@pytest.fixture(scope="session")
 def chromium(request) -> Iterator[Browser]:
     from playwright.sync_api import expect, sync_playwright
 
@@ -63,18 +70,23 @@ def chromium(request) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def open_page(chromium, server) -> Iterator[Callable[..., Page]]:
+def open_page(chromium, request) -> Iterator[Callable[..., Page]]:
     """Opens the page; in the end nothing must have failed, been run by injection, or been asked for elsewhere."""
     pages, wrong = [], []
 
-    def open_page(viewport=DESKTOP, color_scheme="light", **settings) -> Page:
+    def is_error(said) -> bool:
+        """What the server refuses is told in the console too."""
+        return said.type == "error" and "status of 400" not in said.text
+
+    def open_page(viewport=DESKTOP, color_scheme="light", served="server", **settings) -> Page:
+        server = request.getfixturevalue(served)
         context = chromium.new_context(viewport=viewport, color_scheme=color_scheme)
         context.set_default_timeout(WAIT_MS)
         kept = json.dumps(json.dumps(SETTINGS | settings))
         context.add_init_script(f"localStorage.getItem('jaxgpt') ?? localStorage.setItem('jaxgpt', {kept})")
         page = context.new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+        page.on("console", lambda said: wrong.append(said.text) if is_error(said) else None)
         page.on("request", lambda request: wrong.append(request.url) if server.url not in request.url else None)
         page.goto(server.url)
         page.get_by_role("button", name="w1 w2").wait_for()

@@ -43,7 +43,9 @@ def running(
     tokenizer: WordTokenizer = TOKENIZER,
     lines_are_documents: bool = True,
 ) -> Iterator[Running]:
-    about = {"step": 1, "data": "tiny-data", "sample_prompt": "w1 w2"}
+    end_id = tokenizer.special.end if is_chat else tokenizer.special.eos
+    told = {"knows": "It knows a few words.", "starters": ["w1 w2", "w3"], "end_id": end_id}
+    about = {"step": 1, "data": "tiny-data", "sample_prompt": "w1 w2", **told}
     served = Served("tiny", CONFIG, tokenizer, is_chat, lines_are_documents, 0, about)
     app = make_app(engine, make_inspector(params, CONFIG, tokenizer), served, api_key)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", ws="none"))

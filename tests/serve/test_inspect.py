@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from jaxgpt.config import Sampling
+from jaxgpt.inference.generate import banned_tokens
 from jaxgpt.inference.introspect import _last_activations, activations
 from jaxgpt.model.gpt import GPT
+from jaxgpt.ops.sampling import filter_logits
 from jaxgpt.serve import api, inspecting
 from jaxgpt.serve.inspecting import make_inspector
 from jaxgpt.serve.middleware import MAX_BODY
@@ -95,6 +98,7 @@ def test_what_was_written_may_be_given_as_its_tokens(chat_server):
         (ASKED | {"written": 1}, 400, "written"),
         (ASKED | {"written": [59, 60]}, 400, "written"),
         (ASKED | {"written": [-1]}, 400, "written"),
+        (ASKED | {"given": -1}, 400, "given"),
         (ASKED | {"written": "w1 " * MAX_BODY}, 413, None),
     ],
     ids=lambda value: str(value)[-40:],
@@ -138,3 +142,88 @@ def test_imported_weights_may_have_other_tokens_than_their_tokenizer(more):
     shown = inspecting.inspect(inspector, TOKENIZER.encode("w1 w2 w3"), 2, TOKENIZER.special.eos)
     likeliest = [token["id"] for stage in shown["stages"] for token in stage["likeliest"]]
     assert max(likeliest) < min(model.vocab_size, TOKENIZER.vocab_size)
+
+
+def test_places_are_those_of_the_tokens_in_the_messages_that_are_read(chat_server):
+    """Also where the oldest messages are forgotten, and the older half of the context too."""
+    long = [{"role": "user", "content": "w1 " * 20}, {"role": "assistant", "content": "w2 w3"}]
+    messages = [{"role": "system", "content": " w9"}, *long, *long, *long, {"role": "user", "content": "w4  w5\nw60"}]
+    written = [TOKENIZER.words.index("w6")] * 60
+    for count in (0, 3, 60):
+        shown = inspect(chat_server, messages=messages, written=written[:count])
+        assert len(shown["places"]) == len(shown["tokens"])
+        told = [
+            place and messages[place[0]]["content"][place[1] : place[2]]
+            for place in shown["places"][: len(shown["tokens"]) - count or None]
+        ]
+        assert all(text in (token, "w60", None) for token, text in zip(shown["tokens"], told, strict=False))
+        if not count:
+            assert told[:4] == [None, "w9", None, None]
+            assert [text for text in told if text][-3:] == ["w4", "w5", "w60"]
+            assert shown["places"][-3] == [7, 7, 10]
+    shown = inspect(chat_server, prompt="w1  w2", written="w3")
+    assert shown["places"] == [None, [0, 0, 2], [0, 4, 6], None]
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [Sampling(1.0, None, 1.0), Sampling(0.7, 5, 0.9, 0.1), Sampling(1.3, None, 0.5), Sampling(2.0, 2**70, 1.0, 0.3)],
+)
+def test_the_next_token_is_drawn_as_it_is_told(chat_server, sampling):
+    settings = {"temperature": sampling.temperature, "top_k": sampling.top_k or 0, "top_p": sampling.top_p}
+    asked = ASKED | settings | {"min_p": sampling.min_p or 0}
+    told = chat_server.http.post("/v1/next", json=asked).json()
+    ids = [TOKENIZER.words.index(word) for word in inspect(chat_server, **ASKED)["tokens"]]
+    own_V = activations(chat_server.params, CONFIG, ids).log_p_KTV[-1, -1].copy()
+    own_V[banned_tokens(TOKENIZER, TOKENIZER.special.end)] = -np.inf
+    left_V = np.asarray(jax.nn.softmax(filter_logits(own_V[None] / sampling.temperature, sampling)))[0]
+    own_V = np.exp(own_V) / np.exp(own_V).sum()
+    assert told["left"] == np.count_nonzero(left_V)
+    for token in told["likeliest"]:
+        assert token["probability"] == pytest.approx(left_V[token["id"]], rel=1e-3)
+        assert token["model_probability"] == pytest.approx(own_V[token["id"]], rel=1e-3)
+
+
+def test_at_temperature_0_one_token_is_left(chat_server):
+    told = chat_server.http.post("/v1/next", json=ASKED | {"temperature": 0}).json()
+    assert told["left"] == 1
+    assert [token["probability"] for token in told["likeliest"]] == [1] + [0] * 7
+
+
+@pytest.mark.parametrize("given", [0, 1, 70])
+def test_an_answer_goes_on_from_what_was_written(chat_server, given):
+    """As the model goes on itself, and past the context as the look inside reads it."""
+    body = {"model": "tiny", "messages": HELLO, "temperature": 0, "logprobs": True, "top_logprobs": 3}
+    whole = chat_server.http.post("/v1/chat/completions", json=body | {"max_tokens": 100}).json()["choices"][0]
+    written = whole["token_ids"][:given]
+    rest = chat_server.http.post("/v1/chat/completions", json=body | {"max_tokens": 20, "written": written}).json()
+    (choice,) = rest["choices"]
+    assert rest["usage"] == {"prompt_tokens": 6 + given, "completion_tokens": 20, "total_tokens": 26 + given}
+    if given < 50:  # later, the context was read anew at another place
+        assert choice["token_ids"] == whole["token_ids"][given : given + 20]
+        assert whole["message"]["content"].startswith(TOKENIZER.decode(written) + choice["message"]["content"])
+    ids = [*written, *choice["token_ids"]]
+    for at in range(given, len(ids)):
+        shown = inspect(chat_server, messages=HELLO, written=ids[:at], given=given)
+        assert shown["stages"][-1]["likeliest"][0]["id"] == ids[at]
+    for token, others in zip(choice["logprobs"]["content"], choice["candidate_ids"], strict=True):
+        assert [TOKENIZER.decode([id]) for id in others] == [x["token"].strip(" ") for x in token["top_logprobs"]]
+
+
+def test_lengths_are_those_that_are_taken(chat_server):
+    def told(**asked):
+        return chat_server.http.post("/v1/lengths", json={"model": "tiny"} | asked).json()
+
+    def taken(**asked):
+        path = "/v1/completions" if "prompt" in asked else "/v1/chat/completions"
+        return chat_server.http.post(path, json={"model": "tiny", "max_tokens": 1} | asked).status_code == 200
+
+    system = {"role": "system", "content": "w1 w2"}
+    for before in ([], [system], [*HELLO, {"role": "assistant", "content": "w4"}]):
+        limit = told(messages=[*before, {"role": "user", "content": ""}])["limit"]
+        for count in (limit, limit + 1):
+            messages = [*before, {"role": "user", "content": "w1 " * count}]
+            assert told(messages=messages)["tokens"] == count
+            assert taken(messages=messages) == (count <= limit)
+    limit = told(prompt="")["limit"]
+    assert (taken(prompt="w1 " * limit), taken(prompt="w1 " * (limit + 1))) == (True, False)

@@ -1,12 +1,29 @@
-// The public API's answers: errors, the events of a stream, and tokens with what else was likely.
+// The public API: requests, errors, the events of a stream, and tokens with what else was likely.
 
-import { visible } from "./tools.js";
+import { $, visible } from "./tools.js";
+
+// The headers of a request; the key is in a field of the settings, and is kept nowhere.
+export function headers() {
+  const key = $("api_key").value;
+  return { "content-type": "application/json", ...(key && { authorization: `Bearer ${key}` }) };
+}
 
 // Returns the response, or throws what the server says is wrong, with the status.
 export async function checked(response) {
   if (response.ok) return response;
-  const said = await response.json().catch(() => null);
-  throw Object.assign(new Error(said?.error?.message ?? `the server answered ${response.status}`), { status: response.status });
+  const said = (await response.json().catch(() => null))?.error;
+  throw Object.assign(new Error(said?.message ?? `the server answered ${response.status}`), { status: response.status, param: said?.param });
+}
+
+export async function post(path, body, signal) {
+  return checked(await fetch(path, { method: "POST", headers: headers(), body: JSON.stringify(body), signal }));
+}
+
+// Returns what is wrong, for somebody who does not know the fields of the API.
+export function readable(error) {
+  if (error instanceof TypeError) return "The server cannot be reached.";
+  const message = error.message.startsWith(`${error.param}: `) ? error.message.slice(error.param.length + 2) : error.message;
+  return message[0].toUpperCase() + message.slice(1);
 }
 
 // Yields the events of a stream, each as the JSON it carries.
@@ -30,24 +47,24 @@ export async function* events(response) {
 
 // The tokens of an event, in one shape for both kinds of model: what each adds to the text, which is nothing where it
 // ends in the middle of a character, and what it looks like. A word looks the same with a blank before it and without.
-export function tokensOf({ logprobs, token_ids: ids, text }, ofWords) {
+export function tokensOf({ logprobs, token_ids: ids, candidate_ids: otherIds, text }, ofWords) {
   if (!logprobs) return [];
-  const named = (name, logprob) => ({ name: visible(ofWords ? name.replace(/^ /, "") : name), chance: Math.exp(logprob) });
+  const name = (said) => visible(ofWords ? said.replace(/^ /, "") : said);
+  const token = (id, said, logprob, text) => ({ id, name: name(said), text, chance: Number(Math.exp(logprob).toPrecision(4)) });
   const ordered = (others) => others.sort((a, b) => b.chance - a.chance);
   if (logprobs.content) {
-    return logprobs.content.map((token, i) => ({
-      ...named(token.token, token.logprob),
-      id: ids[i],
-      text: new TextDecoder().decode(Uint8Array.from(token.bytes)),
-      others: ordered(token.top_logprobs.map((other) => named(other.token, other.logprob))),
+    const decoded = ({ bytes }) => new TextDecoder().decode(Uint8Array.from(bytes));
+    return logprobs.content.map((each, i) => ({
+      ...token(ids[i], each.token, each.logprob, decoded(each)),
+      others: ordered(each.top_logprobs.map((other, k) => token(otherIds[i][k], other.token, other.logprob, decoded(other)))),
     }));
   }
   const characters = [...text]; // offsets count characters
   const starts = logprobs.text_offset.map((offset) => offset - logprobs.text_offset[0]);
-  return logprobs.tokens.map((name, i) => ({
-    ...named(name, logprobs.token_logprobs[i]),
-    id: ids[i],
-    text: characters.slice(starts[i], starts[i + 1]).join(""),
-    others: ordered(Object.entries(logprobs.top_logprobs[i]).map((other) => named(...other))),
+  // The likeliest come as names alone; one that stands for half a character adds no text.
+  const textOf = (said) => (/⟨[0-9a-f]{2}⟩/.test(said) ? "" : said);
+  return logprobs.tokens.map((said, i) => ({
+    ...token(ids[i], said, logprobs.token_logprobs[i], characters.slice(starts[i], starts[i + 1]).join("")),
+    others: ordered(Object.entries(logprobs.top_logprobs[i]).map(([other, logprob], k) => token(otherIds[i][k], other, logprob, textOf(other)))),
   }));
 }

@@ -1,29 +1,17 @@
-// The look inside: where each head looks, a vector's way through the blocks, the tokens nearest to it.
+// What a token leads to: where each head looks from it, its vector's way through the blocks, the tokens nearest to it.
 
-import { $, barItem, element, percent } from "./tools.js";
+import { barParts, element, percent } from "./tools.js";
 
 const SHOWN = 3; // of the likeliest tokens after each block
 
 let head = "all"; // the head looked at, "block,head"; kept from token to token
 
-const isControl = (name) => /^<\|?\w+\|?>$/.test(name);
+export const isControl = (name) => /^<\|?\w+\|?>$/.test(name);
 const mean = (rows) => rows[0].map((_, place) => rows.reduce((sum, row) => sum + row[place], 0) / rows.length);
 
-export function clearLook() {
-  $("look").replaceChildren();
-}
-
-export function showProblem(message) {
-  const wrong = element("p", "wrong", message);
-  wrong.setAttribute("role", "alert");
-  $("look").replaceChildren(wrong);
-}
-
-// Shows what /v1/inspect told of a token; `next` is the id of the one that came after it, if any.
-export function showLook(seen, next) {
-  const focused = document.activeElement?.name === "head";
-  $("look").replaceChildren(...attention(seen), ...way(seen, next), ...neighbours(seen));
-  if (focused) $("look").querySelector("input:checked").focus(); // it was replaced
+// Returns what shows the step that /v1/inspect tells of; `next` is the id of the token that came of it, if any.
+export function lookParts(seen, next) {
+  return [...attention(seen), ...way(seen, next), ...neighbours(seen)];
 }
 
 // ---- attention
@@ -75,7 +63,7 @@ function attention(seen) {
   return [element("h3", "", "Where it looks"), element("p", "quiet", lead), heads, text, said];
 }
 
-function likeliestPlaces(weights, count) {
+export function likeliestPlaces(weights, count) {
   return [...weights.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, count);
 }
 
@@ -140,7 +128,7 @@ function stripe(values) {
   return strip;
 }
 
-function says(likeliest, next) {
+export function says(likeliest, next) {
   const list = element("ol", "says");
   for (const { id, token, probability } of likeliest.slice(0, SHOWN)) {
     const item = element("li", id === next ? "taken" : "");
@@ -155,7 +143,11 @@ function says(likeliest, next) {
 
 function neighbours(seen) {
   const list = element("ol", "bars");
-  list.append(...seen.neighbours.map(({ token, cosine }) => barItem(token, cosine.toFixed(2), cosine, false)));
+  for (const { token, cosine } of seen.neighbours) {
+    const item = element("li");
+    item.append(...barParts(token, cosine.toFixed(2), cosine));
+    list.append(item);
+  }
   const lead = "The tokens whose vectors point most nearly the same way (the cosine of the angle): those it was used like.";
   return [element("h3", "", "Its neighbours"), element("p", "quiet", lead), list];
 }

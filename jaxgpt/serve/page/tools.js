@@ -9,6 +9,13 @@ export function element(tag, className, text) {
   return made;
 }
 
+export function button(text, className, onClick) {
+  const made = element("button", className, text);
+  made.type = "button";
+  made.addEventListener("click", onClick);
+  return made;
+}
+
 export function percent(chance) {
   const value = 100 * chance;
   return value >= 99.95 ? "100\u00a0%" : value >= 0.1 ? `${value.toFixed(1)}\u00a0%` : "<\u00a00.1\u00a0%";
@@ -24,11 +31,32 @@ export function visible(text) {
   return text.replace(/[\p{C}\p{Z}]/gu, (c) => MARKS[c] ?? number(c)).replace(/^(?=\p{M})/u, "◌");
 }
 
-// Returns a row of a list: a name, a figure, and a bar that is as long as the share.
-export function barItem(name, figure, share, taken) {
-  const item = element("li", taken ? "taken" : "");
+// Returns a name, a figure, and a bar that is as long as the share.
+export function barParts(name, figure, share) {
   const bar = element("span", "bar");
   bar.style.setProperty("--share", Math.max(share, 0));
-  item.append(element("span", "name", name), element("span", "figure", figure), bar);
-  return item;
+  return [element("span", "name", name), element("span", "figure", figure), bar];
+}
+
+// Returns a function that runs the work some time after it was last called.
+export function later(ms, work) {
+  let timer;
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(work, ms);
+  };
+}
+
+let noticeEnds;
+
+// Says something in passing, with what can be done about it, if anything.
+export function notify(text, label, action) {
+  const take = () => {
+    $("notice").hidden = true;
+    action();
+  };
+  $("notice").replaceChildren(element("span", "", text), ...(label ? [button(label, "", take)] : []));
+  $("notice").hidden = false;
+  clearTimeout(noticeEnds);
+  noticeEnds = setTimeout(() => ($("notice").hidden = true), 8000);
 }
