@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -15,14 +16,21 @@ if TYPE_CHECKING:
 
 
 class MetricsFile:
-    """Appends records, each with its step, to metrics.jsonl and to TensorBoard's event files."""
+    """Appends records, each with its step and the run's wall time, to metrics.jsonl and to TensorBoard's event files.
 
-    def __init__(self, file: TextIO, board: "SummaryWriter"):
+    `seconds_before` is that time when this process opened the run; None where it is not known.
+    """
+
+    def __init__(self, file: TextIO, board: "SummaryWriter", seconds_before: float | None):
         self.file = file
         self.board = board
+        self.seconds_before = seconds_before
+        self.opened = time.perf_counter()
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Writes one record; the file has it at once, should the process die. What is not finite becomes null."""
+        if self.seconds_before is not None:
+            values = values | {"seconds": round(self.seconds_before + time.perf_counter() - self.opened, 3)}
         known = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self.file.write(json.dumps({"step": step, **known}) + "\n")
         self.file.flush()
@@ -39,10 +47,11 @@ def open_metrics(path: Path, start: int) -> Iterator[MetricsFile]:
     """
     drop_after(path / "metrics.jsonl", start)
     drop_after(path / "samples.jsonl", max(evaluated_steps(path), default=-1))
+    seconds_before = seconds_so_far(path)
     board = _summary_writer(str(path / "tensorboard"), purge_step=start + 1)
     with (path / "metrics.jsonl").open("a", encoding="utf-8") as file:
         try:
-            yield MetricsFile(file, board)
+            yield MetricsFile(file, board, seconds_before)
         finally:
             board.close()
 
@@ -81,6 +90,20 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 def evaluated_steps(path: Path) -> list[int]:
     """Returns the steps of a run whose evaluation is on record."""
     return [record["step"] for record in read_records(path / "metrics.jsonl") if "valid_loss" in record]
+
+
+def seconds_so_far(path: Path) -> float | None:
+    """Returns the wall time of a run's starts up to its last record: 0 where nothing is recorded yet.
+
+    Time spent on steps that were lost with a process and computed anew is not in it. None where the last record has no
+    time: versions up to 0.1 kept none.
+    """
+    records = read_records(path / "metrics.jsonl")
+    if not records:
+        return 0.0
+    seconds = records[-1].get("seconds")
+    known = isinstance(seconds, int | float) and math.isfinite(seconds) and seconds >= 0
+    return float(seconds) if known else None
 
 
 def drop_after(path: Path, step: int) -> None:
