@@ -102,8 +102,7 @@ def seconds_so_far(path: Path) -> float | None:
     if not records:
         return 0.0
     seconds = records[-1].get("seconds")
-    known = isinstance(seconds, int | float) and math.isfinite(seconds) and seconds >= 0
-    return float(seconds) if known else None
+    return float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < math.inf else None
 
 
 def drop_after(path: Path, step: int) -> None:
