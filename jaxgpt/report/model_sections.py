@@ -165,7 +165,7 @@ def difficulty(
         plots = {"loss-by-frequency": _by_frequency(tokenizer, nats, targets, ids)} | plots
     charts = "".join(figure(plot, captions[name]) for name, plot in plots.items())
     body = f'{note(text.note)}{_scale()}{shown}<h3>Over {len(nats):,} tokens</h3><div class="grid">{charts}</div>'
-    return Section("difficulty", title, lead, body, plots)
+    return Section("difficulty", title, lead, body, plots, is_open=True)
 
 
 def sections(trained: Trained, record: Record) -> list[Section]:
