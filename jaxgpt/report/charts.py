@@ -216,10 +216,12 @@ class Point(NamedTuple):
 def scatter(title: str, points: Sequence[Point], groups: Sequence[str], size: tuple[int, int] = (720, 520)) -> str:
     """Returns a map of points; names are written in the points' order, wherever they cover no other name."""
     width, height = size
-    top = 52
     points = [point for point in points if math.isfinite(point.x) and math.isfinite(point.y)]
     if not points:
         return empty_chart(title, size)
+    used = sorted({point.group for point in points})
+    legend, rows = _legend([(groups[group], f"f{group % COLOURS}") for group in used], 0, 38, width)
+    top = 35 + 17 * rows
     xs, ys = np.array([point.x for point in points]), np.array([point.y for point in points])
     # The farthest few would press all others into the middle; they are drawn at the edge.
     (x0, x1), (y0, y1) = np.percentile(xs, [0.5, 99.5]), np.percentile(ys, [0.5, 99.5])
@@ -235,8 +237,6 @@ def scatter(title: str, points: Sequence[Point], groups: Sequence[str], size: tu
         if point.labelled and clear and box[2] < width:
             taken.append(box)
             names.append(_text(x + 5, y + 3.5, point.name, "label"))
-    used = sorted({point.group for point in points})
-    legend, _ = _legend([(groups[group], f"f{group % COLOURS}") for group in used], 0, 38, width)
     return _svg(title, width, height, [*parts, *names, legend])
 
 

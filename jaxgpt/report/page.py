@@ -16,7 +16,7 @@ from jaxgpt.report.charts import STYLE
 from jaxgpt.report.markup import escape
 
 ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = ("uPlot.iife.min.js", "page.js", "charts.js")
+SCRIPTS = ("uPlot.iife.min.js", "page.js", "charts.js", "map.js", "attention.js")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def page(title: str, top: str, sections: Sequence[Section]) -> str:
 <main>
 {parts}
 </main>
-<footer>Made by jaxgpt from the run's own folder. The charts are also in plots/, as SVG files.</footer>
+<footer>Made by jaxgpt from what is on record. This file loads nothing from elsewhere.</footer>
 </div>
 <!-- uPlot: {_asset("uPlot.LICENSE")} -->
 {"".join(f"<script>{script}</script>" for script in scripts)}

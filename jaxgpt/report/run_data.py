@@ -143,6 +143,12 @@ def text_batch(tokens: Sequence[int]) -> Batch:
     return Batch(row[:, :-1], row[:, 1:], np.ones(row[:, 1:].shape, np.float32))
 
 
+def said(record: Record) -> list[int]:
+    """Returns the tokens of the run's last sample, or of its prompt."""
+    text = record.samples[-1][1] if record.samples else record.run.config.run.sample_prompt
+    return record.run.tokenizer.encode(text)
+
+
 def _spread(size: int, count: int) -> np.ndarray:
     """Returns the numbers of at most `count` of `size` samples, evenly spread."""
     return np.unique(np.linspace(0, size - 1, min(size, count)).round().astype(int))

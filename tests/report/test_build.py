@@ -132,7 +132,7 @@ def test_the_top_tells_when_where_and_how(report):
 def test_charts_are_files_too(report):
     plots = report.parent / "plots"
     names = {path.stem for path in plots.iterdir()}
-    assert {"loss", "learning_rate", "grad_norm", "speed", "tokens", "positions", "attention-2-1"} <= names
+    assert {"loss", "learning_rate", "grad_norm", "tokens_per_second", "tokens", "positions", "attention-2-1"} <= names
     for path in plots.iterdir():
         ElementTree.parse(path)
 
