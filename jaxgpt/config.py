@@ -226,6 +226,9 @@ class RunConfig:
     """On a GPU: add in one order, so that a resumed run ends bit for bit as an undisturbed one; CPUs always do."""
     profile: bool = False
     """Write a trace of a few steps into the run's tensorboard folder, for TensorBoard's profile plugin."""
+    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
+    """Where metrics are shown while the run is under way; metrics.jsonl has them always. Those but the first are extras
+    to install."""
     restart: bool = False
     """Start over: an older run of this name is moved aside, not deleted."""
 
@@ -374,6 +377,8 @@ def _fits(value: Any, hint: Any) -> bool:
     origin = typing.get_origin(hint)
     if origin is Literal:
         return value in typing.get_args(hint)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, typing.get_args(hint)[0]) for item in value)
     if origin in (types.UnionType, typing.Union):
         return any(_fits(value, option) for option in typing.get_args(hint))
     if hint is float:
@@ -387,6 +392,8 @@ def _spell(hint: Any) -> str:
     origin = typing.get_origin(hint)
     if origin is Literal:
         return "one of " + ", ".join(repr(option) for option in typing.get_args(hint))
+    if origin is tuple:
+        return f"a tuple, each item {_spell(typing.get_args(hint)[0])}"
     if origin in (types.UnionType, typing.Union):
         return " or ".join(_spell(option) for option in typing.get_args(hint))
     names = {
@@ -426,6 +433,8 @@ def from_json(text: str, source: str) -> Config:
         if isinstance(remat := sections["model"].get("remat"), bool):  # as version 0.1 has it
             sections["model"]["remat"] = "full" if remat else "none"
         sections.setdefault("lora", {})  # as version 0.1 has it
+        if isinstance(track := sections["run"].get("track"), list):  # JSON has no tuples
+            sections["run"]["track"] = tuple(track)
         kinds = typing.get_type_hints(Config)
         config = Config(**{name: kind(**sections.pop(name)) for name, kind in kinds.items()})
         if sections:

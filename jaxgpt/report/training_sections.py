@@ -20,7 +20,13 @@ from jaxgpt.training.progress import clock
 
 SMOOTHED = 40  # of a curve's points, one stands for the mean around it
 MOST_SAMPLES = 24
-NAMELESS = ("run.name", "run.folder", "run.restart", "data.cache_dir")  # settings that tell nothing about a run
+NAMELESS = (
+    "run.name",
+    "run.folder",
+    "run.restart",
+    "run.track",
+    "data.cache_dir",
+)  # settings that tell nothing about a run
 PARTS = {
     "token_embedding": "tokens",
     "position_embedding": "positions",
@@ -165,4 +171,6 @@ def parameters_by_part(config: Config) -> dict[str, int]:
 
 def spell(value: Any) -> str:
     """Returns a setting as people write it."""
+    if isinstance(value, tuple):
+        return ", ".join(map(spell, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

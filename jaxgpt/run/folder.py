@@ -49,6 +49,7 @@ MAY_CHANGE = [
     "run.sample_prompt",
     "run.sample_tokens",
     "run.profile",
+    "run.track",
     "run.deterministic",
     "run.restart",
     "run.name",

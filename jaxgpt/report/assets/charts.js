@@ -81,8 +81,8 @@
     const plot = new uPlot({
       width: figure.clientWidth,
       height: HEIGHT,
-      cursor: { sync: { key: group, scales: ["x", null] }, dataIdx: nearest, y: false, points: { size: 7 } },
-      scales: { x: { time: false }, y: state.log ? { distr: 3 } : { range } },
+      cursor: { sync: { key: group, scales: ["x", null] }, dataIdx: nearest, y: false, points: { size: (u, place) => (found[place - 1]?.dash ? 0 : 7) } },
+      scales: { x: { time: false }, y: state.log ? { distr: 3, range: (u, low, high) => [low / 1.06, high * 1.06] } : { range } },
       axes: [
         { ...axis, font, grid: { show: false }, size: 28, space: 70, values: (u, ticks) => ticks.map(told) },
         { ...axis, font, grid: lines, size: 46, values: (u, ticks) => ticks.map((tick) => (tick == null ? "" : short(tick))) },
@@ -96,10 +96,15 @@
           dash: column.dash,
           spanGaps: true,
           points: { show: Boolean(column.dots) || column.x.length === 1, size: 7, fill: column.stroke },
-          value: (u, y) => short(y),
+          value: (u, y) => (column.dash ? "" : short(y)), // a level has its value in its name
         })),
       ],
     }, uPlot.join(found.map((column) => [column.x, column.y])), host);
+    // A tap moves nothing, and uPlot follows moves alone.
+    plot.over.addEventListener("click", (event) => {
+      const box = plot.over.getBoundingClientRect();
+      plot.setCursor({ left: event.clientX - box.left, top: event.clientY - box.top }, true, true);
+    });
     // The faint curve beneath a mean has no line of its own in the legend.
     plot.root.querySelectorAll(".u-series").forEach((row, place) => {
       row.hidden = place > 0 && !found[place - 1].label;
@@ -152,7 +157,10 @@
     box.closest("details")?.addEventListener("toggle", redraw);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
     new ResizeObserver(() => {
-      for (const { figure, plot } of charts) if (plot && figure.clientWidth) plot.setSize({ width: figure.clientWidth, height: HEIGHT });
+      for (const { figure, plot } of charts) {
+        const width = figure.clientWidth;
+        if (plot && width && width !== plot.width) plot.setSize({ width, height: HEIGHT });
+      }
     }).observe(box);
   });
 }
