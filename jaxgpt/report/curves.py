@@ -11,7 +11,7 @@ from jaxgpt.report.page import Section, figure
 from jaxgpt.report.run_data import Record
 from jaxgpt.report.training_sections import SMOOTHED
 
-SMALL, LARGE = (340, 230), (440, 300)  # charts that stand three in a row, and two
+SMALL, LARGE = (440, 220), (440, 300)
 EARLY = 0.25  # of the steps: there the loss falls so far that nothing is seen of the rest
 MOST_POINTS = 1_000  # of a curve that scripts draw
 
@@ -68,7 +68,8 @@ def curves(record: Record) -> Section:
         lines = _lines(record, curve)
         if lines:
             title = f"{curve.title}, {curve.unit}" if curve.unit else curve.title
-            plots[curve.fields[0]] = drawn(title, lines, from_zero=True, size=SMALL)
+            shown = [lines[0]._replace(name="")] if len(lines) == 1 else lines  # the title names a single one
+            plots[curve.fields[0]] = drawn(title, shown, from_zero=True, size=SMALL)
             data = live(record, title, lines, from_zero=True)
             small += figure(plots[curve.fields[0]], curve.caption, data=data)
     return Section(

@@ -131,7 +131,8 @@ def _shade(nats: float) -> str:
 def _scale() -> str:
     bounds = [0.0, *NATS]
     steps = [f'<span class="{_shade(bound + 0.01)}">over {bound:g}</span>' for bound in bounds]
-    return f'<p class="note scale">nats: {"".join(steps)} Point at a token for its loss and what was expected.</p>'
+    told = "Point at a token, or tap it, for its loss and what was expected."
+    return f'<p class="note scale">nats: {"".join(steps)} {told}</p>'
 
 
 def _by_frequency(tokenizer: Tokenizer, nats: np.ndarray, targets: np.ndarray, frequent_N: np.ndarray) -> str:

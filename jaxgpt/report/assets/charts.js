@@ -76,16 +76,20 @@
     const lines = { stroke: colour("--rule"), width: 1 }, axis = { stroke: colour("--quiet"), ticks: { show: false } };
     const font = '11px system-ui, -apple-system, "Segoe UI", sans-serif';
     const told = state.axis === "time" ? clock : short;
+    // An axis by logarithm names the tick it begins with, round or not; only round ones are wanted.
+    const isRound = (tick) => Math.abs(Number(tick.toPrecision(1)) - tick) < 1e-6 * tick;
+    const height = (tick) => (tick == null || (state.log && !isRound(tick)) ? "" : short(tick));
+    const around = (u, low, high) => (high > low * 1.1 ? [low / 1.06, high * 1.06] : [low / 3, high * 3]);
     const range = (u, low, high) => uPlot.rangeNum(spec.from_zero ? Math.min(0, low) : low, high, 0.08, true);
     host.append(make("p", { class: "chart-title" }, spec.title));
     const plot = new uPlot({
       width: figure.clientWidth,
       height: HEIGHT,
       cursor: { sync: { key: group, scales: ["x", null] }, dataIdx: nearest, y: false, points: { size: (u, place) => (found[place - 1]?.dash ? 0 : 7) } },
-      scales: { x: { time: false }, y: state.log ? { distr: 3, range: (u, low, high) => [low / 1.06, high * 1.06] } : { range } },
+      scales: { x: { time: false }, y: state.log ? { distr: 3, range: around } : { range } },
       axes: [
         { ...axis, font, grid: { show: false }, size: 28, space: 70, values: (u, ticks) => ticks.map(told) },
-        { ...axis, font, grid: lines, size: 46, values: (u, ticks) => ticks.map((tick) => (tick == null ? "" : short(tick))) },
+        { ...axis, font, grid: lines, size: 46, values: (u, ticks) => ticks.map(height) },
       ],
       series: [
         { label: state.axis, value: (u, x) => (x == null ? "" : told(x)) },
@@ -100,8 +104,9 @@
         })),
       ],
     }, uPlot.join(found.map((column) => [column.x, column.y])), host);
-    // A tap moves nothing, and uPlot follows moves alone.
-    plot.over.addEventListener("click", (event) => {
+    // uPlot follows moves, and a tap is none.
+    plot.over.addEventListener("pointerup", (event) => {
+      if (event.pointerType === "mouse") return;
       const box = plot.over.getBoundingClientRect();
       plot.setCursor({ left: event.clientX - box.left, top: event.clientY - box.top }, true, true);
     });

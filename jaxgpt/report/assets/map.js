@@ -12,7 +12,8 @@ for (const figure of document.querySelectorAll(".map")) {
   const said = make("p", { class: "near", role: "status" });
   label.append(input);
   tools.append(label);
-  figure.before(tools, said);
+  const scroller = figure.closest(".scroll");
+  scroller.before(tools, said);
   const hint = "Choose a point, or find a token, to see its nearest neighbours.";
   said.textContent = hint;
 
@@ -50,6 +51,8 @@ for (const figure of document.querySelectorAll(".map")) {
       }
     }
     mark(place, "chosen");
+    const scale = svg.clientWidth / svg.viewBox.baseVal.width;
+    scroller.scrollLeft = places[place][0] * scale - scroller.clientWidth / 2;
   }
 
   svg.addEventListener("click", (event) => {
