@@ -170,21 +170,6 @@ def _decades(low: float, high: float) -> list[float]:
     ]
 
 
-def sparkline(title: str, x: np.ndarray, y: np.ndarray, size: tuple[int, int] = (300, 64)) -> str:
-    """Returns two points or more of a curve, all finite, without axes; a dot marks where it ends."""
-    x, y = thin(x, y, 100)
-    width, height = size
-    px = 4 + (x - x[0]) / ((x[-1] - x[0]) or 1) * (width - 8)
-    py = 4 + (y.max() - y) / ((y.max() - y.min()) or 1) * (height - 8)
-    points = [f"{a:.1f} {b:.1f}" for a, b in zip(px, py, strict=True)]
-    dot = f'<circle class="f0" cx="{px[-1]:.1f}" cy="{py[-1]:.1f}" r="3.2"/>'
-    named = escape(title)
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{named}"><title>{named}</title>'
-        f'<path class="line s0" d="M{"L".join(points)}"/>{dot}</svg>'
-    )
-
-
 def empty_chart(title: str, size: tuple[int, int] = (420, 120)) -> str:
     """Returns a chart that says that there is nothing to draw yet."""
     return _svg(title, size[0], size[1], [_text(size[0] / 2, size[1] / 2, "nothing measured yet", "middle")])

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxgpt.errors import UserError
 from jaxgpt.files import write_text
-from jaxgpt.report.charts import Level, Line, line_chart
+from jaxgpt.report.charts import COLOURS, Level, Line, line_chart
 from jaxgpt.report.curves import drawn, live_line
 from jaxgpt.report.markup import escape
 from jaxgpt.report.page import Section, figure, heading, note, page, table
@@ -214,7 +214,7 @@ def _curves(records: dict[str, Record]) -> Section:
         lines = []
         for colour, (name, record) in enumerate(records.items()):
             steps, nats = record.curve(field)
-            lines.append(Line(name, steps, loss(record, split, nats), colour % 6, kind))
+            lines.append(Line(name, steps, loss(record, split, nats), colour % COLOURS, kind))
         of = zip(records.values(), lines, strict=True)
         series = [found for record, line in of if (found := live_line(record, line)) is not None]
         shown = [[level.name, level.y] for level in beside]

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxgpt.report.charts import Level, Line, line_chart, smooth, thin
+from jaxgpt.report.charts import COLOURS, Level, Line, line_chart, smooth, thin
 from jaxgpt.report.ngram import yardstick
 from jaxgpt.report.page import Section, figure
 from jaxgpt.report.run_data import Record
@@ -145,7 +145,7 @@ def _lines(record: Record, curve: Curve) -> list[Line]:
         steps, values = record.curve(name)
         if np.isfinite(values).any():
             label = name.replace("_", " ")
-            lines.append(Line(label, steps, values, first + place, kind))
+            lines.append(Line(label, steps, values, (first + place) % COLOURS, kind))
     return lines
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgpt.report.charts import smooth, sparkline
+from jaxgpt.report.charts import smooth, thin
 from jaxgpt.report.markup import escape
 from jaxgpt.report.page import figure, heading
 from jaxgpt.report.run_data import Record
@@ -90,3 +90,18 @@ def _example(record: Record) -> str:
     shown = text if len(text) <= MOST_LETTERS else text[: MOST_LETTERS - 1] + "…"
     caption = f"What it says after step {step:,}"
     return f"<figure><blockquote>{escape(shown)}</blockquote><figcaption>{caption}</figcaption></figure>"
+
+
+def sparkline(title: str, x: np.ndarray, y: np.ndarray, size: tuple[int, int] = (300, 64)) -> str:
+    """Returns two points or more of a curve, all finite, without axes; a dot marks where it ends."""
+    x, y = thin(x, y, 100)
+    width, height = size
+    px = 4 + (x - x[0]) / ((x[-1] - x[0]) or 1) * (width - 8)
+    py = 4 + (y.max() - y) / ((y.max() - y.min()) or 1) * (height - 8)
+    points = [f"{a:.1f} {b:.1f}" for a, b in zip(px, py, strict=True)]
+    dot = f'<circle class="f0" cx="{px[-1]:.1f}" cy="{py[-1]:.1f}" r="3.2"/>'
+    named = escape(title)
+    return (
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{named}"><title>{named}</title>'
+        f'<path class="line s0" d="M{"L".join(points)}"/>{dot}</svg>'
+    )
