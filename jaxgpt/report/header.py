@@ -69,7 +69,7 @@ def _commands(record: Record) -> list[str]:
 
 
 def _command(command: str) -> str:
-    return f'<div class="command"><code>{escape(command)}</code></div>'
+    return f'<div class="command"><code tabindex="0">{escape(command)}</code></div>'
 
 
 def _curve(record: Record) -> str:
@@ -89,7 +89,7 @@ def _example(record: Record) -> str:
     step, text = record.samples[-1]
     shown = text if len(text) <= MOST_LETTERS else text[: MOST_LETTERS - 1] + "…"
     caption = f"What it says after step {step:,}"
-    return f"<figure><blockquote>{escape(shown)}</blockquote><figcaption>{caption}</figcaption></figure>"
+    return f"<figure><blockquote tabindex="0">{escape(shown)}</blockquote><figcaption>{caption}</figcaption></figure>"
 
 
 def sparkline(title: str, x: np.ndarray, y: np.ndarray, size: tuple[int, int] = (300, 64)) -> str:

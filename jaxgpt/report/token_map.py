@@ -53,7 +53,7 @@ def token_map(trained: Trained, counts_V: np.ndarray | None) -> Section:
         "The map of its tokens",
         "To the model a token is a vector. Nobody told it what tokens mean: tokens that are used alike were pushed to "
         "similar directions. Nearest neighbours and clusters are found in all dimensions, the map shows only two.",
-        f'<div class="scroll">{figure(plot, kind="map", data={"names": names, "near": near})}</div>'
+        f'<div class="scroll" tabindex="0">{figure(plot, kind="map", data={"names": names, "near": near})}</div>'
         + note(
             f"The plane in which these vectors differ most (PCA of their directions) keeps {share:.0%} of the "
             "differences, so what is far apart here is far apart, and what is close may not be. Colours are clusters "
