@@ -89,7 +89,8 @@ def _example(record: Record) -> str:
     step, text = record.samples[-1]
     shown = text if len(text) <= MOST_LETTERS else text[: MOST_LETTERS - 1] + "…"
     caption = f"What it says after step {step:,}"
-    return f"<figure><blockquote tabindex="0">{escape(shown)}</blockquote><figcaption>{caption}</figcaption></figure>"
+    said = f'<blockquote tabindex="0">{escape(shown)}</blockquote>'  # it may scroll, by keyboard too
+    return f"<figure>{said}<figcaption>{caption}</figcaption></figure>"
 
 
 def sparkline(title: str, x: np.ndarray, y: np.ndarray, size: tuple[int, int] = (300, 64)) -> str:

@@ -108,8 +108,9 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence
         marks = (' class="number"' if place in numbers else "" for place in range(len(row)))
         return "".join(f"<{tag}{mark}>{escape(cell)}</{tag}>" for mark, cell in zip(marks, row, strict=True))
 
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f'<div class="scroll" tabindex="0"><table><thead><tr>{cells("th", heads)}</tr></thead><tbody>{body}</tbody></table></div>'
+    head, body = cells("th", heads), "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    whole = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="scroll" tabindex="0">{whole}</div>'
 
 
 def note(words: str) -> str:
