@@ -17,17 +17,26 @@ for (const figure of document.querySelectorAll(".map")) {
   const hint = "Choose a point, or find a token, to see its nearest neighbours.";
   said.textContent = hint;
 
+  // Names stand where they cover no other of them, and nowhere where there is no such place.
+  const SPOTS = [[8, 4, ""], [-8, 4, "end"], [0, -10, "middle"], [0, 18, "middle"]];
   function mark(place, kind) {
     const [x, y] = places[place], text = document.createElementNS(svg.namespaceURI, "text");
     const dot = circles[place].cloneNode();
     dot.classList.replace("cloud", kind);
     dot.setAttribute("r", kind === "chosen" ? 6 : 4);
-    const atRight = x > svg.viewBox.baseVal.width - 90;
-    text.setAttribute("x", x + (atRight ? -8 : 8));
-    text.setAttribute("y", y + 4);
-    text.setAttribute("class", `name ${kind}${atRight ? " end" : ""}`);
     text.textContent = names[place];
+    const taken = [...marks.querySelectorAll("text")].map((other) => other.getBBox());
     marks.append(dot, text);
+    const fits = SPOTS.some(([right, down, anchor]) => {
+      text.setAttribute("x", x + right);
+      text.setAttribute("y", y + down);
+      text.setAttribute("class", `name ${kind} ${anchor}`);
+      const box = text.getBBox(), last = box.x + box.width;
+      return box.x >= 0 && last <= svg.viewBox.baseVal.width && !taken.some((other) => (
+        box.x < other.x + other.width && other.x < last && box.y < other.y + other.height && other.y < box.y + box.height
+      ));
+    });
+    if (!fits) text.remove();
   }
 
   function clear() {
@@ -39,6 +48,7 @@ for (const figure of document.querySelectorAll(".map")) {
     clear();
     svg.classList.add("dimmed");
     said.replaceChildren(make("strong", {}, names[place]), " is nearest to ");
+    mark(place, "chosen");
     for (const [other, cosine] of near[place]) {
       const word = `${names[other]} ${cosine.toFixed(2)}`;
       if (other < circles.length) {
@@ -50,7 +60,6 @@ for (const figure of document.querySelectorAll(".map")) {
         said.append(make("span", {}, word), " ");
       }
     }
-    mark(place, "chosen");
     const scale = svg.clientWidth / svg.viewBox.baseVal.width;
     scroller.scrollLeft = places[place][0] * scale - scroller.clientWidth / 2;
   }
