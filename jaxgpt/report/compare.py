@@ -141,7 +141,8 @@ def write_comparison(paths: Sequence[str]) -> tuple[Path, list[str]]:
             _samples(records),
         ],
     )
-    file = Path(paths[0]).resolve().parent / f"compare-{'-'.join(Path(path).resolve().name for path in paths)}.html"
+    names = "-".join(dict.fromkeys(Path(path).resolve().name for path in paths))
+    file = Path(paths[0]).parent / f"compare-{names}.html"
     if len(file.name.encode()) > 200:  # more than a file system may take
         file = file.with_name(f"compare-{len(records)}-runs.html")
     write_text(file, html)
