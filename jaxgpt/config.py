@@ -266,6 +266,9 @@ class RunConfig:
     """On a GPU: add in one order, so that a resumed run ends bit for bit as an undisturbed one; CPUs always do."""
     profile: bool = False
     """Write a trace of a few steps into the run's tensorboard folder, for TensorBoard's profile plugin."""
+    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
+    """Where metrics are shown while the run is under way; metrics.jsonl has them always. Those but the first are extras
+    to install."""
     restart: bool = False
     """Start over: an older run of this name is moved aside, not deleted."""
 
@@ -440,6 +443,8 @@ def _fits(value: Any, hint: Any) -> bool:
     origin = typing.get_origin(hint)
     if origin is Literal:
         return value in typing.get_args(hint)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, typing.get_args(hint)[0]) for item in value)
     if origin in (types.UnionType, typing.Union):
         return any(_fits(value, option) for option in typing.get_args(hint))
     if hint is float:
@@ -453,6 +458,8 @@ def _spell(hint: Any) -> str:
     origin = typing.get_origin(hint)
     if origin is Literal:
         return "one of " + ", ".join(repr(option) for option in typing.get_args(hint))
+    if origin is tuple:
+        return f"a tuple, each item {_spell(typing.get_args(hint)[0])}"
     if origin in (types.UnionType, typing.Union):
         return " or ".join(_spell(option) for option in typing.get_args(hint))
     names = {
@@ -493,6 +500,8 @@ def from_json(text: str, source: str) -> Config:
             sections["model"]["remat"] = "full" if remat else "none"
         for section in ("objective", "lora"):  # as version 0.1 has it
             sections.setdefault(section, {})
+        if isinstance(track := sections["run"].get("track"), list):  # JSON has no tuples
+            sections["run"]["track"] = tuple(track)
         kinds = typing.get_type_hints(Config)
         config = Config(**{name: kind(**sections.pop(name)) for name, kind in kinds.items()})
         if sections:

@@ -21,7 +21,8 @@ def pytest_configure(config):
 
 
 def pytest_ignore_collect(collection_path, config):
-    return True if collection_path.name == "parity" and not config.getoption("parity") else None
+    name = collection_path.name
+    return True if name in ("parity", "trackers") and not config.getoption(name) else None
 
 
 @pytest.fixture(scope="session")
@@ -41,4 +42,5 @@ def pytest_addoption(parser):
     parser.addoption("--fuzz", type=int, default=100, help="malformed inputs a fuzz test tries")
     parser.addoption("--optimized", action="store_true", help="compile as the commands do, which takes twice as long")
     parser.addoption("--parity", action="store_true", help="compare with transformers, which the extra parity installs")
+    parser.addoption("--trackers", action="store_true", help="use wandb and trackio, which the extra trackers installs")
     parser.addoption("--chromium", help="path of a Chromium; the tests in tests/browser run only with it")

@@ -19,8 +19,8 @@ from jaxgpt.inference.introspect import activations, directions, losses, positio
 from jaxgpt.model.gpt import Params
 from jaxgpt.ops.attention import attention_mask
 from jaxgpt.report.charts import Point, bar_chart, heat_map, scatter, standalone
+from jaxgpt.report.curves import curves
 from jaxgpt.report.run_data import read_record, text_batch
-from jaxgpt.report.training_sections import curves
 from jaxgpt.run.load import Trained, load_trained
 from jaxgpt.text.conversation import render
 from jaxgpt.text.corpora.tinyworld import world

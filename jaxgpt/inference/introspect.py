@@ -156,11 +156,34 @@ def project(rows_ND: np.ndarray) -> tuple[np.ndarray, float]:
     return centred_ND @ axes_DD[:, :-3:-1], float(np.sum(variance_D[-2:])) / total if total > 0 else 0.0
 
 
+def clusters(directions_ND: np.ndarray, count: int, rounds: int = 25) -> np.ndarray:
+    """Returns the cluster_N, below `count`, of rows of length 1: spherical k-means (Dhillon and Modha 2001).
+
+    It starts from the first row and, one after the other, the row farthest from those it has: no chance is in it.
+    """
+    centres_KD = directions_ND[:1]
+    for _ in range(min(count, len(directions_ND)) - 1):
+        farthest = int(np.argmin(np.max(directions_ND @ centres_KD.T, axis=1)))
+        centres_KD = np.concatenate([centres_KD, directions_ND[farthest : farthest + 1]])
+    for _ in range(rounds):
+        cluster_N = np.argmax(directions_ND @ centres_KD.T, axis=1)
+        sums_KD = np.stack([directions_ND[cluster_N == k].sum(axis=0) for k in range(len(centres_KD))])
+        centres_KD = directions(sums_KD)
+    return np.argmax(directions_ND @ centres_KD.T, axis=1)
+
+
 def neighbours(directions_VD: np.ndarray, token: int, count: int) -> list[tuple[int, float]]:
     """Returns (id, cosine) of the `count` tokens whose vectors point most nearly where this one's points."""
-    cosine_V = directions_VD @ directions_VD[token]
-    order = np.argsort(-cosine_V, kind="stable")
-    return [(int(i), float(cosine_V[i])) for i in order if i != token][:count]
+    return neighbours_of_each(directions_VD, [token], count)[0]
+
+
+def neighbours_of_each(directions_VD: np.ndarray, tokens: Sequence[int], count: int) -> list[list[tuple[int, float]]]:
+    """Returns the `neighbours` of each of some tokens, in a fraction of the time."""
+    cosine_NV = directions_VD[list(tokens)] @ directions_VD.T
+    cosine_NV[np.arange(len(tokens)), list(tokens)] = -np.inf  # itself
+    count = min(count, len(directions_VD) - 1)
+    found_NK = np.argpartition(-cosine_NV, np.arange(count), axis=1)[:, :count]
+    return [[(int(i), float(cosine_V[i])) for i in ids] for ids, cosine_V in zip(found_NK, cosine_NV, strict=True)]
 
 
 def position_similarity(params: Params, config: ModelConfig, most: int = 64) -> np.ndarray:
@@ -193,3 +216,24 @@ def habit(weights_TS: np.ndarray) -> Habit:
         float(np.mean([weights_TS[t, max(0, t - 1)] for t in later])),
         float(np.mean([weights_TS[t, 0] for t in later])),
     )
+
+
+REPEATED = 16  # random tokens that are shown twice
+
+
+def copying(params: Params, config: ModelConfig, ids_V: np.ndarray) -> np.ndarray:
+    """Returns copying_LN of every head: its prefix matching score (Olsson et al. 2022), from 0 to 1.
+
+    Random tokens of `ids_V` are shown twice in a row; a token of the second time should look at the one that came after
+    it the first time. Heads that do are induction heads: what followed then is what they say comes next.
+    """
+    length = min(REPEATED, config.context_len // 2)
+    half_T = np.random.default_rng(0).choice(ids_V, length)
+    weights_LNTS = np.asarray(_attention_weights(params, config, jnp.asarray(np.tile(half_T, 2), jnp.int32)))
+    later_T = np.arange(length, 2 * length)
+    return weights_LNTS[:, :, later_T, later_T - length + 1].mean(axis=-1)
+
+
+@partial(jax.jit, static_argnums=1)
+def _attention_weights(params: Params, config: ModelConfig, tokens_T: jax.Array) -> jax.Array:
+    return jnp.stack(_kept(params, config, tokens_T)[0]).astype(jnp.float32)

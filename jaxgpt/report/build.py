@@ -8,6 +8,8 @@ from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import write_text
 from jaxgpt.report import model_sections, training_sections
 from jaxgpt.report.charts import standalone
+from jaxgpt.report.curves import curves
+from jaxgpt.report.header import header
 from jaxgpt.report.page import Section, page
 from jaxgpt.report.run_data import read_record
 from jaxgpt.run.load import load_trained
@@ -19,18 +21,14 @@ def write_report(path: str | Path) -> Path:
     A run without a checkpoint gets a page of what it has. Raises UserError where there is no run, or it is damaged.
     """
     record = read_record(path)
-    sections = [training_sections.curves(record), training_sections.samples(record)]
+    sections = [curves(record), training_sections.samples(record)]
     if record.checkpoint is not None:
         sections += model_sections.sections(load_trained(path), record)
     else:
         missing = "This run has no checkpoint yet. Make the report again when it has one."
         sections.append(Section("inside", "Inside the model", missing, ""))
     sections += [training_sections.parameters(record), training_sections.settings(record)]
-    kind = "a model that talks" if record.run.data.is_chat else "a language model"
-    kicker = f"jaxgpt: {kind}, trained on {record.run.data.full_name}"
-    html = page(
-        record.name, kicker, training_sections.result_sentence(record), training_sections.facts(record), sections
-    )
+    html = page(record.name, header(record), sections)
     file = record.run.path / "report.html"
     write_plots(record.run.path / "plots", sections)
     write_text(file, html)

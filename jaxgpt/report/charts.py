@@ -1,7 +1,7 @@
 """Charts as SVG text: lines, points, bars and heat maps. Classes colour them, so that they follow light and dark."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,8 +36,6 @@ MOST_POINTS = 400  # of a line; more cannot be told apart
 SHADES = 12  # of a heat map
 LEFT, RIGHT, BOTTOM = 48, 14, 38  # margins, in the SVG's own units
 
-Format = Callable[[float], str]
-
 
 class Line(NamedTuple):
     """A curve, its name in the legend ("" for none), its colour, and how it is drawn: "line", "faint" or "dots"."""
@@ -47,6 +45,10 @@ class Line(NamedTuple):
     y: np.ndarray
     colour: int = 0
     kind: str = "line"
+
+    def after(self, x: float) -> "Line":
+        """Returns the part of it from x on."""
+        return self._replace(x=self.x[self.x >= x], y=self.y[self.x >= x])
 
 
 class Level(NamedTuple):
@@ -98,50 +100,49 @@ def line_chart(
     y_label: str,
     levels: Sequence[Level] = (),
     from_zero: bool = False,
-    right: Format | None = None,
     size: tuple[int, int] = (420, 250),
+    by_decades: bool = False,
 ) -> str:
     """Returns curves over a common axis; points that are not finite are left out.
 
-    `right` words the same heights a second time, on an axis at the right.
+    `by_decades` lays x, all above 0, out by its logarithm.
     """
+    if by_decades:
+        lines = [line._replace(x=np.log10(line.x)) for line in lines]
     lines = [_finite(line) for line in lines]
     lines = [line for line in lines if len(line.x)]
     if not lines:
         return empty_chart(title, size)
     width, height = size
-    legend = [line for line in lines if line.name]
-    top, right_margin = 30 + 17 * bool(legend), RIGHT + 30 * (right is not None)
+    named = [(line.name, f"f{line.colour % COLOURS}") for line in lines if line.name]
+    legend, rows = _legend([*named, *((level.name, "") for level in levels)], LEFT, 34, width)
+    top = 30 + 17 * rows
     low = min([*(float(line.y.min()) for line in lines), *(level.y for level in levels), *([0.0] * from_zero)])
     high = max([*(float(line.y.max()) for line in lines), *(level.y for level in levels)])
     pad = 0.04 * (high - low) or abs(high) * 0.1 or 1.0
-    room_below = 2.5 * pad if levels else pad  # for a level's name
-    low, high = (low if from_zero and low == 0 else low - room_below), high + pad
+    low, high = (low if from_zero and low == 0 else low - pad), high + pad
     x_low, x_high = (f([float(g(line.x)) for line in lines]) for f, g in ((min, np.min), (max, np.max)))
     x_low, x_high = (x_low, x_high) if x_high > x_low else (x_low - 1, x_high + 1)
-    x_low = 0.0 if 0 < x_low < 0.1 * x_high else x_low
+    x_low = 0.0 if 0 < x_low < 0.1 * x_high and not by_decades else x_low
 
     def place_x(x: float) -> float:
-        return LEFT + (x - x_low) / (x_high - x_low) * (width - LEFT - right_margin)
+        return LEFT + (x - x_low) / (x_high - x_low) * (width - LEFT - RIGHT)
 
     def place_y(y: float) -> float:
         return top + (high - y) / (high - low) * (height - top - BOTTOM)
 
-    parts = []
+    parts = [legend]
     for tick in ticks(low, high, 5):
         y = place_y(tick)
-        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{width - right_margin}"/>')
+        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{width - RIGHT}"/>')
         parts.append(_text(LEFT - 6, y + 4, short(tick), "end"))
-        if right is not None:
-            parts.append(_text(width - right_margin + 6, y + 4, right(tick)))
-    for tick in ticks(x_low, x_high, max(2, width // 85)):
-        parts.append(_text(place_x(tick), height - BOTTOM + 16, short(tick), "middle"))
-    parts.append(_text(width - right_margin, height - 4, x_label, "end"))
+    for tick in _decades(x_low, x_high) if by_decades else ticks(x_low, x_high, max(2, width // 85)):
+        told = short(float(f"{10**tick:.2g}") if by_decades else tick)
+        parts.append(_text(place_x(tick), height - BOTTOM + 16, told, "middle"))
+    parts.append(_text(width - RIGHT, height - 4, x_label, "end"))
     parts.append(_text(0, height - 4, y_label))
     for level in levels:
-        y = place_y(level.y)
-        parts.append(f'<path class="level" d="M{LEFT} {y:.1f}H{width - right_margin}"/>')
-        parts.append(_text(LEFT + 4, y + 13, level.name, "label"))  # below, at the left: curves come from above
+        parts.append(f'<path class="level" d="M{LEFT} {place_y(level.y):.1f}H{width - RIGHT}"/>')
     for line in lines:
         colour = line.colour % COLOURS
         x, y = thin(line.x, line.y)
@@ -153,10 +154,20 @@ def line_chart(
                 parts.append(f'<path class="faint s{colour}" d="M{"L".join(points)}"/>')
             for point, a, b in zip(points, x, y, strict=True):
                 cx, cy = point.split()
-                told = escape(f"{x_label} {a:g}: {b:.4g}")
+                told = escape(f"{x_label} {10**a if by_decades else a:.6g}: {b:.4g}")
                 parts.append(f'<circle class="f{colour}" cx="{cx}" cy="{cy}" r="3.2"><title>{told}</title></circle>')
-    parts.append(_legend([(line.name, line.colour % COLOURS) for line in legend], LEFT, 34))
     return _svg(title, width, height, parts)
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """Returns the logarithms of 1, 2 and 5 of each decade between two logarithms, of the 1s alone where many."""
+    firsts = (1,) if high - low > 1.5 else (1, 2, 5)
+    return [
+        tick
+        for decade in range(math.floor(low), math.ceil(high) + 1)
+        for first in firsts
+        if low - 1e-9 <= (tick := decade + math.log10(first)) <= high + 1e-9
+    ]
 
 
 def empty_chart(title: str, size: tuple[int, int] = (420, 120)) -> str:
@@ -190,10 +201,12 @@ class Point(NamedTuple):
 def scatter(title: str, points: Sequence[Point], groups: Sequence[str], size: tuple[int, int] = (720, 520)) -> str:
     """Returns a map of points; names are written in the points' order, wherever they cover no other name."""
     width, height = size
-    top = 52
     points = [point for point in points if math.isfinite(point.x) and math.isfinite(point.y)]
     if not points:
         return empty_chart(title, size)
+    used = sorted({point.group for point in points})
+    legend, rows = _legend([(groups[group], f"f{group % COLOURS}") for group in used], 0, 38, width)
+    top = 35 + 17 * rows
     xs, ys = np.array([point.x for point in points]), np.array([point.y for point in points])
     # The farthest few would press all others into the middle; they are drawn at the edge.
     (x0, x1), (y0, y1) = np.percentile(xs, [0.5, 99.5]), np.percentile(ys, [0.5, 99.5])
@@ -209,8 +222,6 @@ def scatter(title: str, points: Sequence[Point], groups: Sequence[str], size: tu
         if point.labelled and clear and box[2] < width:
             taken.append(box)
             names.append(_text(x + 5, y + 3.5, point.name, "label"))
-    used = sorted({point.group for point in points})
-    legend = _legend([(groups[group], group % COLOURS) for group in used], 0, 38)
     return _svg(title, width, height, [*parts, *names, legend])
 
 
@@ -274,12 +285,18 @@ def _text(x: float, y: float, words: str, classes: str = "") -> str:
     return f'<text{named} x="{x:.1f}" y="{y:.1f}">{escape(words)}</text>'
 
 
-def _legend(entries: Sequence[tuple[str, int]], x: float, y: float) -> str:
-    parts = []
+def _legend(entries: Sequence[tuple[str, str]], x: float, y: float, width: float) -> tuple[str, int]:
+    """Returns (names with their colours, in rows that fit the width; how many rows). No class: a dashed level."""
+    parts, left, rows = [], x, int(bool(entries))
     for name, colour in entries:
-        parts.append(f'<circle class="f{colour}" cx="{x + 5:.1f}" cy="{y - 4}" r="4"/>{_text(x + 13, y, name)}')
-        x += 34 + 7.2 * len(name)
-    return "".join(parts)
+        room = 34 + 6.2 * len(name)
+        if left > x and left + room - 20 > width:
+            left, y, rows = x, y + 17, rows + 1
+        dot = f'<circle class="{colour}" cx="{left + 5:.1f}" cy="{y - 4}" r="4"/>'
+        dash = f'<path class="level" d="M{left - 2:.1f} {y - 4}h12"/>'
+        parts.append((dot if colour else dash) + _text(left + 13, y, name))
+        left += room
+    return "".join(parts), rows
 
 
 def _svg(title: str, width: int, height: int, parts: Sequence[str], title_size: str = "title") -> str:

@@ -1,28 +1,49 @@
-"""Runs side by side: what each reached, how, and in which settings they differ."""
+"""Runs side by side, the best first: in which settings they differ, what each reached, how; a sweep as one curve."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from jaxgpt.errors import UserError
 from jaxgpt.files import write_text
-from jaxgpt.report.charts import Level, Line, line_chart, smooth
+from jaxgpt.report.charts import COLOURS, Level, Line, line_chart
+from jaxgpt.report.curves import drawn, live_line
 from jaxgpt.report.markup import escape
-from jaxgpt.report.page import Section, figure, note, page, table
+from jaxgpt.report.page import Section, figure, heading, note, page, table
 from jaxgpt.report.run_data import Record, read_record
-from jaxgpt.report.training_sections import NAMELESS, SMOOTHED, facts, spell
+from jaxgpt.report.training_sections import NAMELESS, facts, spell
 
 BITS = "Bits per byte"  # as `facts` has it
+LEAST_SWEPT = 3  # runs that make a curve
 
 
 def read_runs(paths: Sequence[str]) -> dict[str, Record]:
-    """Returns runs by a name of their own; raises UserError for fewer than two, or one named twice."""
+    """Returns runs by a name of their own, the best first where their losses compare, otherwise as they were given.
+
+    Raises UserError for fewer than two, or one named twice.
+    """
     records = {Path(path).resolve(): read_record(path) for path in paths}
     if len(records) < 2:
         raise UserError(f"compare: {len(records)} run was given; name two or more, for example runs/base runs/tiny")
     names = [record.name for record in records.values()]
-    return {record.name if names.count(record.name) == 1 else str(path): record for path, record in records.items()}
+    named = {record.name if names.count(record.name) == 1 else str(path): record for path, record in records.items()}
+    if not _same_data(named) or (_differ_in_tokens(named) and None in map(_bits, named.values())):
+        return named
+    score = _bits if _differ_in_tokens(named) else _loss
+    scores = {name: score(record) for name, record in named.items()}
+    return dict(sorted(named.items(), key=lambda item: math.inf if (s := scores[item[0]]) is None else s))
+
+
+def _loss(record: Record) -> float | None:
+    return None if record.best is None else record.best[1]
+
+
+def _bits(record: Record) -> float | None:
+    return None if record.best is None else record.run.data.bits_per_byte("valid", record.best[1])
 
 
 def side_by_side(records: dict[str, Record]) -> list[list[str]]:
@@ -38,14 +59,58 @@ def side_by_side(records: dict[str, Record]) -> list[list[str]]:
     return [["", *records], *([measure, *(found.get(measure, "") for found in known.values())] for measure in measures)]
 
 
+def differing(records: dict[str, Record]) -> dict[str, list[Any]]:
+    """Returns the settings in which the runs differ, each with the value of every run."""
+    settings = [_flat(record) for record in records.values()]
+    found = {name: [values[name] for values in settings] for name in settings[0] if name not in NAMELESS}
+    return {name: values for name, values in found.items() if len(set(map(spell, values))) > 1}
+
+
+def _flat(record: Record) -> dict[str, Any]:
+    sections = dataclasses.asdict(record.run.config)
+    return {f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()}
+
+
+class Sweep(NamedTuple):
+    """Runs that differ in one number alone: the best validation loss of each, by that number, from small to large."""
+
+    field: str
+    values: list[float]
+    losses: list[float]
+
+
+def sweep(records: dict[str, Record]) -> Sweep | None:
+    """Returns three runs or more as one curve, where they differ in one numeric setting; seeds may differ besides."""
+    fields = differing(records)
+    if len(fields) > 1:
+        fields.pop("run.seed", None)
+    if len(records) < LEAST_SWEPT or len(fields) != 1 or not _same_data(records) or _differ_in_tokens(records):
+        return None
+    ((field, values),) = fields.items()
+    losses = [_loss(record) for record in records.values()]
+    points = [
+        (float(value), loss)
+        for value, loss in zip(values, losses, strict=True)
+        if isinstance(value, int | float) and not isinstance(value, bool) and loss is not None
+    ]
+    if len(points) < len(records):
+        return None
+    points.sort()
+    return Sweep(field, [value for value, _ in points], [loss for _, loss in points])
+
+
 def caution(records: dict[str, Record]) -> str:
     """Returns why the losses of these runs may not be compared, or nothing where they may."""
-    runs = [record.run for record in records.values()]
-    if not all(run.data.is_of_same_data(runs[0].data) for run in runs):
+    if not _same_data(records):
         return "These runs are measured on different text: a lower loss does not mean a better model."
     if _differ_in_tokens(records):
         return "These runs have different vocabularies: a loss per token does not compare, bits per byte do."
     return ""
+
+
+def _same_data(records: dict[str, Record]) -> bool:
+    runs = [record.run for record in records.values()]
+    return all(run.data.is_of_same_data(runs[0].data) for run in runs)
 
 
 def _differ_in_tokens(records: dict[str, Record]) -> bool:
@@ -53,24 +118,49 @@ def _differ_in_tokens(records: dict[str, Record]) -> bool:
 
 
 def write_comparison(paths: Sequence[str]) -> tuple[Path, list[str]]:
-    """Writes a page beside the first run; returns (where it is, the lines of its main table for a terminal).
+    """Writes a page beside the first run given; returns (where it is, its settings and figures for a terminal).
 
     Raises UserError where fewer than two runs are given, or one is none.
     """
     records = read_runs(paths)
-    rows = side_by_side(records)
-    warning = caution(records)
+    warning, swept = caution(records), sweep(records)
     first = next(iter(records.values()))
     html = page(
         " and ".join(records) if len(records) == 2 else f"{len(records)} runs",
-        "jaxgpt: runs side by side",
-        warning or f"All measured on {first.run.data.full_name}, with one vocabulary: their losses compare.",
-        [],
-        [_measures(rows), _curves(records), _settings(records), _samples(records)],
+        heading(
+            " and ".join(records) if len(records) == 2 else f"{len(records)} runs",
+            "jaxgpt: runs side by side",
+            warning or f"All measured on {first.run.data.full_name}, with one vocabulary: their losses compare.",
+            "" if warning else f"The best: {next(iter(records))}",
+        ),
+        [
+            *([_swept(swept)] if swept else []),
+            _settings(records),
+            _measures(records),
+            _curves(records),
+            _samples(records),
+        ],
     )
-    file = first.run.path.parent / f"compare-{'-'.join(record.name for record in records.values())}.html"
+    names = "-".join(dict.fromkeys(Path(path).resolve().name for path in paths))
+    file = Path(paths[0]).parent / f"compare-{names}.html"
+    if len(file.name.encode()) > 200:  # more than a file system may take
+        file = file.with_name(f"compare-{len(records)}-runs.html")
     write_text(file, html)
-    return file, [*_columns(rows), *([warning] if warning else [])]
+    return file, in_lines(records, swept, warning)
+
+
+def in_lines(records: dict[str, Record], swept: Sweep | None, warning: str) -> list[str]:
+    """Returns a comparison for a terminal: settings, figures, the sweep, a warning."""
+    head, *figures = side_by_side(records)
+    settings = [[name, *map(spell, values)] for name, values in differing(records).items()]
+    lines = _columns([head, *settings, *figures])
+    if swept:
+        worst = max(swept.losses) - min(swept.losses)
+        lines += ["", f"best validation loss by {swept.field}"]
+        for value, loss in zip(swept.values, swept.losses, strict=True):
+            bar = "█" * round(40 * (loss - min(swept.losses)) / worst) if worst else ""
+            lines.append(f"  {spell(value):>8}  {loss:.4f}  {bar}".rstrip())
+    return [*lines, *([warning] if warning else [])]
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -82,13 +172,25 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
-def _measures(rows: Sequence[Sequence[str]]) -> Section:
+def _swept(swept: Sweep) -> Section:
+    by_decades = min(swept.values) > 0 and max(swept.values) >= 10 * min(swept.values)
+    line = Line("", np.array(swept.values), np.array(swept.losses), 0, "dots")
+    title = f"Best validation loss by {swept.field}"
+    plot = line_chart(title, [line], swept.field, "", size=(560, 300), by_decades=by_decades)
+    rows = [(spell(value), f"{loss:.4f}") for value, loss in zip(swept.values, swept.losses, strict=True)]
+    body = f'<div class="grid">{figure(plot)}<div>{table((swept.field, "Best valid loss"), rows, (1,))}</div></div>'
+    lead = "These runs differ in this number alone, so it is what makes the difference; seeds may add some noise."
+    return Section("sweep", "The sweep", lead, body, is_open=True)
+
+
+def _measures(records: dict[str, Record]) -> Section:
+    rows = side_by_side(records)
     lead = "Each run's main figures. The best validation loss is the one its kept checkpoint had."
-    return Section("figures", "Figures", lead, table(rows[0], rows[1:], range(1, len(rows[0]))))
+    return Section("figures", "Figures", lead, table(rows[0], rows[1:], range(1, len(rows[0]))), is_open=True)
 
 
 def _curves(records: dict[str, Record]) -> Section:
-    """Returns the losses by step: in bits per byte where the runs' tokens differ, and their bytes are known."""
+    """Returns the losses: in bits per byte where the runs' tokens differ, and their bytes are known."""
     in_bits = _differ_in_tokens(records) and all(
         record.run.data.bits_per_byte(split, 0.0) is not None
         for record in records.values()
@@ -98,45 +200,37 @@ def _curves(records: dict[str, Record]) -> Section:
     def loss(record: Record, split: str, nats: Any) -> Any:
         return record.run.data.bits_per_byte(split, nats) if in_bits else nats
 
-    training, validation, floors = [], [], {}
-    for colour, (name, record) in enumerate(records.items()):
-        steps, nats = record.curve("loss")
-        if len(steps):
-            mean = smooth(nats, max(1, len(nats) // SMOOTHED))
-            training.append(Line(name, steps, loss(record, "train", mean), colour))
-        steps, nats = record.curve("valid_loss")
-        validation.append(Line(name, steps, loss(record, "valid", nats), colour, "dots"))
+    floors: dict[str, float] = {}
+    for record in records.values():
         if record.floor is not None:
             floor = loss(record, "valid", record.floor)
             floors[f"entropy floor {floor:.4f}"] = floor
     levels = [Level(name, y) for name, y in floors.items()]
+    charts = []
     unit = ", bits per byte" if in_bits else ""
-    charts = [
-        line_chart(f"Training loss{unit}, running mean", training, "step", ""),
-        line_chart(f"Validation loss{unit}", validation, "step", "", levels),
-    ]
-    lead = (
-        "By step: runs with larger batches see more text in each. A curve that ends lower on the same text is better."
-    )
-    body = f'<div class="grid">{"".join(figure(chart) for chart in charts)}</div>'
-    return Section("curves", "How they learned", lead, body)
+    for title, field, split, kind, beside in (
+        (f"Training loss{unit}, running mean", "loss", "train", "raw", []),
+        (f"Validation loss{unit}", "valid_loss", "valid", "dots", levels),
+    ):
+        lines = []
+        for colour, (name, record) in enumerate(records.items()):
+            steps, nats = record.curve(field)
+            lines.append(Line(name, steps, loss(record, split, nats), colour % COLOURS, kind))
+        of = zip(records.values(), lines, strict=True)
+        series = [found for record, line in of if (found := live_line(record, line)) is not None]
+        shown = [[level.name, level.y] for level in beside]
+        data = {"title": title, "series": series, "levels": shown, "from_zero": False} if series else None
+        charts.append(figure(drawn(title, lines, beside), data=data))
+    lead = "Runs with larger batches see more tokens in each step. A curve that ends lower on the same text is better."
+    body = f'<div class="curves"><div class="grid">{"".join(charts)}</div></div>'
+    return Section("curves", "How they learned", lead, body, is_open=True)
 
 
 def _settings(records: dict[str, Record]) -> Section:
-    settings = {name: _flat(record) for name, record in records.items()}
-    fields = next(iter(settings.values()))
-    rows = []
-    for setting in fields:
-        values = [spell(found[setting]) for found in settings.values()]
-        if len(set(values)) > 1 and setting not in NAMELESS:
-            rows.append([setting, *values])
+    rows = [[name, *map(spell, values)] for name, values in differing(records).items()]
     body = table(["Setting", *records], rows) if rows else note("None: these runs were asked for the same.")
-    return Section("settings", "Where their settings differ", "What was asked for, and nothing that is equal.", body)
-
-
-def _flat(record: Record) -> dict[str, Any]:
-    sections = dataclasses.asdict(record.run.config)
-    return {f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()}
+    lead = "What was asked for, and nothing that is equal."
+    return Section("settings", "Where their settings differ", lead, body, is_open=True)
 
 
 def _samples(records: dict[str, Record]) -> Section:

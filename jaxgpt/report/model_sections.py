@@ -1,6 +1,5 @@
-"""What a model has become, as sections of a page: its tokens, its attention, its positions, what it finds hard."""
+"""What a model has become, as sections of a page: what it finds hard, its tokens, its attention, its positions."""
 
-from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -8,102 +7,18 @@ import numpy as np
 from jaxgpt.data.reopen import token_counts
 from jaxgpt.errors import UserError
 from jaxgpt.inference import introspect
-from jaxgpt.model.parameters import embedding
-from jaxgpt.report.charts import Line, Point, bar_chart, heat_map, line_chart, scatter
+from jaxgpt.report.attention import attention
+from jaxgpt.report.charts import Line, bar_chart, heat_map, line_chart
 from jaxgpt.report.markup import escape
-from jaxgpt.report.page import Section, figure, note, table
-from jaxgpt.report.run_data import HeldOut, Record, held_out, text_batch
+from jaxgpt.report.page import Section, figure, note
+from jaxgpt.report.run_data import HeldOut, Record, held_out, said, text_batch
+from jaxgpt.report.token_map import token_map
 from jaxgpt.run.folder import Run
 from jaxgpt.run.load import Trained
-from jaxgpt.text.tokenizer import MARKS, Tokenizer
+from jaxgpt.text.tokenizer import Tokenizer
 
-SPACE = MARKS[" "]  # how the space before a word is shown
-MAPPED, LABELLED = 1_200, 400  # most frequent tokens on the map, and those named if there is room
-CHOSEN = ("he", "two", "was", "city", "red", "king", "water", "good", "March", "Lucy", "cow", "yesterday", "music")
-MOST_CHOSEN, NEIGHBOURS = 9, 6
-SENTENCE = (7, 16)  # tokens of the text whose attention is drawn
-MOST_MAPS = 48  # attention maps; of a larger model the layers are spread
 SHOWN = 3  # windows of text that are coloured
-GROUPS = ("small letters", "capitalised", "number", "sign", "half a character, or unseen")
 NATS = (1.0, 2.5, 4.5, 7.0)  # between the shades of the coloured text
-
-
-def tokens(trained: Trained, counts_V: np.ndarray | None) -> Section:
-    """Returns the map of the most frequent tokens' vectors, and the neighbours of some."""
-    tokenizer = trained.run.tokenizer
-    ids = introspect.ordinary_tokens(tokenizer, counts_V)
-    table_VD = introspect.directions(np.asarray(embedding(trained.params))[ids])
-    names = [tokenizer.token_text(id) for id in ids.tolist()]
-    if min(table_VD.shape) < 3:
-        return Section(
-            "tokens", "The map of its tokens", "This vocabulary has too few tokens, or dimensions, for a map.", ""
-        )
-    shown_ND = table_VD[:MAPPED]
-    xy_N2, share = introspect.project(shown_ND)
-    points = [
-        Point(names[i], float(x), float(y), _group(names[i]), i < LABELLED) for i, (x, y) in enumerate(xy_N2.tolist())
-    ]
-    known = counts_V is not None or introspect.is_by_frequency(tokenizer)
-    plot = scatter(f"The {len(points):,} most frequent tokens" if known else f"{len(points):,} tokens", points, GROUPS)
-    rows = [
-        (
-            names[i],
-            " · ".join(f"{names[j]} {cosine:.2f}" for j, cosine in introspect.neighbours(table_VD, i, NEIGHBOURS)),
-        )
-        for i in _chosen(names)
-    ]
-    return Section(
-        "tokens",
-        "The map of its tokens",
-        "To the model a token is a vector. Nobody told it what tokens mean: tokens that are used alike were pushed to "
-        "similar directions. Nearest neighbours are measured in all dimensions, the map shows only two.",
-        f'<div class="scroll">{figure(plot)}</div>'
-        + note(
-            f"The plane in which these vectors differ most (PCA of their directions) keeps {share:.0%} of the "
-            "differences, so what is far apart here is far apart, and what is close may not be."
-        )
-        + f"<h3>Nearest neighbours, with the cosine of the angle</h3>{table(('Token', 'Nearest'), rows)}",
-        {"tokens": plot},
-    )
-
-
-def attention(trained: Trained, record: Record, text: HeldOut | None) -> Section:
-    """Returns every head's attention on one short text."""
-    model, tokenizer = trained.config.model, trained.run.tokenizer
-    read = _sentence(tokenizer, record, text)[: model.context_len]
-    seen = introspect.activations(trained.params, model, read)
-    names = [tokenizer.token_text(token) for token in read]
-    layers = range(model.num_layers)
-    if model.num_layers * model.num_heads > MOST_MAPS:
-        count = max(2, MOST_MAPS // model.num_heads)
-        layers = sorted({round(i) for i in np.linspace(0, model.num_layers - 1, count)})
-    plots, parts = {}, []
-    for layer in layers:
-        maps = []
-        for head in range(model.num_heads):
-            weights_TS = seen.weights_LNTS[layer, head]
-            plot = heat_map(f"block {layer + 1}, head {head + 1}", weights_TS, names, names)
-            plots[f"attention-{layer + 1}-{head + 1}"] = plot
-            maps.append(figure(plot, habit_words(introspect.habit(weights_TS))))
-        parts.append(f'<h3>Block {layer + 1}</h3><div class="heads">{"".join(maps)}</div>')
-    left_out = f" ({len(layers)} of {model.num_layers} blocks are shown.)" if len(layers) < model.num_layers else ""
-    told = note(f"Read: {' '.join(names)}{left_out}")
-    return Section(
-        "attention",
-        "Where each head looks",
-        "Each row is a token that asks; the cells are the tokens before it, the darker the more it takes from them. "
-        "Nothing is above the diagonal: no token may see what comes after it. Some heads look one token back, some "
-        "rest on the first token when they have nothing to say, some search.",
-        told + "".join(parts),
-        plots,
-    )
-
-
-def habit_words(habit: introspect.Habit) -> str:
-    """Returns where a head mostly looks, in a few words."""
-    places = {"the token itself": habit.itself, "the token before": habit.before, "the first token": habit.first}
-    place, share = max(places.items(), key=lambda item: item[1])
-    return f"{share:.0%} on {place}" if share >= 0.35 else "spread out"
 
 
 def positions(trained: Trained) -> Section:
@@ -138,13 +53,13 @@ def difficulty(
         "most text endings and small words come easily; names and what carries the news do not."
     )
     if text is None:
-        said = _said(tokenizer, record)[: trained.config.model.context_len]
+        shown = said(record)[: trained.config.model.context_len]
         sorry = note(
             f"The run's own corpus is not at hand ({why_not}). This is its last sample instead: text of its own."
         )
-        if len(said) < 2:
+        if len(shown) < 2:
             return Section("difficulty", title, lead, sorry)
-        batch = text_batch(said)
+        batch = text_batch(shown)
         lost = introspect.losses(trained.params, trained.config.model, batch)
         return Section("difficulty", title, lead, sorry + _scale() + _coloured(tokenizer, batch, lost, 0))
     batch = text.batch
@@ -165,7 +80,7 @@ def difficulty(
         plots = {"loss-by-frequency": _by_frequency(tokenizer, nats, targets, ids)} | plots
     charts = "".join(figure(plot, captions[name]) for name, plot in plots.items())
     body = f'{note(text.note)}{_scale()}{shown}<h3>Over {len(nats):,} tokens</h3><div class="grid">{charts}</div>'
-    return Section("difficulty", title, lead, body, plots)
+    return Section("difficulty", title, lead, body, plots, is_open=True)
 
 
 def sections(trained: Trained, record: Record) -> list[Section]:
@@ -179,7 +94,7 @@ def sections(trained: Trained, record: Record) -> list[Section]:
     counts_V = None if introspect.is_by_frequency(run.tokenizer) else _counts(run)
     return [
         difficulty(trained, record, text, why_not, counts_V),
-        tokens(trained, counts_V),
+        token_map(trained, counts_V),
         attention(trained, record, text),
         positions(trained),
     ]
@@ -187,72 +102,6 @@ def sections(trained: Trained, record: Record) -> list[Section]:
 
 def _counts(run: Run) -> np.ndarray | None:
     return token_counts(run.data, run.tokenizer, run.config.data)
-
-
-def _group(word: str) -> int:
-    word = word.removeprefix(SPACE) or word
-    if "⟨" in word:
-        return 4
-    if any(letter.isdigit() for letter in word):
-        return 2
-    if not any(letter.isalpha() for letter in word):
-        return 3
-    return 1 if word[0].isupper() else 0
-
-
-def _chosen(names: Sequence[str]) -> list[int]:
-    """Returns tokens worth a look: the chosen ones that this vocabulary has, then frequent ones of some length."""
-    plain = [name.removeprefix(SPACE) for name in names]  # a piece that begins a word has the space before it
-    place = {name: i for i, name in reversed(list(enumerate(plain)))}
-    found = [place[name] for name in CHOSEN if name in place]
-    others = [i for i, name in enumerate(plain) if len(name) > 3 and name.isalpha() and i not in found]
-    step = max(1, min(len(others), 400) // MOST_CHOSEN)
-    frequent = [i for i, name in enumerate(plain) if name.isalnum()]  # where there are few words
-    return list(dict.fromkeys([*found, *others[::step], *frequent]))[:MOST_CHOSEN]
-
-
-def _sentence(tokenizer: Tokenizer, record: Record, text: HeldOut | None) -> list[int]:
-    """Returns a short text with its start token: of held-out text the first that fits, or from the last sample."""
-    least, most = SENTENCE
-    chat, special = record.run.data.is_chat, tokenizer.special
-    for row in np.asarray(text.batch.tokens) if text else []:
-        for part in _exchanges(row, tokenizer) if chat else _sentences(row, tokenizer):
-            if least <= len(part) <= most and special.unk not in part:
-                return part
-    return [special.bos, *_said(tokenizer, record)][:most]
-
-
-def _sentences(tokens_T: np.ndarray, tokenizer: Tokenizer) -> Iterator[list[int]]:
-    """Yields the whole sentences of a window, each after an end of line."""
-    bos, part = tokenizer.special.bos, None  # a window may begin in the middle of a sentence
-    for token in map(int, tokens_T):
-        ends = tokenizer.token_text(token).strip('"⏎') == "."  # a piece may hold more than the full stop
-        if part is not None and token != bos:
-            part.append(token)
-            if ends:
-                yield part
-        if token == bos or ends:
-            part = [bos]
-
-
-def _exchanges(tokens_T: np.ndarray, tokenizer: Tokenizer) -> Iterator[list[int]]:
-    """Yields what was said in a row from each user message up to the end of the first reply."""
-    special, part, replied = tokenizer.special, None, False
-    for token in map(int, tokens_T):
-        part = [*(part or []), token]
-        if tuple(part[-len(special.user) :]) == special.user:
-            part, replied = list(special.user), False
-        replied = replied or tuple(part[-len(special.assistant) :]) == special.assistant
-        if token == special.end and replied:
-            if tuple(part[: len(special.user)]) == special.user:
-                yield part
-            part, replied = [], False
-
-
-def _said(tokenizer: Tokenizer, record: Record) -> list[int]:
-    """Returns the tokens of the run's last sample, or of its prompt."""
-    text = record.samples[-1][1] if record.samples else record.run.config.run.sample_prompt
-    return tokenizer.encode(text)
 
 
 def _coloured(tokenizer: Tokenizer, batch, lost: introspect.Losses, row: int) -> str:
@@ -282,7 +131,8 @@ def _shade(nats: float) -> str:
 def _scale() -> str:
     bounds = [0.0, *NATS]
     steps = [f'<span class="{_shade(bound + 0.01)}">over {bound:g}</span>' for bound in bounds]
-    return f'<p class="note scale">nats: {"".join(steps)} Point at a token for its loss and what was expected.</p>'
+    told = "Point at a token, or tap it, for its loss and what was expected."
+    return f'<p class="note scale">nats: {"".join(steps)} {told}</p>'
 
 
 def _by_frequency(tokenizer: Tokenizer, nats: np.ndarray, targets: np.ndarray, frequent_N: np.ndarray) -> str:

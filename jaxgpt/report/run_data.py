@@ -50,8 +50,27 @@ class Record:
         """Time spent in training steps, from their measured speed; None where no speed is on record."""
         _, speeds = self.curve("tokens_per_second")
         speeds = speeds[speeds > 0]
-        per_step = self.run.config.data.batch_size * self.run.config.data.seq_len
-        return float(np.mean(per_step / speeds)) * self.steps if len(speeds) else None
+        return float(np.mean(self.step_tokens / speeds)) * self.steps if len(speeds) else None
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of a training step."""
+        return self.run.config.data.batch_size * self.run.config.data.seq_len
+
+    @property
+    def wall_seconds(self) -> float | None:
+        """Wall time up to the last step, compiling and evaluations included; None where it is not on record."""
+        seconds = self.seconds_at(np.array([self.steps], float))
+        return None if seconds is None else float(seconds[0])
+
+    def seconds_at(self, steps: np.ndarray) -> np.ndarray | None:
+        """Returns the wall time at these steps, between those on record too; None where that is not known of all."""
+        known, seconds = self.curve("seconds")
+        known, seconds = known[np.isfinite(seconds)], seconds[np.isfinite(seconds)]
+        if not len(known) or steps.min() < known.min() or steps.max() > known.max():
+            return None
+        order = np.argsort(known, kind="stable")
+        return np.interp(steps, known[order], np.maximum.accumulate(seconds[order]))
 
     @property
     def floor(self) -> float | None:
@@ -122,6 +141,12 @@ def text_batch(tokens: Sequence[int]) -> Batch:
     """Returns one text as a batch of one row: each token predicted from those before it."""
     row = np.asarray(tokens, np.int32)[None]
     return Batch(row[:, :-1], row[:, 1:], np.ones(row[:, 1:].shape, np.float32))
+
+
+def said(record: Record) -> list[int]:
+    """Returns the tokens of the run's last sample, or of its prompt."""
+    text = record.samples[-1][1] if record.samples else record.run.config.run.sample_prompt
+    return record.run.tokenizer.encode(text)
 
 
 def _spread(size: int, count: int) -> np.ndarray:

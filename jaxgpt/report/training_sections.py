@@ -1,7 +1,9 @@
-"""What a run did, as sections of a page: its curves, what it said, what it was, where its parameters are."""
+"""What a run did, as sections of a page: what came of it, what it said, what it was, where its parameters are."""
 
 import dataclasses
+import difflib
 import math
+import re
 from typing import Any
 
 import jax
@@ -9,19 +11,22 @@ import numpy as np
 
 from jaxgpt.config import Config, differences
 from jaxgpt.model.parameters import abstract_params, parameter_part
-from jaxgpt.report.charts import Level, Line, bar_chart, line_chart, smooth
+from jaxgpt.report.charts import bar_chart
 from jaxgpt.report.markup import escape
-from jaxgpt.report.ngram import yardstick
 from jaxgpt.report.page import Section, figure, note, table
 from jaxgpt.report.run_data import Record
 from jaxgpt.training.evaluate import Score
 from jaxgpt.training.progress import clock
 
 SMOOTHED = 40  # of a curve's points, one stands for the mean around it
-MOST_SAMPLES = 8
-SMALL, LARGE = (340, 230), (440, 300)  # charts that stand three in a row, and two
-EARLY = 0.25  # of the steps: there the loss falls so far that nothing is seen of the rest
-NAMELESS = ("run.name", "run.folder", "run.restart", "data.cache_dir")  # settings that tell nothing about a run
+MOST_SAMPLES = 24
+NAMELESS = (
+    "run.name",
+    "run.folder",
+    "run.restart",
+    "run.track",
+    "data.cache_dir",
+)  # settings that tell nothing about a run
 PARTS = {
     "token_embedding": "tokens",
     "position_embedding": "positions",
@@ -59,89 +64,43 @@ def facts(record: Record) -> list[tuple[str, str]]:
         if (bits := record.run.data.bits_per_byte("valid", loss)) is not None:
             found.append(("Bits per byte", f"{bits:.4f}"))
     found.append(("Parameters", f"{sum(parameters_by_part(config).values()):,}"))
-    if record.seconds is not None:
+    if record.wall_seconds is not None:
+        found.append(("Time", clock(record.wall_seconds)))
+    elif record.seconds is not None:
         found.append(("Time in steps, about", clock(record.seconds)))
     return found
 
 
-def curves(record: Record) -> Section:
-    """Returns loss, learning rate, gradient norm and speed by step."""
-    steps, loss = record.curve("loss")
-    valid_steps, valid_loss = record.curve("valid_loss")
-    finite = loss[np.isfinite(loss)]
-    width = max(1, len(finite) // SMOOTHED)
-    lines = [Line("", steps, loss, 0, "faint")]
-    if len(finite) == len(loss):
-        lines.append(Line("training loss", steps, smooth(loss, width)))
-    lines.append(Line("validation loss", valid_steps, valid_loss, 1, "dots"))
-    levels = [] if record.floor is None else [Level(f"entropy floor {record.floor:.4f}", record.floor)]
-    counting = yardstick(record.run)
-    levels += [] if counting is None else [Level(f"counting (3-gram) {counting:.4f}", counting)]
-    unit = record.run.data.unit
-    plots = {"loss": line_chart(f"Loss, nats per {unit}", lines, "step", "", levels, size=LARGE)}
-    late = [_after(line, record.steps * EARLY) for line in lines]
-    plots["loss-late"] = line_chart("After the first quarter, closer", late, "step", "", levels, size=LARGE)
-
-    for name, title, colour in (("learning_rate", "Learning rate", 2), ("grad_norm", "Gradient norm", 3)):
-        x, y = record.curve(name)
-        plots[name] = line_chart(title, [Line("", x, y, colour)], "step", "", from_zero=True, size=SMALL)
-    speed_steps, speeds = record.curve("tokens_per_second")
-    share_steps, shares = record.curve("mfu")
-    known = speeds > 0
-    speed_at = dict(zip(speed_steps[known], speeds[known], strict=True))
-    one_percent = [
-        speed_at[step] / share / 100
-        for step, share in zip(share_steps, shares, strict=True)
-        if step in speed_at and 0 < share <= 1
-    ]
-    right = (lambda y: f"{y / np.median(one_percent):.0f}%") if one_percent else None
-    line = Line("", speed_steps[known], speeds[known], 5)
-    plots["speed"] = line_chart("Tokens a second", [line], "step", "", from_zero=True, right=right, size=SMALL)
-
-    captions = {
-        "learning_rate": "How far a step moves the parameters, as the schedule has it.",
-        "grad_norm": f"How steep the loss is, before the gradient is clipped to "
-        f"{record.run.config.optimizer.grad_clip:g}. Peaks are batches that surprised the model.",
-        "speed": "Training speed over the last 50 steps"
-        + ("; at the right, its share of what the machine's largest matrix products reach." if right else "."),
-    }
-    loss_caption = "Each step's own loss is faint, its running mean drawn through." + (
-        " No model can get below the entropy floor: it is the surprise that the source of this text has in itself."
-        if record.floor is not None
-        else ""
-    )
-    if counting is not None:
-        loss_caption += (
-            " The line at "
-            f"{counting:.4f} is the loss of a model that only counts how often a token followed the two before it."
-        )
-    large = figure(plots["loss"], loss_caption) + figure(plots["loss-late"])
-    small = "".join(figure(plots[name], captions[name]) for name in ("learning_rate", "grad_norm", "speed"))
-    return Section(
-        "curves",
-        "How it learned",
-        f"Loss is the surprise, in nats, at each true next {'token of a reply' if unit != 'token' else 'token'}: "
-        "0 would be certainty. It falls steeply while the model learns which tokens are frequent at all, then slowly "
-        "as it learns what follows what. Where validation stops following training, the model begins to learn by "
-        "heart.",
-        f'<div class="grid">{large}</div><h3>Under way</h3><div class="grid">{small}</div>',
-        plots,
-    )
-
-
 def samples(record: Record) -> Section:
-    """Returns what the model said at its evaluations."""
+    """Returns what the model said at its evaluations, and which words it had not said at the one before."""
     said = record.samples
     if len(said) > MOST_SAMPLES:
         said = [said[i] for i in np.linspace(0, len(said) - 1, MOST_SAMPLES).round().astype(int)]
-    body = "".join(f"<h3>Step {step:,}</h3><blockquote>{escape(text)}</blockquote>" for step, text in said)
+    parts, before = [], None
+    for step, text in said:
+        marked = escape(text) if before is None else changed_words(before, text)
+        parts.append(f'<div class="sample"><h3>Step {step:,}</h3><blockquote>{marked}</blockquote></div>')
+        before = text
     return Section(
         "samples",
         "What it said",
         "At each evaluation the model continues the same text, its draws decided by the same seed: what changes "
-        "from one sample to the next is what it has learned between them.",
-        body or note("It has not spoken yet: the first sample comes with the first evaluation."),
+        "from one sample to the next is what it has learned between them, and marked.",
+        f'<div class="samples">{"".join(parts)}</div>'
+        if parts
+        else note("It has not spoken yet: the first sample comes with the first evaluation."),
+        is_open=True,
     )
+
+
+def changed_words(before: str, after: str) -> str:
+    """Returns a text as HTML, with the words marked that are not in the one before, in the same order."""
+    old, new = (re.findall(r"\s+|\S+", text) for text in (before, after))
+    parts = []
+    for kind, _, _, low, high in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        words = escape("".join(new[low:high]))
+        parts.append(words if kind == "equal" or not words.strip() else f"<mark>{words}</mark>")
+    return "".join(parts)
 
 
 def parameters(record: Record) -> Section:
@@ -210,10 +169,8 @@ def parameters_by_part(config: Config) -> dict[str, int]:
     return {part: count for part, count in counts.items() if count}
 
 
-def _after(line: Line, step: float) -> Line:
-    return line._replace(x=line.x[line.x >= step], y=line.y[line.x >= step])
-
-
 def spell(value: Any) -> str:
     """Returns a setting as people write it."""
+    if isinstance(value, tuple):
+        return ", ".join(map(spell, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -3,7 +3,7 @@
 config.json       every setting, as asked for; "auto" as this machine settled it
 tokenizer.json    the vocabulary
 data.json         what was read: corpus, source, fingerprint, counts
-run.json          versions, machine and what it decided of this start, and of the earlier ones
+run.json          command, time, versions, machine and what it decided of this start, and of the earlier ones
 checkpoints/      the latest two and the best (best.json says which), each with its digests
 metrics.jsonl     a line a step, and a line an evaluation; tensorboard/ has the same
 samples.jsonl     what the model said at each evaluation
@@ -17,10 +17,13 @@ import dataclasses
 import json
 import os
 import platform
+import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -47,6 +50,7 @@ MAY_CHANGE = [
     "run.sample_prompt",
     "run.sample_tokens",
     "run.profile",
+    "run.track",
     "run.deterministic",
     "run.restart",
     "run.name",
@@ -253,7 +257,9 @@ def record_start(path: Path, step: int, recovered: list[str], settled: dict[str,
         starts = [*earlier.pop("earlier", []), earlier]
     except (OSError, ValueError, AttributeError, TypeError):
         starts = []
-    now = {"from_step": step} | machine() | ({"damaged": recovered} if recovered else {})
+    command = shlex.join(["python", *sys.orig_argv[1:]])
+    started = {"from_step": step, "started": datetime.now(UTC).isoformat(timespec="seconds"), "command": command}
+    now = started | machine() | ({"damaged": recovered} if recovered else {})
     now |= {"settled": settled} if settled else {}
     write_text(file, json.dumps(now | {"earlier": starts}, indent=2) + "\n")
     if not starts or step == 0:

@@ -1,38 +1,44 @@
-"""What a run measured, on disk: metrics.jsonl and the same for TensorBoard."""
+"""What a run measured, on disk: metrics.jsonl; and told to trackers."""
 
 import contextlib
 import json
 import math
-import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from jaxgpt.files import parse_json, write_text
 
-if TYPE_CHECKING:
-    from tensorboardX import SummaryWriter
+Tracker = Callable[[int, dict[str, float]], None]
+"""Takes the values of a step, all finite, by name."""
 
 
 class MetricsFile:
-    """Appends records, each with its step, to metrics.jsonl and to TensorBoard's event files."""
+    """Appends records, each with its step and the run's wall time, to metrics.jsonl, and tells trackers the same.
 
-    def __init__(self, file: TextIO, board: "SummaryWriter"):
+    `seconds_before` is that time when this process opened the run; None where it is not known.
+    """
+
+    def __init__(self, file: TextIO, trackers: Sequence[Tracker], seconds_before: float | None):
         self.file = file
-        self.board = board
+        self.trackers = trackers
+        self.seconds_before = seconds_before
+        self.opened = time.perf_counter()
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Writes one record; the file has it at once, should the process die. What is not finite becomes null."""
+        if self.seconds_before is not None:
+            values = values | {"seconds": round(self.seconds_before + time.perf_counter() - self.opened, 3)}
         known = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self.file.write(json.dumps({"step": step, **known}) + "\n")
         self.file.flush()
-        for name, value in known.items():
-            if value is not None:
-                self.board.add_scalar(name, value, step)
+        for tracker in self.trackers:
+            tracker(step, {name: value for name, value in known.items() if value is not None})
 
 
 @contextlib.contextmanager
-def open_metrics(path: Path, start: int) -> Iterator[MetricsFile]:
+def open_metrics(path: Path, start: int, trackers: Sequence[Tracker] = ()) -> Iterator[MetricsFile]:
     """Yields the run's metrics, cut back to the step it starts from: what came after is computed anew.
 
     So is a sample whose evaluation is not on record: the process died between the two.
@@ -40,25 +46,9 @@ def open_metrics(path: Path, start: int) -> Iterator[MetricsFile]:
     drop_after(path / "metrics.jsonl", start)
     for name in ("samples.jsonl", "answers.jsonl"):
         drop_after(path / name, max(evaluated_steps(path), default=-1))
-    board = _summary_writer(str(path / "tensorboard"), purge_step=start + 1)
+    seconds_before = seconds_so_far(path)
     with (path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        try:
-            yield MetricsFile(file, board)
-        finally:
-            board.close()
-
-
-def _summary_writer(path: str, purge_step: int) -> "SummaryWriter":
-    """Returns TensorBoard's writer. tensorboardX imports torch where it finds it: seconds and 180 MB for nothing."""
-    hide = "torch" not in sys.modules
-    if hide:
-        sys.modules["torch"] = None  # type: ignore[assignment]
-    try:
-        from tensorboardX import SummaryWriter
-    finally:
-        if hide:
-            del sys.modules["torch"]
-    return SummaryWriter(path, purge_step=purge_step, flush_secs=5)
+        yield MetricsFile(file, trackers, seconds_before)
 
 
 def append_sample(path: Path, step: int, text: str) -> None:
@@ -89,6 +79,19 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 def evaluated_steps(path: Path) -> list[int]:
     """Returns the steps of a run whose evaluation is on record."""
     return [record["step"] for record in read_records(path / "metrics.jsonl") if "valid_loss" in record]
+
+
+def seconds_so_far(path: Path) -> float | None:
+    """Returns the wall time of a run's starts up to its last record: 0 where nothing is recorded yet.
+
+    Time spent on steps that were lost with a process and computed anew is not in it. None where the last record has no
+    time: versions up to 0.1 kept none.
+    """
+    records = read_records(path / "metrics.jsonl")
+    if not records:
+        return 0.0
+    seconds = records[-1].get("seconds")
+    return float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < math.inf else None
 
 
 def drop_after(path: Path, step: int) -> None:

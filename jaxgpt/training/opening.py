@@ -14,6 +14,7 @@ from jaxgpt.run.load import Origin, restore_origin, settle_base
 from jaxgpt.run.metrics import MetricsFile, evaluated_steps, open_metrics
 from jaxgpt.run.resume import best_so_far, find_start, skipped_at_the_end
 from jaxgpt.run.state import TrainState
+from jaxgpt.run.trackers import open_trackers, require_installed
 from jaxgpt.training.step import Compiled
 
 
@@ -42,6 +43,7 @@ def opened(run: Run, compiled: Compiled, num_steps: int, origin: Origin | None) 
     with contextlib.ExitStack() as stack:
         stack.enter_context(failing_together())
         require_same(f"{to_json(run.config)} {run.tokenizer.fingerprint} {run.data.fingerprint}")
+        on_primary(lambda: require_installed(run.config.run.track))
         on_primary(lambda: stack.enter_context(locked(run.path)))
         if moved := on_primary(lambda: open_run(run, num_steps)):
             print(f"the run that was there is now {moved}")
@@ -60,7 +62,10 @@ def opened(run: Run, compiled: Compiled, num_steps: int, origin: Origin | None) 
             state = compiled.start_from(restore_origin(base, model))
         else:
             state = compiled.init()
-        metrics = stack.enter_context(open_metrics(run.path, start)) if is_primary() else None
+        metrics = None
+        if is_primary():
+            trackers = stack.enter_context(open_trackers(run, start))
+            metrics = stack.enter_context(open_metrics(run.path, start, trackers))
         best = on_primary(lambda: best_so_far(run.path, checkpoints.all_steps()))
         yield Opened(
             state,

@@ -324,7 +324,8 @@ class Trainer:
 
     def _record(self, step: int, values: dict[str, float]) -> None:
         if self.opened.metrics is not None:
-            self.opened.metrics.write(step, values)
+            step_tokens = self.config.data.batch_size * self.config.data.seq_len
+            self.opened.metrics.write(step, values | {"tokens": step * step_tokens})
 
     def _trace(self, count: int, pending: Any, tracing: contextlib.ExitStack) -> None:
         """Traces a few steps of this process, where run.profile asks for it."""

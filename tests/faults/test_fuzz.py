@@ -16,6 +16,8 @@ from jaxgpt.config import Config, RunConfig, from_json, to_json
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.report import training_sections
 from jaxgpt.report.compare import caution
+from jaxgpt.report.curves import curves
+from jaxgpt.report.header import header
 from jaxgpt.report.page import page
 from jaxgpt.report.run_data import read_record
 from jaxgpt.run.checkpoint import read_best
@@ -117,11 +119,11 @@ def report_facts(run: Path) -> None:
     """Reads what a report and a comparison read, but for the checkpoint."""
     record = read_record(run)
     for section in (
-        training_sections.curves(record),
+        curves(record),
         training_sections.samples(record),
         training_sections.settings(record),
     ):
-        page("title", "", training_sections.result_sentence(record), training_sections.facts(record), [section])
+        page("title", header(record), [section])
     caution({"one": record, "other": record})
     best_so_far(run, [1])
     skipped_at_the_end(run)

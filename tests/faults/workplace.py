@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from jaxgpt.run.checkpoint import open_checkpoints
 
 ROOT = Path(__file__).parents[2]
-SPEED = ("tokens_per_second", "mfu")
+SPEED = ("tokens_per_second", "mfu", "seconds")
 
 PRETRAIN = """from jaxgpt.config import *
 config = Config(

@@ -108,6 +108,25 @@ def test_neighbours_point_the_same_way_whatever_their_length():
     rows = introspect.directions(np.array([[1.0, 0], [5, 0.1], [0, 3], [-1, 0]]))
     assert [word for word, _ in introspect.neighbours(rows, 0, 3)] == [1, 2, 3]
     assert introspect.neighbours(rows, 0, 3)[2][1] == pytest.approx(-1)
+    assert introspect.neighbours_of_each(rows, [3, 0], 2)[1] == introspect.neighbours(rows, 0, 2)
+
+
+def test_clusters_are_of_one_direction_and_the_same_every_time():
+    rng = np.random.default_rng(0)
+    rows = introspect.directions(np.repeat(np.eye(3, 8), 20, axis=0) + 0.1 * rng.normal(size=(60, 8)))
+    found = introspect.clusters(rows, 3)
+    assert [len(set(found[start : start + 20].tolist())) for start in (0, 20, 40)] == [1, 1, 1]
+    assert set(found.tolist()) == {0, 1, 2}
+    np.testing.assert_array_equal(found, introspect.clusters(rows, 3))
+    assert introspect.clusters(rows[:2], 6).max() < 2
+
+
+def test_a_head_that_looks_after_the_same_token_copies(monkeypatch):
+    """Token t of the second time looks at the one after its first time; another head looks at itself."""
+    T = SMALL.context_len
+    copies_TT = np.eye(T, k=1 - T // 2)
+    monkeypatch.setattr(introspect, "_attention_weights", lambda *_: np.stack([[copies_TT, np.eye(T)]]))
+    np.testing.assert_array_equal(introspect.copying({}, SMALL, np.arange(10)), [[1, 0]])
 
 
 def test_similarity_of_positions():

@@ -1,5 +1,7 @@
 """The report: one page that loads nothing, of any run at any moment, in which no text is markup."""
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -14,13 +16,15 @@ from jaxgpt.data.reopen import token_counts
 from jaxgpt.errors import UserError
 from jaxgpt.inference.introspect import ordinary_tokens
 from jaxgpt.report.build import report_after, write_report, written
+from jaxgpt.report.page import SCRIPTS, json_element
+from jaxgpt.report.training_sections import changed_words
 from jaxgpt.run.folder import read_run
 from jaxgpt.text.corpora import open_text
 from jaxgpt.text.vocabulary import save_tokenizer
 from jaxgpt.text.word_tokenizer import WordTokenizer
 
 SECTIONS = ["curves", "samples", "difficulty", "tokens", "attention", "positions", "parameters", "settings"]
-EMPTY_TAGS = {"meta", "br", "wbr", "path", "rect", "circle"}
+EMPTY_TAGS = {"meta", "br", "wbr", "path", "rect", "circle", "input"}
 
 
 class Reader(HTMLParser):
@@ -67,7 +71,7 @@ def test_the_page_has_all_there_is_to_see(report):
         "0.01",
         "The The The",
         "position",
-        "block 2",
+        "Block 2",
     ):
         assert words in html
     assert report.stat().st_size < 300_000
@@ -79,21 +83,56 @@ def test_the_page_loads_nothing(report):
     assert not re.search(r"""(src|href|action|data)\s*=\s*["']?\s*(https?:)?//""", html, re.IGNORECASE)
     assert "@import" not in html
     assert "url(" not in html
-    assert not read(html).tags & {"script", "link", "img", "iframe", "object", "embed", "base"}
+    assert not read(html).tags & {"link", "img", "iframe", "object", "embed", "base"}
+
+
+def test_a_browser_runs_the_page_s_own_scripts_alone(report):
+    """Its policy names them by their digests, and lets nothing be asked for; all other script elements are data."""
+    html = report.read_text(encoding="utf-8")
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)
+    assert policy is not None
+    assert policy[1].startswith("default-src 'none'; ")
+    scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert re.findall(r"'sha256-([^']*)'", policy[1]) == digests
+    assert len(digests) == len(SCRIPTS)
+    assert all(json.loads(data) for data in re.findall(r'<script type="application/json">(.*?)</script>', html))
+    assert html.count("<script") == html.count("</script>") == len(scripts) + html.count("<script type=")
+    assert "Copyright (c) 2022 Leon Sorokin" in html
 
 
 def test_words_of_models_and_data_are_never_markup(report):
     html = report.read_text(encoding="utf-8")
-    assert "<script" not in html
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "<script>alert" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html.replace("<mark>", "").replace("</mark>", "")
     assert "<b>" not in html
     assert "text&lt;b&gt;.txt" in html
+
+
+def test_data_for_scripts_cannot_end_its_element():
+    data = ["</script><script>alert(1)</script>", "<!--", "\u2028 \ud800"]
+    element = json_element(data)
+    assert element.count("<") == 2
+    assert json.loads(element[element.index(">") + 1 : element.rindex("<")]) == data
+
+
+def test_words_that_changed_are_marked():
+    assert changed_words("a cow eats", "a <b> eats grass") == "a <mark>&lt;b&gt;</mark> eats<mark> grass</mark>"
+    assert changed_words("same", "same") == "same"
+
+
+def test_the_top_tells_when_where_and_how(report):
+    top = report.read_text(encoding="utf-8").partition("<main>")[0]
+    assert re.search(r'class="meta">\d+ \w+ 20\d\d · \d+s · 8 × cpu, ', top)
+    assert re.search(r"<code[^>]*>python ", top)
+    assert "jaxgpt sample" in top
+    assert "Training loss over 12 steps" in top
 
 
 def test_charts_are_files_too(report):
     plots = report.parent / "plots"
     names = {path.stem for path in plots.iterdir()}
-    assert {"loss", "learning_rate", "grad_norm", "speed", "tokens", "positions", "attention-2-1"} <= names
+    assert {"loss", "learning_rate", "grad_norm", "tokens_per_second", "tokens", "positions", "attention-2-1"} <= names
     for path in plots.iterdir():
         ElementTree.parse(path)
 

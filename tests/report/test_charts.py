@@ -17,7 +17,7 @@ BAD = "<script>\"&'"
     "svg",
     [
         charts.line_chart(BAD, [Line(BAD, np.arange(3), np.arange(3.0), 9, "dots")], BAD, BAD, [Level(BAD, 1)]),
-        charts.line_chart(BAD, [Line("", np.arange(2), np.array([np.nan, 2.0]))], "", "", right=charts.short),
+        charts.line_chart(BAD, [Line("", np.arange(1, 3), np.array([np.nan, 2.0]))], "", "", by_decades=True),
         charts.line_chart(BAD, [], "", ""),
         charts.bar_chart(BAD, [(BAD, 1.0, BAD), ("none", 0.0, "")]),
         charts.scatter(BAD, [Point(BAD, 0, 0, 0, True), Point("b", 1, 1, 1, True)], [BAD, "others"]),
@@ -58,6 +58,22 @@ def test_a_long_run_makes_no_larger_chart():
         return len(charts.line_chart("", [Line("", np.arange(steps), np.sin(np.arange(steps)))], "", ""))
 
     assert size(200_000) < 1.1 * size(charts.MOST_POINTS)
+
+
+def test_names_stand_above_the_curves_in_rows_that_fit():
+    levels = [Level(f"a level with a long name {i}", 1.0) for i in range(4)]
+    svg = charts.line_chart("", [Line("loss", np.arange(3), np.arange(3.0))], "", "", levels, size=(440, 300))
+    root = ElementTree.fromstring(standalone(svg))
+    path, text = ("{http://www.w3.org/2000/svg}" + tag for tag in ("path", "text"))
+    names = [mark for mark in root.iter(text) if (mark.text or "").startswith(("loss", "a level"))]
+    assert all(float(mark.attrib["x"]) + 6 * len(mark.text or "") <= 440 for mark in names)
+    grid = [float(line.attrib["d"].split()[1].split("H")[0]) for line in root.iter(path) if line.get("class") == "grid"]
+    assert max(float(mark.attrib["y"]) for mark in names) < min(grid)
+
+
+def test_axes_by_decades_name_round_numbers():
+    svg = charts.line_chart("", [Line("", np.array([1e-4, 1e-3, 1e-2]), np.arange(3.0))], "", "", by_decades=True)
+    assert [tick for tick in ("0.0001", "0.001", "0.01") if f">{tick}</text>" in svg] == ["0.0001", "0.001", "0.01"]
 
 
 def test_a_running_mean_keeps_a_constant_and_lengths():

@@ -8,7 +8,7 @@ import pytest
 
 from jaxgpt.config import from_json, to_json
 from jaxgpt.errors import UserError
-from jaxgpt.report.compare import write_comparison
+from jaxgpt.report.compare import read_runs, sweep, write_comparison
 
 
 @pytest.fixture
@@ -26,12 +26,49 @@ def test_runs_stand_side_by_side(copy, other):
     file, lines = write_comparison([str(copy), str(other)])
     assert file == copy.parent / "compare-mini-other.html"
     assert re.fullmatch(r" +mini +other", lines[0])
-    assert re.fullmatch(r"Best valid loss +(\d\.\d{4}) +\1", lines[3])
+    assert re.fullmatch(r"optimizer.learning_rate +0.01 +0.5", lines[1])
+    assert re.fullmatch(r"Best valid loss +(\d\.\d{4}) +\1", lines[4])
     html = file.read_text(encoding="utf-8")
     assert "their losses compare" in html
     assert "optimizer.learning_rate" in html
     assert "optimizer.weight_decay" not in html
-    assert "<script" not in html
+    assert "<script>alert" not in html
+
+
+def worsen(run, by):
+    """Makes a run one whose validation losses are larger."""
+    path = run / "metrics.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    records = [r | ({"valid_loss": r["valid_loss"] + by} if "valid_loss" in r else {}) for r in records]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def test_the_best_run_comes_first(copy, other):
+    worsen(copy, 0.5)
+    file, lines = write_comparison([str(copy), str(other)])
+    assert file == copy.parent / "compare-mini-other.html"
+    assert re.fullmatch(r" +other +mini", lines[0])
+    assert re.fullmatch(r"optimizer.learning_rate +0.5 +0.01", lines[1])
+    assert "The best: other" in file.read_text(encoding="utf-8")
+
+
+def test_a_sweep_is_one_curve(copy, other):
+    third = shutil.copytree(copy, copy.with_name("third"))
+    config = json.loads((third / "config.json").read_text())
+    config["optimizer"]["learning_rate"], config["run"]["seed"] = 0.1, 7
+    (third / "config.json").write_text(json.dumps(config))
+    worsen(third, 1.0)
+    runs = [str(copy), str(other), str(third)]
+    found = sweep(read_runs(runs))
+    assert found is not None
+    assert (found.field, found.values) == ("optimizer.learning_rate", [0.01, 0.1, 0.5])
+    assert found.losses[1] == pytest.approx(found.losses[0] + 1)
+    file, lines = write_comparison(runs)
+    assert "best validation loss by optimizer.learning_rate" in lines
+    assert "The sweep" in file.read_text(encoding="utf-8")
+    config["optimizer"]["beta1"] = 0.5
+    (third / "config.json").write_text(json.dumps(config))
+    assert sweep(read_runs(runs)) is None
 
 
 def test_losses_on_different_text_are_not_compared(copy, other, change_data):
@@ -43,7 +80,7 @@ def test_losses_on_different_text_are_not_compared(copy, other, change_data):
 def test_runs_of_different_tokens_are_compared_by_bytes(copy, pieces, change_data):
     change_data(fingerprint=json.loads((pieces / "data.json").read_text())["fingerprint"])
     file, lines = write_comparison([str(copy), str(pieces)])
-    assert re.match(r"Bits per byte +\d", lines[3])
+    assert any(re.match(r"Bits per byte +\d", line) for line in lines)
     assert lines[-1].startswith("These runs have different vocabularies")
     html = file.read_text(encoding="utf-8")
     assert "Validation loss, bits per byte" in html

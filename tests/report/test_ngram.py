@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
+from jaxgpt.report.curves import curves
 from jaxgpt.report.ngram import components, fit, ngram_loss, yardstick
 from jaxgpt.report.run_data import read_record
-from jaxgpt.report.training_sections import curves
 
 
 def test_probabilities_by_hand():

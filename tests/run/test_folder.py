@@ -118,13 +118,29 @@ def test_metrics_are_cut_back_to_where_a_run_goes_on_from(tmp_path):
         file.write('{"step": 4, "lo')  # a crash in the middle of a line
     with open_metrics(tmp_path, 2) as metrics:
         metrics.write(3, {"loss": 0.5})
-    assert read_records(tmp_path / "metrics.jsonl") == [
-        {"step": 1, "loss": 1.0},
-        {"step": 2, "loss": 0.5},
-        {"step": 3, "loss": 0.5},
-    ]
-    assert list((tmp_path / "tensorboard").iterdir())
+    records = read_records(tmp_path / "metrics.jsonl")
+    assert [(record["step"], record["loss"]) for record in records] == [(1, 1.0), (2, 0.5), (3, 0.5)]
     drop_after(tmp_path / "missing.jsonl", 1)
+
+
+def test_time_goes_on_where_the_last_record_that_is_kept_has_it(tmp_path, monkeypatch):
+    """Neither what was lost nor the pause before a run is resumed is in it."""
+    now = 1000.0
+    monkeypatch.setattr("jaxgpt.run.metrics.time.perf_counter", lambda: now)
+    with open_metrics(tmp_path, 0) as metrics:
+        for step in (1, 2, 3):
+            now += 10
+            metrics.write(step, {"loss": 1.0})
+    now += 5000
+    with open_metrics(tmp_path, 2) as metrics:
+        now += 4
+        metrics.write(3, {"loss": 1.0})
+    path = tmp_path / "metrics.jsonl"
+    assert [record["seconds"] for record in read_records(path)] == [10, 20, 24]
+    path.write_text('{"step": 3, "loss": 1.0}\n')  # as version 0.1 wrote it: what came before is not known
+    with open_metrics(tmp_path, 3) as metrics:
+        metrics.write(4, {"loss": 1.0})
+    assert "seconds" not in read_records(path)[-1]
 
 
 def test_the_machine_is_recorded():

@@ -55,6 +55,11 @@ def test_speed_and_utilisation_are_recorded_and_shown(run, capsys):
     timed = [record for record in records if "tokens_per_second" in record]
     assert len(timed) >= 3
     assert all(record["tokens_per_second"] > 0 for record in timed)
+    step_tokens = run.config.data.batch_size * run.config.data.seq_len
+    assert [record["tokens"] for record in records] == [step * step_tokens for step in range(1, 11)]
+    seconds = [record["seconds"] for record in read_records(run.path / "metrics.jsonl")]
+    assert seconds[0] > 0
+    assert seconds == sorted(seconds)
     assert all(0 < record.get("mfu", 0.5) <= 1 for record in records)
     assert "% of peak" in capsys.readouterr().out
 

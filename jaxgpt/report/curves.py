@@ -1,0 +1,163 @@
+"""How a run learned, as a section of its page: every measurement by step, by tokens or by time."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxgpt.report.charts import COLOURS, Level, Line, line_chart, smooth, thin
+from jaxgpt.report.ngram import yardstick
+from jaxgpt.report.page import Section, figure
+from jaxgpt.report.run_data import Record
+from jaxgpt.report.training_sections import SMOOTHED
+
+SMALL, LARGE = (440, 220), (440, 300)
+EARLY = 0.25  # of the steps: there the loss falls so far that nothing is seen of the rest
+MOST_POINTS = 1_000  # of a curve that scripts draw
+
+
+class Curve(NamedTuple):
+    """A chart of the section: its title, the fields of metrics.jsonl that it draws, their unit, and what they mean."""
+
+    title: str
+    fields: tuple[str, ...]
+    unit: str = ""
+    caption: str = ""
+    is_noisy: bool = False
+    """Whether each step's value is faint, and the running mean drawn through."""
+
+
+# Drawn in this order, each where one of its fields is on record.
+UNDER_WAY = (
+    Curve("Learning rate", ("learning_rate",), "", "How far a step moves the parameters, as the schedule has it."),
+    Curve(
+        "Gradient norm",
+        ("grad_norm",),
+        "",
+        "How steep the loss is, before the gradient is clipped. Peaks are batches that surprised the model.",
+        is_noisy=True,
+    ),
+    Curve("Training speed", ("tokens_per_second",), "tokens a second", "Over the last 50 steps, evaluations left out."),
+    Curve(
+        "Model FLOPs utilization",
+        ("mfu",),
+        "of 1",
+        "That speed as a share of what the machine's largest matrix products reach.",
+    ),
+)
+
+
+def curves(record: Record) -> Section:
+    """Returns the losses, large, and all that is measured under way."""
+    unit = record.run.data.unit
+    levels = [] if record.floor is None else [Level(f"entropy floor {record.floor:.4f}", record.floor)]
+    counting = yardstick(record.run)
+    levels += [] if counting is None else [Level(f"counting (3-gram) {counting:.4f}", counting)]
+    losses = [
+        Line("training loss", *record.curve("loss"), 0, "raw"),
+        Line("validation loss", *record.curve("valid_loss"), 1, "dots"),
+    ]
+    late = [line.after(record.steps * EARLY) for line in losses]
+    title = f"Loss, nats per {unit}"
+    plots = {"loss": drawn(title, losses, levels, size=LARGE)}
+    plots["loss-late"] = drawn("After the first quarter, closer", late, levels, size=LARGE)
+    large = figure(plots["loss"], _about_losses(record, counting), data=live(record, title, losses, levels))
+    large += figure(plots["loss-late"], data=live(record, "After the first quarter, closer", late, levels))
+    small = ""
+    for curve in UNDER_WAY:
+        lines = _lines(record, curve)
+        if lines:
+            title = f"{curve.title}, {curve.unit}" if curve.unit else curve.title
+            shown = [lines[0]._replace(name="")] if len(lines) == 1 else lines  # the title names a single one
+            plots[curve.fields[0]] = drawn(title, shown, from_zero=True, size=SMALL)
+            data = live(record, title, lines, from_zero=True)
+            small += figure(plots[curve.fields[0]], curve.caption, data=data)
+    return Section(
+        "curves",
+        "How it learned",
+        f"Loss is the surprise, in nats, at each true next {'token of a reply' if unit != 'token' else 'token'}: "
+        "0 would be certainty. It falls steeply while the model learns which tokens are frequent at all, then slowly "
+        "as it learns what follows what. Where validation stops following training, the model begins to learn by "
+        "heart.",
+        f'<div class="curves"><div class="grid">{large}</div><h3>Under way</h3><div class="grid">{small}</div></div>',
+        plots,
+        is_open=True,
+    )
+
+
+def drawn(
+    title: str,
+    lines: Sequence[Line],
+    levels: Sequence[Level] = (),
+    from_zero: bool = False,
+    size: tuple[int, int] = LARGE,
+) -> str:
+    """Returns lines by step as an SVG; a "raw" one is faint, with its running mean drawn through."""
+    parts = []
+    for line in lines:
+        if line.kind == "raw":
+            finite = np.isfinite(line.y)
+            x, y = line.x[finite], line.y[finite]
+            mean = smooth(y, max(1, len(y) // SMOOTHED))
+            parts += [line._replace(name="", kind="faint"), line._replace(x=x, y=mean, kind="line")]
+        else:
+            parts.append(line)
+    return line_chart(title, parts, "step", "", levels, from_zero, size)
+
+
+def live(
+    record: Record,
+    title: str,
+    lines: Sequence[Line],
+    levels: Sequence[Level] = (),
+    from_zero: bool = False,
+) -> dict[str, Any] | None:
+    """Returns what scripts draw the same chart from, by step, tokens and time; None where nothing is measured."""
+    series = [found for line in lines if (found := live_line(record, line)) is not None]
+    shown = [[level.name, level.y] for level in levels if np.isfinite(level.y)]
+    return {"title": title, "series": series, "levels": shown, "from_zero": from_zero} if series else None
+
+
+def live_line(record: Record, line: Line) -> dict[str, Any] | None:
+    """Returns one curve of a run for scripts: its steps, the tokens of a step, its time where it is on record."""
+    finite = np.isfinite(line.x) & np.isfinite(line.y)
+    if not finite.any():
+        return None
+    x, y = thin(line.x[finite], line.y[finite], MOST_POINTS)
+    seconds = record.seconds_at(x)
+    return {
+        "name": line.name,
+        "colour": line.colour,
+        "kind": line.kind,
+        "step": [round(value, 1) for value in x.tolist()],
+        "step_tokens": record.step_tokens,
+        "seconds": None if seconds is None else [round(value, 1) for value in seconds.tolist()],
+        "y": [float(f"{value:.5g}") for value in y.tolist()],
+    }
+
+
+def _lines(record: Record, curve: Curve) -> list[Line]:
+    """Returns the lines of a chart whose fields are on record, each in a colour of its own."""
+    kind = "raw" if curve.is_noisy else "line"
+    first = 2 + UNDER_WAY.index(curve)
+    lines = []
+    for place, name in enumerate(curve.fields):
+        steps, values = record.curve(name)
+        if np.isfinite(values).any():
+            label = name.replace("_", " ")
+            lines.append(Line(label, steps, values, (first + place) % COLOURS, kind))
+    return lines
+
+
+def _about_losses(record: Record, counting: float | None) -> str:
+    told = "Each step's own loss is faint, its running mean drawn through."
+    if record.floor is not None:
+        told += (
+            " No model can get below the entropy floor: it is the surprise that the source of this text has in itself."
+        )
+    if counting is not None:
+        told += (
+            f" The line at {counting:.4f} is the loss of a model that only counts how often a token followed the two "
+            "before it."
+        )
+    return told
