@@ -7,6 +7,7 @@ from pathlib import Path
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import write_text
 from jaxgpt.report import model_sections, training_sections
+from jaxgpt.report.answer_sections import answers
 from jaxgpt.report.charts import standalone
 from jaxgpt.report.curves import curves
 from jaxgpt.report.header import header
@@ -21,7 +22,7 @@ def write_report(path: str | Path) -> Path:
     A run without a checkpoint gets a page of what it has. Raises UserError where there is no run, or it is damaged.
     """
     record = read_record(path)
-    sections = [curves(record), training_sections.samples(record)]
+    sections = [curves(record), *answers(record), training_sections.samples(record)]
     if record.checkpoint is not None:
         sections += model_sections.sections(load_trained(path), record)
     else:

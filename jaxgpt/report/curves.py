@@ -29,6 +29,28 @@ class Curve(NamedTuple):
 
 # Drawn in this order, each where one of its fields is on record.
 UNDER_WAY = (
+    Curve("Reward", ("reward", "valid_reward"), "", "Of the answers drawn, and of held-out questions.", is_noisy=True),
+    Curve("Right", ("right", "valid_right"), "of 1", "Answers that are the corpus's own, to the last letter.", True),
+    Curve(
+        "Pairs the right way round",
+        ("preferred", "valid_preferred"),
+        "of 1",
+        "Better answers with the higher reward.",
+        True,
+    ),
+    Curve("Margin", ("margin", "valid_margin"), "nats", "How much higher the better answer's reward is.", True),
+    Curve("Divergence from the reference", ("kl",), "nats a token", "How far the model has left where it began.", True),
+    Curve(
+        "Entropy",
+        ("entropy",),
+        "nats a token",
+        "How unsure the answers are that it learns from. Near 0 nothing is left to try.",
+        True,
+    ),
+    Curve(
+        "Length of answers", ("answer_tokens",), "tokens", "Where it runs away, the reward may pay for length.", True
+    ),
+    Curve("Groups without a signal", ("no_signal",), "of 1", "All answers to the question are worth the same.", True),
     Curve("Learning rate", ("learning_rate",), "", "How far a step moves the parameters, as the schedule has it."),
     Curve(
         "Gradient norm",
@@ -49,7 +71,7 @@ UNDER_WAY = (
 
 def curves(record: Record) -> Section:
     """Returns the losses, large, and all that is measured under way."""
-    unit = record.run.data.unit
+    unit = {"dpo": "pair", "grpo": "answer"}.get(record.run.config.objective.name, record.run.data.unit)
     levels = [] if record.floor is None else [Level(f"entropy floor {record.floor:.4f}", record.floor)]
     counting = yardstick(record.run)
     levels += [] if counting is None else [Level(f"counting (3-gram) {counting:.4f}", counting)]
@@ -138,13 +160,13 @@ def live_line(record: Record, line: Line) -> dict[str, Any] | None:
 
 def _lines(record: Record, curve: Curve) -> list[Line]:
     """Returns the lines of a chart whose fields are on record, each in a colour of its own."""
-    kind = "raw" if curve.is_noisy else "line"
     first = 2 + UNDER_WAY.index(curve)
     lines = []
     for place, name in enumerate(curve.fields):
         steps, values = record.curve(name)
         if np.isfinite(values).any():
             label = name.replace("_", " ")
+            kind = "dots" if name.startswith("valid_") else "raw" if curve.is_noisy else "line"
             lines.append(Line(label, steps, values, (first + place) % COLOURS, kind))
     return lines
 

@@ -44,6 +44,8 @@ def result_sentence(record: Record) -> str:
         return f"A run on {record.run.data.full_name} that has no validation yet, {record.steps:,} steps in."
     step, loss = record.best
     when = f" after step {step:,}" if step != record.steps else ""
+    if (judged := _judged(record, step, loss)) is not None:
+        return f"On questions of {record.run.data.full_name} that it never trained on, {judged}{when}."
     gap = f"; {loss - record.floor:+.4f} from the entropy floor" if record.floor is not None else ""
     score = Score(loss, 1)
     perplexity = f"{score.perplexity:,.0f}" if 20 <= score.perplexity < 1e9 else score.perplexity_in_words
@@ -54,11 +56,29 @@ def result_sentence(record: Record) -> str:
     )
 
 
+def _judged(record: Record, step: int, loss: float) -> str | None:
+    """Returns what preferences or rewards came to, in words; None where the run learned neither."""
+    name = record.run.config.objective.name
+    if name == "next_token":
+        return None
+    measured = "valid_preferred" if name == "dpo" else "valid_right"
+    steps, values = record.curve(measured)
+    shares = [value for at, value in zip(steps, values, strict=True) if at == step]
+    share = f" {shares[0]:.1%}" if shares else ""
+    if name == "dpo":
+        return f"this model has the better answer ahead in{share} of pairs, a loss of {loss:.4f} nats a pair"
+    return f"this model's answers earn a reward of {-loss:.4f}, and{share} are right"
+
+
 def facts(record: Record) -> list[tuple[str, str]]:
     """Returns the run's main figures as (name, value)."""
     config = record.run.sized
     found = [("Data", record.run.data.full_name), ("Steps", f"{record.steps:,}")]
-    if record.best is not None:
+    objective = record.run.config.objective.name
+    if record.best is not None and objective != "next_token":
+        loss = record.best[1]
+        found.append(("Best reward", f"{-loss:.4f}") if objective == "grpo" else ("Best valid loss", f"{loss:.4f}"))
+    elif record.best is not None:
         loss = record.best[1]
         found += [("Best valid loss", f"{loss:.4f}"), ("Perplexity", Score(loss, 1).perplexity_in_words)]
         if (bits := record.run.data.bits_per_byte("valid", loss)) is not None:
