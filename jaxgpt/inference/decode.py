@@ -30,7 +30,8 @@ class TokenOutput(NamedTuple):
     """A token, its log-probability, and the likeliest (token, log-probability) in its place."""
 
     token: int
-    logprob: float
+    logprob: float | None
+    """None where nothing comes before it."""
     candidates: list[tuple[int, float]]
 
 
@@ -76,6 +77,11 @@ class Drawn(NamedTuple):
     candidate_logprob_BK: jax.Array
 
 
+def padded_size(length: int, context_len: int) -> int:
+    """Returns the length that a prompt is padded to: a power of two, so that few are compiled."""
+    return min(max(BUCKET, 1 << (length - 1).bit_length()), context_len)
+
+
 class Slots:
     """A fixed number of rows, each free (None) or with a sequence.
 
@@ -112,7 +118,7 @@ class Slots:
         keep = self.config.context_len - 1 if is_new else self.config.context_len // 2
         sequences = [sequence for slot in slots if (sequence := self.sequences[slot]) is not None]
         kept = [sequence.tokens[-keep:] for sequence in sequences]
-        tokens_BT = np.zeros((len(kept), self.padded_size(max(map(len, kept)))), np.int32)
+        tokens_BT = np.zeros((len(kept), padded_size(max(map(len, kept)), self.config.context_len)), np.int32)
         for row, (sequence, tokens) in enumerate(zip(sequences, kept, strict=True)):
             tokens_BT[row, : len(tokens)] = tokens
             sequence.cached = len(tokens)
@@ -138,10 +144,6 @@ class Slots:
             sequence.cached += room
             grown.append((slot, self._grow(slot, [x[:, slot] for x in arrays], room)))
         return grown
-
-    def padded_size(self, length: int) -> int:
-        """Returns the length that a prompt is padded to: a power of two, so that few are compiled."""
-        return min(max(BUCKET, 1 << (length - 1).bit_length()), self.config.context_len)
 
     def _grow(self, slot: int, drawn: Sequence[np.ndarray], count: int) -> list[TokenOutput]:
         """Adds the first `count` tokens of one row of what was drawn to its sequence, up to its stop token."""

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jaxgpt.config import ModelConfig
-from jaxgpt.inference.decode import TOGETHER, SequenceState, Slots, TokenOutput
+from jaxgpt.inference.decode import TOGETHER, SequenceState, Slots, TokenOutput, padded_size
 from jaxgpt.inference.generate import banned_tokens, in_full_precision
 from jaxgpt.model.gpt import Params
 from jaxgpt.text.tokenizer import Tokenizer
@@ -132,7 +132,7 @@ class Engine:
     def compile(self) -> None:
         """Compiles all that requests can need, before the first of them; call it while nothing else is asked."""
         longest = self._decoder.config.context_len - 1
-        sizes = {self._decoder.padded_size(length) for length in range(1, longest + 1)}
+        sizes = {padded_size(length, longest + 1) for length in range(1, longest + 1)}
         for size in sorted(sizes):
             for count in {1, min(TOGETHER, self.slots)}:
                 self._generate_silently([Request([0] * min(size, longest), NEVER, 1)] * count)
@@ -194,7 +194,7 @@ class Engine:
             free = [slot for slot, generation in enumerate(self._running) if generation is None]
             if len(free) >= TOGETHER <= len(self._waiting):
                 lengths = (len(waiting.request.prompt) for waiting in islice(self._waiting, TOGETHER))
-                sizes = {self._decoder.padded_size(length) for length in lengths}
+                sizes = {padded_size(length, self._decoder.config.context_len) for length in lengths}
                 slots = free[: TOGETHER if len(sizes) == 1 else 1]
             else:
                 slots = free[: min(1, len(self._waiting))]

@@ -19,7 +19,7 @@ class ChatReply:
     def __init__(self, logprobs: bool) -> None:
         self._logprobs = logprobs
 
-    def start(self, index: int) -> Json | None:
+    def start(self, index: int, echo: Sequence[Piece]) -> Json | None:
         """Returns the first chunk's choice, which says who speaks."""
         return {"index": index, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
 
@@ -49,9 +49,9 @@ class CompletionReply:
         self._logprobs = logprobs
         self._offsets = [0] * count
 
-    def start(self, index: int) -> Json | None:
-        """Returns None: the first chunk has text already."""
-        return None
+    def start(self, index: int, echo: Sequence[Piece]) -> Json | None:
+        """Returns a chunk's choice with the prompt where it is echoed; elsewhere the first chunk has text already."""
+        return self.part(index, echo, None) if echo else None
 
     def part(self, index: int, pieces: Sequence[Piece], finish: str | None) -> Json:
         """Returns a chunk's choice, which is a reply's choice too."""
@@ -69,10 +69,15 @@ class CompletionReply:
         told = {
             "tokens": [piece.name for piece in pieces],
             "token_logprobs": [piece.logprob for piece in pieces],
-            "top_logprobs": [{other.name: other.logprob for other in reversed(piece.candidates)} for piece in pieces],
+            "top_logprobs": list(map(_likeliest, pieces)),
             "text_offset": offsets[: len(pieces)],
         }
         return {"logprobs": told} | _ids(pieces)
+
+
+def _likeliest(piece: Piece) -> Json | None:
+    """Returns the likeliest tokens by their names; of two with one name the likelier. None for the first token."""
+    return None if piece.logprob is None else {other.name: other.logprob for other in reversed(piece.candidates)}
 
 
 Reply = ChatReply | CompletionReply
@@ -102,6 +107,7 @@ def _text(pieces: Sequence[Piece]) -> str:
 
 
 def _token(piece: Piece) -> Json:
+    assert piece.logprob is not None
     assert math.isfinite(piece.logprob)
     return {"token": piece.name, "logprob": piece.logprob, "bytes": list(piece.text.encode("utf-8", "replace"))}
 

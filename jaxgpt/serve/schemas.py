@@ -1,7 +1,8 @@
 """What may be asked: OpenAI's requests, checked; what this server cannot do is refused rather than ignored."""
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -13,7 +14,6 @@ MAX_STOPS, MAX_STOP_CHARACTERS = 4, 256
 # Parameters of OpenAI's API that ask for nothing more when they have one of these values (or null).
 NEUTRAL: dict[str, tuple[object, ...]] = {
     "best_of": (1,),
-    "echo": (False,),
     "frequency_penalty": (0,),
     "functions": ([],),
     "logit_bias": ({},),
@@ -37,8 +37,12 @@ class Checked(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-TokenLimit = Annotated[int, Field(ge=1), AfterValidator(lambda tokens: min(tokens, MAX_TOKENS))]
-"""Tokens to write at most; more than this server writes are as many as it does, as with other servers."""
+AT_MOST = AfterValidator(lambda tokens: min(tokens, MAX_TOKENS))
+"""More tokens than this server writes are as many as it does, as with other servers."""
+TokenLimit = Annotated[int, Field(ge=1), AT_MOST]
+
+
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class StreamOptions(Checked):
@@ -150,7 +154,15 @@ class ChatRequest(Asked):
 class CompletionRequest(Asked):
     """POST /v1/completions"""
 
-    prompt: str | Annotated[list[str], Field(min_length=1)]
+    prompt: (
+        str
+        | Annotated[list[str], Field(min_length=1)]
+        | Annotated[list[TokenId], Field(min_length=1)]
+        | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1)]
+    )
+    max_tokens: Annotated[int, Field(ge=0), AT_MOST] | None = None
+    """With 0 nothing is written: with `echo` and `logprobs` the prompt is scored."""
+    echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=CANDIDATES)] | None = None
 
     @property
@@ -158,8 +170,28 @@ class CompletionRequest(Asked):
         return self.logprobs
 
     @property
-    def prompts(self) -> list[str]:
-        return _as_list(self.prompt)
+    def prompts(self) -> Sequence[str | list[int]]:
+        """The prompts, each a text or its tokens."""
+        given = self.prompt
+        if isinstance(given, str):
+            return [given]
+        return [cast(list[int], given)] if isinstance(given[0], int) else cast(list[str | list[int]], given)
+
+
+class TokenizeRequest(Checked):
+    """POST /tokenize, as vLLM has it"""
+
+    model: str | None = None
+    prompt: str
+    add_special_tokens: bool = True
+    return_token_strs: bool | None = None
+
+
+class DetokenizeRequest(Checked):
+    """POST /detokenize, as vLLM has it"""
+
+    model: str | None = None
+    tokens: list[TokenId]
 
 
 class InspectRequest(Checked):
@@ -171,7 +203,7 @@ class InspectRequest(Checked):
     model: str
     messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None
     prompt: str | None = None
-    written: str | list[Annotated[int, Field(ge=0)]] = ""
+    written: str | list[TokenId] = ""
 
     @model_validator(mode="after")
     def _one_beginning(self) -> "InspectRequest":

@@ -19,7 +19,8 @@ class Piece(NamedTuple):
     """Nothing where it ends in the middle of a character; the whole character comes with its last token."""
     name: str
     """The text, or what the token looks like where it adds none: never nothing."""
-    logprob: float
+    logprob: float | None
+    """None where nothing comes before the token."""
     candidates: Sequence["Piece"] = ()
 
 
@@ -61,20 +62,27 @@ class Writer:
         *_, text = self._tokenizer.decode_stream([*self._before, token])
         return text
 
-    def _piece(self, token: int, text: str, logprob: float, candidates: Sequence[Piece] = ()) -> Piece:
+    def _piece(self, token: int, text: str, logprob: float | None, candidates: Sequence[Piece] = ()) -> Piece:
         return Piece(token, text, text or self._tokenizer.token_text(token), logprob, candidates)
+
+    def _take(self, output: TokenOutput) -> Piece:
+        text = self._text_of(output.token)
+        others = [
+            self._piece(token, text if token == output.token else self._text_instead(token), logprob)
+            for token, logprob in output.candidates
+        ]
+        self._go_on(output.token)
+        return self._piece(output.token, text, output.logprob, others)
+
+    def read(self, outputs: Sequence[TokenOutput]) -> list[Piece]:
+        """Returns the pieces of a prompt, which comes before all that is written; no stop text ends it."""
+        return list(map(self._take, outputs))
 
     def write(self, outputs: Sequence[TokenOutput]) -> tuple[list[Piece], bool]:
         """Returns (the pieces that may go out, whether a stop text has come); after that there is nothing more."""
         for output in outputs:
-            text = self._text_of(output.token)
-            others = [
-                self._piece(token, text if token == output.token else self._text_instead(token), logprob)
-                for token, logprob in output.candidates
-            ]
-            self._go_on(output.token)
+            self._held.append(self._take(output))
             self.count += 1
-            self._held.append(self._piece(output.token, text, output.logprob, others))
             if self._stops:
                 held = "".join(piece.text for piece in self._held)
                 found = [place for place in map(held.find, self._stops) if place >= 0]
@@ -114,7 +122,10 @@ def _possible_beginning(text: str, stops: Sequence[str]) -> int:
 
 
 class Writing:
-    """The texts of one API call. Iterate over `pieces`, and `cancel` in any case: slots come free by that."""
+    """The texts of one API call, which stay empty without requests.
+
+    Iterate over `pieces`, and `cancel` in any case: slots come free by that.
+    """
 
     def __init__(self, engine: Engine, requests: Sequence[Request], writers: Sequence[Writer]) -> None:
         """Raises ApiError where the engine takes no more."""
@@ -148,6 +159,9 @@ class Writing:
 
     async def pieces(self) -> AsyncIterator[tuple[int, list[Piece], str | None]]:
         """Yields (which text, what it has grown by, why it ended or None); raises ApiError where the engine ends it."""
+        if not self._texts:
+            for index in range(len(self._writers)):
+                yield index, [], "length"
         running = set(range(len(self._texts)))
         while running:
             index, outputs, finish = await self._queue.get()
