@@ -137,6 +137,9 @@ def chat(verb: Chat) -> None:
 
 def evaluate(verb: Evaluate) -> None:
     """Prints what a split costs the model, named exactly."""
+    if verb.tasks is not None:
+        _evaluate_tasks(verb, verb.tasks)
+        return
     from jaxgpt.inference.evaluate import evaluate_chat, evaluate_file, evaluate_text
 
     trained = _load(verb.run)
@@ -151,6 +154,26 @@ def evaluate(verb: Evaluate) -> None:
     for line in lines:
         print(line)
         sys.stdout.flush()
+
+
+def _evaluate_tasks(verb: Evaluate, tasks: str) -> None:
+    """Prints what tasks of lm-evaluation-harness come to, and keeps it in the run."""
+    if verb.text is not None or verb.stride is not None:
+        raise UserError("tasks: they have texts and windows of their own; leave out --text and --stride")
+    try:
+        from jaxgpt.inference.harness import evaluate_tasks
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("jaxgpt"):
+            raise
+        raise UserError(f'tasks: {error.name} is not installed; pip install "jaxgpt[eval]"') from None
+    from jaxgpt.run.evaluations import add_evaluations
+
+    trained = _load(verb.run)
+    evaluations = evaluate_tasks(trained, [name for name in map(str.strip, tasks.split(",")) if name])
+    add_evaluations(trained.run.path, evaluations)
+    print(f"{trained.run.path}, step {trained.step}, on lm-evaluation-harness {evaluations[0].harness}")
+    for evaluation in evaluations:
+        print("\n".join(evaluation.lines()))
 
 
 def check(verb: Check) -> None:

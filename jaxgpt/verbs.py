@@ -53,6 +53,9 @@ class Evaluate:
     """Which part of the run's corpus."""
     text: str | None = None
     """Score all the text of this file in place of a split."""
+    tasks: str | None = None
+    """Run these tasks of lm-evaluation-harness in place of a split, for example hellaswag,arc_easy; or files NAME.yaml.
+    What they come to is kept in the run."""
     stride: int | None = None
     """Text: overlap the windows and score this many new tokens in each, so that every token has more context."""
 

@@ -82,6 +82,11 @@ def padded_size(length: int, context_len: int) -> int:
     return min(max(BUCKET, 1 << (length - 1).bit_length()), context_len)
 
 
+def padded(banned_V: np.ndarray, config: ModelConfig) -> jax.Array:
+    """Returns which tokens may not come, those included that stand for nothing."""
+    return jnp.asarray(np.pad(banned_V, (0, padded_vocab_size(config) - len(banned_V)), constant_values=True))
+
+
 class Slots:
     """A fixed number of rows, each free (None) or with a sequence.
 
@@ -90,8 +95,7 @@ class Slots:
 
     def __init__(self, params: Params, config: ModelConfig, banned_V: np.ndarray, widths: Sequence[int]) -> None:
         self.params, self.config = params, config
-        padding = padded_vocab_size(config) - len(banned_V)
-        self.banned_V = jnp.asarray(np.pad(banned_V, (0, padding), constant_values=True))
+        self.banned_V = padded(banned_V, config)
         self.sequences: list[SequenceState | None] = [None] * widths[-1]
         self.widths = widths
         self.clear()
@@ -122,7 +126,7 @@ class Slots:
         for row, (sequence, tokens) in enumerate(zip(sequences, kept, strict=True)):
             tokens_BT[row, : len(tokens)] = tokens
             sequence.cached = len(tokens)
-        state, slots_B = _state_of(sequences), np.asarray(slots, np.int32)
+        state, slots_B = slot_state(sequences), np.asarray(slots, np.int32)
         drawn, self.layers = prefill(self.params, self.config, self.layers, slots_B, tokens_BT, state, self.banned_V)
         meanwhile()
         arrays = [x[None] for x in _fetched(drawn, sequences)]
@@ -133,7 +137,7 @@ class Slots:
         taken = [slot for slot, sequence in enumerate(self.sequences) if sequence is not None]
         width = next(width for width in self.widths if width > taken[-1])
         drawn, self.layers = decode(
-            self.params, self.config, self.layers, _state_of(self.sequences[:width]), count, self.banned_V
+            self.params, self.config, self.layers, slot_state(self.sequences[:width]), count, self.banned_V
         )
         meanwhile()
         arrays, grown = _fetched(drawn, self.sequences), []
@@ -149,7 +153,7 @@ class Slots:
         """Adds the first `count` tokens of one row of what was drawn to its sequence, up to its stop token."""
         sequence = self.sequences[slot]
         assert sequence is not None
-        outputs = _outputs(drawn, count, sequence.candidates)
+        outputs = outputs_of(drawn, count, sequence.candidates)
         stops = [place for place, output in enumerate(outputs, start=1) if output.token == sequence.stop_id]
         outputs = outputs[: stops[0] if stops else None]
         sequence.tokens += [output.token for output in outputs]
@@ -162,7 +166,8 @@ def _empty_layers(config: ModelConfig, rows: int) -> Layers:
     return init_cache(config, rows).layers
 
 
-def _state_of(sequences: Sequence[SequenceState | None]) -> SlotState:
+def slot_state(sequences: Sequence[SequenceState | None]) -> SlotState:
+    """Returns what decides the next tokens of these sequences, a row each."""
     B = len(sequences)
     state = SlotState(np.zeros((B, 2), np.uint32), np.zeros((6, B), np.int32), np.zeros((3, B), np.float32))
     for row, sequence in enumerate(sequences):
@@ -179,7 +184,7 @@ def _fetched(drawn: Drawn, sequences: Sequence[SequenceState | None]) -> list[np
     return [np.asarray(x) for x in (drawn if wanted else drawn[:1])]
 
 
-def _outputs(drawn: Sequence[np.ndarray], count: int, candidates: int) -> list[TokenOutput]:
+def outputs_of(drawn: Sequence[np.ndarray], count: int, candidates: int) -> list[TokenOutput]:
     """Returns the first tokens of one row of what was drawn, with as many candidates as wanted."""
     tokens = drawn[0][:count].tolist()
     if not candidates:
@@ -208,7 +213,7 @@ def prefill(
     outputs: Any = GPT(config).apply({"params": params}, jnp.asarray(tokens_BT), None, None, init_cache(config, B))
     hidden_BTD, cache = outputs
     hidden_BD = hidden_BTD[jnp.arange(B), jnp.asarray(state.whole_6B)[1] - 1]
-    drawn = _draw(inference_head(params, config), hidden_BD, config, state, 0, banned_V)
+    drawn = draw(inference_head(params, config), hidden_BD, config, state, 0, banned_V)
     return drawn, jax.tree.map(lambda all_BKSH, new_BKSH: all_BKSH.at[slots_B].set(new_BKSH), layers, cache.layers)
 
 
@@ -229,7 +234,7 @@ def decode(
         token_B, cache = carry
         outputs: Any = GPT(config).apply({"params": params}, token_B[:, None], None, None, cache)
         hidden_B1D, cache = outputs
-        drawn = _draw(head_VD, hidden_B1D[:, 0], config, state, i, banned_V)
+        drawn = draw(head_VD, hidden_B1D[:, 0], config, state, i, banned_V)
         return (drawn.token_B, cache), drawn
 
     start = last_B, KVCache(part, lengths_B)
@@ -244,7 +249,7 @@ def inference_head(params: Params, config: ModelConfig) -> jax.Array:
     return unembedding(params).astype(precision(config.dtype).compute_dtype)
 
 
-def _draw(
+def draw(
     head_VD: jax.Array,
     hidden_BD: jax.Array,
     config: ModelConfig,

@@ -38,6 +38,7 @@ class Request(NamedTuple):
     top_p: float = 1.0
     seed: int = 0
     candidates: int = 0  # how many of the likeliest tokens are given with each; with 0, log-probabilities are 0
+    with_stop: bool = False  # the token that ends the sequence is delivered too
 
 
 # Called in the engine's thread with new tokens of a sequence, and at its end with why it ended; it must not block.
@@ -62,10 +63,14 @@ class Generation:
     sequence: SequenceState = field(init=False)
 
     def __post_init__(self) -> None:
-        asked = self.request
-        key = np.asarray(jax.random.key_data(jax.random.key(np.uint32(asked.seed % 2**32))))
-        settings = {"temperature": asked.temperature, "top_p": asked.top_p, "candidates": asked.candidates}
-        self.sequence = SequenceState(list(asked.prompt), key, asked.stop_id, **settings)
+        self.sequence = state_of(self.request)
+
+
+def state_of(asked: Request) -> SequenceState:
+    """Returns what the decoder makes of a request, before it has read the prompt."""
+    key = np.asarray(jax.random.key_data(jax.random.key(np.uint32(asked.seed % 2**32))))
+    settings = {"temperature": asked.temperature, "top_p": asked.top_p, "candidates": asked.candidates}
+    return SequenceState(list(asked.prompt), key, asked.stop_id, **settings)
 
 
 class Engine:
@@ -211,7 +216,7 @@ class Engine:
             left = generation.request.max_tokens - (generation.sequence.made - len(outputs))
             finish: Finish | None = None
             if outputs[-1].token == generation.request.stop_id and len(outputs) <= left:
-                outputs, finish = outputs[:-1], "stop"
+                outputs, finish = outputs if generation.request.with_stop else outputs[:-1], "stop"
             elif len(outputs) >= left:
                 outputs, finish = outputs[:left], "length"
             if finish:

@@ -2,14 +2,25 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxgpt.config import ModelConfig
-from jaxgpt.inference.decode import CANDIDATES, TokenOutput, inference_head, padded_size
+from jaxgpt.inference.decode import (
+    CANDIDATES,
+    Drawn,
+    SequenceState,
+    SlotState,
+    TokenOutput,
+    draw,
+    inference_head,
+    outputs_of,
+    padded_size,
+    slot_state,
+)
 from jaxgpt.model.gpt import GPT, Params, logits
 from jaxgpt.ops.sampling import likeliest
 
@@ -17,56 +28,60 @@ ROWS = (1, 4, 16)  # texts that are scored in one pass, each number a program; f
 TILE = 256  # tokens whose logits exist at once
 
 
-def score(
-    params: Params, config: ModelConfig, texts: Sequence[Sequence[int]], candidates: int = 1
-) -> list[list[TokenOutput]]:
-    """Returns for each text what the model gives to its tokens, all but the first, with so many of the likeliest.
+class Scored(NamedTuple):
+    """A text as the model reads it."""
 
-    A text has 2 to context_len + 1 tokens. No token is ruled out: these are the probabilities of the evaluation's loss.
-    """
-    longest, most = max(map(len, texts)) - 1, ROWS[-1]
-    if min(map(len, texts)) < 2 or longest > config.context_len:
-        raise ValueError(f"texts of {min(map(len, texts))} to {longest + 1} tokens")
-    count = 1 if candidates <= 1 else min(CANDIDATES, config.vocab_size)
-    scored: list[list[TokenOutput]] = []
-    for first in range(0, len(texts), most):
-        part = texts[first : first + most]
+    outputs: list[TokenOutput]
+    """Its tokens, all but the first. No token is ruled out: these are the probabilities of the evaluation's loss."""
+    following: TokenOutput
+    """The token that comes after it, drawn as the decoder draws it."""
+
+
+def score(params: Params, config: ModelConfig, banned_V: jax.Array, texts: Sequence[SequenceState]) -> list[Scored]:
+    """Returns what the model makes of texts of 1 to context_len tokens, each with as many candidates as it asks for."""
+    longest = max(len(text.tokens) for text in texts)
+    if longest > config.context_len:
+        raise ValueError(f"a text of {longest} tokens; the model sees {config.context_len}")
+    count = 1 if max(text.candidates for text in texts) <= 1 else min(CANDIDATES, config.vocab_size)
+    scored: list[Scored] = []
+    for first in range(0, len(texts), ROWS[-1]):
+        part = texts[first : first + ROWS[-1]]
         rows = next(rows for rows in ROWS if rows >= len(part))
-        tokens_BS = np.zeros((rows, padded_size(longest, config.context_len) + 1), np.int32)
+        tokens_BT = np.zeros((rows, padded_size(longest, config.context_len)), np.int32)
         for row, text in enumerate(part):
-            tokens_BS[row, : len(text)] = text
-        arrays = [np.asarray(x) for x in _score(params, config, tokens_BS[:, :-1], tokens_BS[:, 1:], count)]
-        scored += [_outputs(text, [x[row] for x in arrays], candidates) for row, text in enumerate(part)]
+            tokens_BT[row, : len(text.tokens)] = text.tokens
+            text.cached = len(text.tokens)
+        state = slot_state([*part, *[None] * (rows - len(part))])
+        of_targets, drawn = _score(params, config, tokens_BT, state, banned_V, count)
+        given, after = ([np.asarray(x) for x in arrays] for arrays in (of_targets, drawn))
+        for row, text in enumerate(part):
+            size = len(text.tokens) - 1
+            targets = [np.asarray(text.tokens[1:]), *(x[row, :size] for x in given)]
+            (following,) = outputs_of([x[row : row + 1] for x in after], 1, text.candidates)
+            scored.append(Scored(outputs_of(targets, size, text.candidates), following))
     return scored
 
 
 def score_sorted(
-    params: Params, config: ModelConfig, texts: Sequence[Sequence[int]]
+    params: Params, config: ModelConfig, banned_V: jax.Array, texts: Sequence[Sequence[int]]
 ) -> Iterator[tuple[int, list[TokenOutput]]]:
-    """Yields (number, what `score` gives) of many texts, longest first: those of about one length together."""
+    """Yields (number, the outputs of its tokens, each with the likeliest) of many texts, those of a length together."""
     order = sorted(range(len(texts)), key=lambda number: -len(texts[number]))
+    key = np.zeros(2, np.uint32)  # nothing is drawn that anybody looks at
     for first in range(0, len(order), ROWS[-1]):
         part = order[first : first + ROWS[-1]]
-        yield from zip(part, score(params, config, [texts[number] for number in part]), strict=True)
+        states = [SequenceState(list(texts[number]), key, -1, 0.0, candidates=1) for number in part]
+        for number, scored in zip(part, score(params, config, banned_V, states), strict=True):
+            yield number, scored.outputs
 
 
-def _outputs(text: Sequence[int], arrays: Sequence[np.ndarray], candidates: int) -> list[TokenOutput]:
-    """Returns the outputs of one text, from its row of what was computed."""
-    size = len(text) - 1
-    logprobs_T, ids_TK, logprobs_TK = (x[:size].tolist() for x in arrays)
-    likeliest_TK = [
-        list(zip(ids_K[:candidates], logprobs_K[:candidates], strict=True))
-        for ids_K, logprobs_K in zip(ids_TK, logprobs_TK, strict=True)
-    ]
-    return list(map(TokenOutput, text[1:], logprobs_T, likeliest_TK))
-
-
-@partial(jax.jit, static_argnums=(1, 4))
+@partial(jax.jit, static_argnums=(1, 5))
 def _score(
-    params: Params, config: ModelConfig, tokens_BT: jax.Array, targets_BT: jax.Array, count: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns (logprob_BT of the targets, candidate_BTK, candidate_logprob_BTK), K = count."""
+    params: Params, config: ModelConfig, tokens_BT: jax.Array, state: SlotState, banned_V: jax.Array, count: int
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Drawn]:
+    """Returns ((logprob_BT of the tokens after these, candidate_BTK, candidate_logprob_BTK), what follows); K is count."""
     outputs: Any = GPT(config).apply({"params": params}, tokens_BT)
+    hidden_BTD = outputs[0]
     head_VD = inference_head(params, config)
 
     def tile(inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -89,5 +104,7 @@ def _score(
         x_Nx = jnp.pad(x_Nx, [(0, -(B * T) % size)] + [(0, 0)] * (x_Nx.ndim - 1))
         return x_Nx.reshape(-1, size, *x_Nx.shape[1:])
 
-    tiles = jax.lax.map(tile, (cut(outputs[0]), cut(jnp.asarray(targets_BT))))
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: B * T].reshape(B, T, *x.shape[2:]), tiles)
+    tiles = jax.lax.map(tile, (cut(hidden_BTD), cut(jnp.roll(tokens_BT, -1, axis=1))))
+    of_targets = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: B * T].reshape(B, T, *x.shape[2:]), tiles)
+    hidden_BD = hidden_BTD[jnp.arange(B), jnp.maximum(jnp.asarray(state.whole_6B)[1] - 1, 0)]
+    return of_targets, draw(head_VD, hidden_BD, config, state, 0, banned_V)

@@ -7,6 +7,7 @@ run.json          versions, machine and what it decided of this start, and of th
 checkpoints/      the latest two and the best (best.json says which), each with its digests
 metrics.jsonl     a line a step, and a line an evaluation; tensorboard/ has the same
 samples.jsonl     what the model said at each evaluation
+evaluations.json  what it reached in tasks of lm-evaluation-harness
 imported.json     of weights from elsewhere: their family, precision and settings
 report.html       all of this to look at, and the model from inside; plots/ has its charts
 """

@@ -4,19 +4,20 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from jaxgpt.inference import engine as engines
 from jaxgpt.inference.decode import TokenOutput
-from jaxgpt.inference.engine import Engine
+from jaxgpt.inference.engine import Engine, Request
+from jaxgpt.inference.writer import Piece, Writer
 from jaxgpt.serve.errors import ApiError, JsonResponse, to_json
 from jaxgpt.serve.prompts import Prompt, Served
 from jaxgpt.serve.responses import Json, Reply, envelope, usage
-from jaxgpt.serve.schemas import Asked
-from jaxgpt.serve.streaming import Piece, Writer, Writing
+from jaxgpt.serve.schemas import Asked, ChatRequest, CompletionRequest
+from jaxgpt.serve.scoring import Scorer
+from jaxgpt.serve.streaming import Delivery, Writing
 
 SEND_SECONDS = 30.0  # a client that takes nothing for so long has gone
 
@@ -27,36 +28,51 @@ def check_number(asked: Asked, prompts: int, slots: int) -> None:
         raise ApiError(400, f"n: {count} texts in one request; at most {slots} are written", "n")
 
 
+class Backend(NamedTuple):
+    """What answers are made with: the engine writes, the scorer scores prompts."""
+
+    engine: Engine
+    scorer: Scorer
+    served: Served
+
+
 async def answer(
-    engine: Engine,
-    served: Served,
-    asked: Asked,
+    backend: Backend,
+    asked: ChatRequest | CompletionRequest,
     reply: Reply,
     prompts: Sequence[Prompt],
-    echoed: Sequence[Sequence[TokenOutput]] | None,
     stop_id: int,
     max_tokens: int,
     about: Json,
     receive: Receive,
 ) -> Response:
-    """Returns the whole answer, or a stream of it, of n texts for each prompt; each begins with what is `echoed`."""
-    n = asked.n or 1
+    """Returns the whole answer, or a stream of it, of n texts for each prompt, the prompt before them with `echo`."""
     seed = secrets.randbits(32) if asked.seed is None else asked.seed
     temperature, top_p = (1.0 if x is None else x for x in (asked.temperature, asked.top_p))
-    each = [(prompt, seed + i) for prompt in prompts for i in range(n)]
+    candidates = 0 if asked.candidates is None else max(1, asked.candidates)
+    echo = isinstance(asked, CompletionRequest) and bool(asked.echo)
+    each = [(prompt, seed + i) for prompt in prompts for i in range(asked.n or 1)]
     requests = [
-        engines.Request(prompt.ids, stop_id, max_tokens, temperature, top_p, seed, asked.candidates or 0)
-        for prompt, seed in (each if max_tokens else [])
+        Request(prompt.ids, stop_id, max_tokens, temperature, top_p, seed, candidates, echo and candidates > 0)
+        for prompt, seed in each
     ]
-    if echoed is None:
-        writers = [Writer(served.tokenizer, prompt.before, asked.stops) for prompt, _ in each]
-        echoes: list[list[Piece]] = [[] for _ in each]
-    else:
-        writers = [Writer(served.tokenizer, [], asked.stops) for _ in each]
-        echoes = [writer.read(echoed[number // n]) for number, writer in enumerate(writers)]
-    frame = envelope(reply, served.name, bool(asked.stream)) | {"jaxgpt": about}
+    tokenizer = backend.served.tokenizer
+    writers = [Writer(tokenizer, [] if echo else prompt.before, asked.stops) for prompt, _ in each]
+    echoes: list[list[Piece]] = [[] for _ in each]
+    ready: list[Delivery] | None = None if max_tokens else [([], "length") for _ in each]
+    if echo and candidates:
+        scored = await backend.scorer.score(requests)
+        given = [_given(prompt, text.outputs) for (prompt, _), text in zip(each, scored, strict=True)]
+        echoes = [writer.read(outputs) for writer, outputs in zip(writers, given, strict=True)]
+        if max_tokens == 1:  # the pass over the prompt has drawn it
+            drawn = [text.following for text in scored]
+            ready = [([output], "stop" if output.token == stop_id else "length") for output in drawn]
+    elif echo:
+        untold = [[TokenOutput(token, 0.0, []) for token in prompt.before] for prompt, _ in each]
+        echoes = [writer.read(outputs) for writer, outputs in zip(writers, untold, strict=True)]
+    frame = envelope(reply, backend.served.name, bool(asked.stream)) | {"jaxgpt": about}
     read = sum(len(prompt.ids) for prompt in prompts)
-    writing = Writing(engine, requests, writers)
+    writing = Writing(backend.engine, requests, writers, ready)
     if asked.stream:
         return Events(writing, _events(writing, reply, frame, echoes, read, asked.include_usage))
     try:
@@ -67,6 +83,12 @@ async def answer(
         return Response(status_code=499)  # the client has gone
     choices = [reply.whole(index, pieces, finish) for index, (pieces, finish) in enumerate(whole)]
     return JsonResponse(frame | {"choices": choices, "usage": usage(read, writing.count)})
+
+
+def _given(prompt: Prompt, scored: Sequence[TokenOutput]) -> list[TokenOutput]:
+    """Returns the tokens that were given: the first without log-probability, the others as they were scored."""
+    first = TokenOutput(prompt.before[0], None, [])
+    return [first, *scored[len(scored) - len(prompt.before) + 1 :]]
 
 
 async def _collect(writing: Writing, echoes: Sequence[list[Piece]]) -> list[tuple[list[Piece], str | None]]:

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from jaxgpt.inference import engine as engines
 from jaxgpt.inference.engine import Engine
-from jaxgpt.serve.answering import answer, check_number
+from jaxgpt.serve.answering import Backend, answer, check_number
 from jaxgpt.serve.errors import ApiError, JsonResponse, Refusal
 from jaxgpt.serve.inspecting import Inspector, Turns, inspect
 from jaxgpt.serve.middleware import Middleware
@@ -46,7 +46,7 @@ def make_app(
     app.add_exception_handler(HTTPException, _refuse_unknown)
     app.add_exception_handler(Exception, _fail)
     turns = Turns(WAITING_LOOKS)
-    scorer = Scorer(inspector.params, inspector.config, engine.max_waiting)
+    backend = Backend(engine, Scorer(inspector.params, inspector.config, served.tokenizer, engine.max_waiting), served)
     card = {
         "id": served.name,
         "object": "model",
@@ -80,14 +80,13 @@ def make_app(
         check_model(asked.model, served)
         check_number(asked, len(asked.prompts), engine.slots)
         prompts = [await aside(len(given), completion_prompt, given, served) for given in asked.prompts]
-        echoed = await scorer.score(prompts, asked.candidates) if asked.echo else None
         max_tokens = COMPLETION_TOKENS if asked.max_tokens is None else asked.max_tokens
-        reply = CompletionReply(asked.candidates is not None, len(prompts) * (asked.n or 1))
+        reply = CompletionReply(asked.candidates, len(prompts) * (asked.n or 1))
         texts = [given for given in asked.prompts if isinstance(given, str)]
         about = {"unknown_words": served.tokenizer.unknown("\n".join(texts))}
         # Where lines go on from one to the next, "stop": "\n" ends with the first of them.
         stop_id = engines.NEVER if served.stop_id is None else served.stop_id
-        return await answer(engine, served, asked, reply, prompts, echoed, stop_id, max_tokens, about, request.receive)
+        return await answer(backend, asked, reply, prompts, stop_id, max_tokens, about, request.receive)
 
     @app.post("/v1/chat/completions", responses=STREAM)
     async def chat_completions(asked: ChatRequest, request: Request) -> Response:
@@ -96,9 +95,9 @@ def make_app(
         size = sum(len(message.plain()["content"]) for message in asked.messages)
         prompt, about = await aside(size, chat_prompt, asked.messages, served)
         max_tokens = asked.max_completion_tokens or asked.max_tokens or min(served.config.context_len, MAX_TOKENS)
-        reply = ChatReply(asked.candidates is not None)
+        reply = ChatReply(asked.candidates)
         stop_id = served.tokenizer.special.end
-        return await answer(engine, served, asked, reply, [prompt], None, stop_id, max_tokens, about, request.receive)
+        return await answer(backend, asked, reply, [prompt], stop_id, max_tokens, about, request.receive)
 
     @app.post("/v1/inspect")
     async def inspect_token(asked: InspectRequest) -> Response:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from jaxgpt.serve.streaming import Piece
+from jaxgpt.inference.writer import Piece
 
 Json = dict[str, Any]
 
@@ -16,8 +16,9 @@ class ChatReply:
 
     kind, prefix = ("chat.completion", "chat.completion.chunk"), "chatcmpl"
 
-    def __init__(self, logprobs: bool) -> None:
-        self._logprobs = logprobs
+    def __init__(self, candidates: int | None) -> None:
+        """How many of the likeliest tokens are told beside each; None: no log-probabilities at all."""
+        self._candidates = candidates
 
     def start(self, index: int, echo: Sequence[Piece]) -> Json | None:
         """Returns the first chunk's choice, which says who speaks."""
@@ -34,9 +35,12 @@ class ChatReply:
         return {"index": index, "message": message, "finish_reason": finish} | self._told(pieces)
 
     def _told(self, pieces: Sequence[Piece]) -> Json:
-        if not self._logprobs:
+        if self._candidates is None:
             return {"logprobs": None}
-        content = [_token(piece) | {"top_logprobs": list(map(_token, piece.candidates))} for piece in pieces]
+        content = [
+            _token(piece) | {"top_logprobs": list(map(_token, piece.candidates[: self._candidates]))}
+            for piece in pieces
+        ]
         return {"logprobs": {"content": content, "refusal": None}} | _ids(pieces)
 
 
@@ -45,8 +49,9 @@ class CompletionReply:
 
     kind, prefix = ("text_completion", "text_completion"), "cmpl"
 
-    def __init__(self, logprobs: bool, count: int) -> None:
-        self._logprobs = logprobs
+    def __init__(self, candidates: int | None, count: int) -> None:
+        """As ChatReply has it, for `count` texts."""
+        self._candidates = candidates
         self._offsets = [0] * count
 
     def start(self, index: int, echo: Sequence[Piece]) -> Json | None:
@@ -56,7 +61,7 @@ class CompletionReply:
     def part(self, index: int, pieces: Sequence[Piece], finish: str | None) -> Json:
         """Returns a chunk's choice, which is a reply's choice too."""
         text = _text(pieces)
-        told = self._told(index, pieces) if self._logprobs else {"logprobs": None}
+        told = self._told(index, pieces) if self._candidates is not None else {"logprobs": None}
         self._offsets[index] += len(text)
         return {"index": index, "text": text, "finish_reason": finish} | told
 
@@ -69,15 +74,17 @@ class CompletionReply:
         told = {
             "tokens": [piece.name for piece in pieces],
             "token_logprobs": [piece.logprob for piece in pieces],
-            "top_logprobs": list(map(_likeliest, pieces)),
+            "top_logprobs": [_likeliest(piece, self._candidates or 0) for piece in pieces],
             "text_offset": offsets[: len(pieces)],
         }
         return {"logprobs": told} | _ids(pieces)
 
 
-def _likeliest(piece: Piece) -> Json | None:
+def _likeliest(piece: Piece, count: int) -> Json | None:
     """Returns the likeliest tokens by their names; of two with one name the likelier. None for the first token."""
-    return None if piece.logprob is None else {other.name: other.logprob for other in reversed(piece.candidates)}
+    if piece.logprob is None:
+        return None
+    return {other.name: other.logprob for other in reversed(piece.candidates[:count])}
 
 
 Reply = ChatReply | CompletionReply

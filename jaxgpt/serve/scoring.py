@@ -3,55 +3,51 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 
 from jaxgpt.config import ModelConfig
-from jaxgpt.inference.decode import TokenOutput, padded_size
-from jaxgpt.inference.score import ROWS, score
+from jaxgpt.inference.decode import SequenceState, padded, padded_size
+from jaxgpt.inference.engine import Request, state_of
+from jaxgpt.inference.generate import banned_tokens
+from jaxgpt.inference.score import ROWS, Scored, score
 from jaxgpt.model.gpt import Params
 from jaxgpt.serve.errors import ApiError
-from jaxgpt.serve.prompts import Prompt
+from jaxgpt.text.tokenizer import Tokenizer
 
 
-@dataclass(eq=False)
-class Waiting:
-    """A text that is to be scored, and the program that can: its padded length, and how many candidates it gives."""
+class Waiting(NamedTuple):
+    """A text that is to be scored, and the program that can: its padded length, and whether it gives candidates."""
 
-    ids: Sequence[int]
-    candidates: int
+    text: SequenceState
     program: tuple[int, bool]
-    scored: asyncio.Future[list[TokenOutput]]
+    scored: asyncio.Future[Scored]
 
 
 class Scorer:
     """Scores prompts, one pass at a time, so that it takes no more than that from generation."""
 
-    def __init__(self, params: Params, config: ModelConfig, most_waiting: int) -> None:
+    def __init__(self, params: Params, config: ModelConfig, tokenizer: Tokenizer, most_waiting: int) -> None:
         self._params, self._config, self._most = params, config, most_waiting
+        self._banned_V = padded(banned_tokens(tokenizer, tokenizer.special.eos), config)
         self._waiting: deque[Waiting] = deque()
         self._work: asyncio.Task[None] | None = None
 
-    async def score(self, prompts: Sequence[Prompt], candidates: int | None) -> list[list[TokenOutput]]:
-        """Returns the tokens of each prompt with their log-probabilities, None for the first of a prompt.
-
-        With `candidates` None they are not wanted, and 0. Raises ApiError where too many wait already.
-        """
-        if candidates is None:
-            return [[TokenOutput(token, 0.0, []) for token in prompt.before] for prompt in prompts]
-        if len(self._waiting) + len(prompts) > self._most:
+    async def score(self, requests: Sequence[Request]) -> list[Scored]:
+        """Returns each prompt scored, with the token that follows it; raises ApiError where too many wait already."""
+        if len(self._waiting) + len(requests) > self._most:
             raise ApiError(429, "too many prompts wait to be scored; try again soon", code="queue_full")
-        mine = [self._enqueue(prompt.ids, candidates) for prompt in prompts if len(prompt.before) > 1]
-        if self._waiting and (self._work is None or self._work.done()):
+        mine = list(map(self._enqueue, requests))
+        if self._work is None or self._work.done():
             self._work = asyncio.create_task(self._score_all())
-        scored = iter(await asyncio.gather(*mine))
-        return [_of_prompt(prompt, next(scored) if len(prompt.before) > 1 else []) for prompt in prompts]
+        return await asyncio.gather(*mine)
 
-    def _enqueue(self, ids: Sequence[int], candidates: int) -> asyncio.Future[list[TokenOutput]]:
-        program = padded_size(len(ids) - 1, self._config.context_len), candidates > 1
+    def _enqueue(self, request: Request) -> asyncio.Future[Scored]:
+        text = state_of(request)
+        program = padded_size(len(text.tokens), self._config.context_len), text.candidates > 1
         scored = asyncio.get_running_loop().create_future()
-        self._waiting.append(Waiting(ids, candidates, program, scored))
+        self._waiting.append(Waiting(text, program, scored))
         return scored
 
     async def _score_all(self) -> None:
@@ -60,27 +56,15 @@ class Scorer:
             together = [waiting for waiting in self._waiting if waiting.program == program][: ROWS[-1]]
             for waiting in together:
                 self._waiting.remove(waiting)
-            together = [waiting for waiting in together if not waiting.scored.cancelled()]
-            if not together:
-                continue
-            most = max(waiting.candidates for waiting in together)
+            texts = [waiting.text for waiting in together]
             try:
-                texts = [waiting.ids for waiting in together]
-                scored = await run_in_threadpool(score, self._params, self._config, texts, most)
+                scored = await run_in_threadpool(score, self._params, self._config, self._banned_V, texts)
             except Exception as error:  # of the device: these prompts are lost, the next ones are not
                 print(f"scoring: {type(error).__name__}: {error}", flush=True)
-                failed = ApiError(500, "the model could not be run; the server's output says why")
                 for waiting in together:
                     if not waiting.scored.done():
-                        waiting.scored.set_exception(failed)
+                        waiting.scored.set_exception(ApiError(500, "the model could not be run; its output says why"))
                 continue
-            for waiting, outputs in zip(together, scored, strict=True):
+            for waiting, result in zip(together, scored, strict=True):
                 if not waiting.scored.done():
-                    cut = [output._replace(candidates=output.candidates[: waiting.candidates]) for output in outputs]
-                    waiting.scored.set_result(cut)
-
-
-def _of_prompt(prompt: Prompt, scored: Sequence[TokenOutput]) -> list[TokenOutput]:
-    """Returns the outputs of the tokens that were given: the first without, the others with what they were scored."""
-    first = TokenOutput(prompt.before[0], None, [])
-    return [first, *scored[len(scored) - len(prompt.before) + 1 :]]
+                    waiting.scored.set_result(result)
