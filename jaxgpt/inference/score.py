@@ -79,7 +79,7 @@ def score_sorted(
 def _score(
     params: Params, config: ModelConfig, tokens_BT: jax.Array, state: SlotState, banned_V: jax.Array, count: int
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Drawn]:
-    """Returns ((logprob_BT of the tokens after these, candidate_BTK, candidate_logprob_BTK), what follows); K is count."""
+    """Returns ((logprob_BT of the next tokens, candidate_BTK, candidate_logprob_BTK), what follows); K is count."""
     outputs: Any = GPT(config).apply({"params": params}, tokens_BT)
     hidden_BTD = outputs[0]
     head_VD = inference_head(params, config)

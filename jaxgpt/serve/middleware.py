@@ -12,6 +12,7 @@ from jaxgpt.serve.errors import ApiError
 MAX_BODY = 256 * 1024
 BODY_SECONDS = 20.0
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+WITH_KEY = ("/v1/", "/tokenize", "/detokenize")  # paths that an API key is needed for: they use the model
 HEADERS = {
     "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "cross-origin-resource-policy": "same-origin",
@@ -62,7 +63,7 @@ class Middleware:
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2] != host:
             raise ApiError(403, "pages of other sites may not use this server", code="wrong_origin")
-        if self._api_key is not None and path.startswith("/v1/"):
+        if self._api_key is not None and path.startswith(WITH_KEY):
             scheme, _, key = headers.get("authorization", "").partition(" ")
             given = key if scheme.lower() == "bearer" else ""
             if not hmac.compare_digest(given.encode("utf-8", "replace"), self._api_key.encode("utf-8", "replace")):
