@@ -326,5 +326,6 @@ def serve(verb: Serve) -> None:
     if not 1 <= verb.slots <= MOST_SLOTS:
         raise UserError(f"slots: {shown(verb.slots)} was given; it must be between 1 and {MOST_SLOTS}")
     api_key = verb.api_key or os.environ.get("JAXGPT_API_KEY") or None
+    access = server.make_access(verb.host, api_key, verb.public_name, verb.allow_origin)
     with contextlib.closing(server.listen(verb.host, verb.port)) as listener:
-        server.serve(_load(verb.run), listener, api_key, verb.slots)
+        server.serve(_load(verb.run), listener, access, verb.slots)

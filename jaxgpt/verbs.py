@@ -133,6 +133,10 @@ class Serve:
     """The port; 0 takes a free one."""
     api_key: str | None = None
     """Clients must send this key. Better given as the environment variable JAXGPT_API_KEY."""
+    public_name: tuple[str, ...] = ()
+    """Hosts that requests may name beside this machine's own: by which a proxy here is known, as chat.example.org."""
+    allow_origin: tuple[str, ...] = ()
+    """Sites whose pages may use the API from a browser, as https://example.org; * is any."""
     slots: int = 20
     """Most texts written at once; others wait."""
 

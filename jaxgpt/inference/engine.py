@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jaxgpt.config import ModelConfig
-from jaxgpt.inference.decode import TOGETHER, SequenceState, Slots, TokenOutput, padded_size
+from jaxgpt.inference.decode import NO_PENALTIES, TOGETHER, Penalties, SequenceState, Slots, TokenOutput, padded_size
 from jaxgpt.inference.generate import banned_tokens, in_full_precision
 from jaxgpt.model.gpt import Params
 from jaxgpt.text.tokenizer import Tokenizer
@@ -39,6 +39,9 @@ class Request(NamedTuple):
     seed: int = 0
     candidates: int = 0  # how many of the likeliest tokens are given with each; with 0, log-probabilities are 0
     with_stop: bool = False  # the token that ends the sequence is delivered too
+    top_k: int = 0
+    min_p: float = 0.0
+    penalties: Penalties = NO_PENALTIES
 
 
 # Called in the engine's thread with new tokens of a sequence, and at its end with why it ended; it must not block.
@@ -69,8 +72,8 @@ class Generation:
 def state_of(asked: Request) -> SequenceState:
     """Returns what the decoder makes of a request, before it has read the prompt."""
     key = np.asarray(jax.random.key_data(jax.random.key(np.uint32(asked.seed % 2**32))))
-    settings = {"temperature": asked.temperature, "top_p": asked.top_p, "candidates": asked.candidates}
-    return SequenceState(list(asked.prompt), key, asked.stop_id, **settings)
+    settings = asked.temperature, asked.top_k, asked.top_p, asked.min_p, asked.candidates, asked.penalties
+    return SequenceState(list(asked.prompt), key, asked.stop_id, *settings)
 
 
 class Engine:

@@ -51,7 +51,7 @@ def score(params: Params, config: ModelConfig, banned_V: jax.Array, texts: Seque
         for row, text in enumerate(part):
             tokens_BT[row, : len(text.tokens)] = text.tokens
             text.cached = len(text.tokens)
-        state = slot_state([*part, *[None] * (rows - len(part))])
+        state = slot_state([*part, *[None] * (rows - len(part))], len(banned_V))
         of_targets, drawn = _score(params, config, tokens_BT, state, banned_V, count)
         given, after = ([np.asarray(x) for x in arrays] for arrays in (of_targets, drawn))
         for row, text in enumerate(part):

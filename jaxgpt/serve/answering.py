@@ -13,7 +13,7 @@ from jaxgpt.inference.decode import TokenOutput
 from jaxgpt.inference.engine import Engine, Request
 from jaxgpt.inference.writer import Piece, Writer
 from jaxgpt.serve.errors import ApiError, JsonResponse, to_json
-from jaxgpt.serve.prompts import Prompt, Served
+from jaxgpt.serve.prompts import Prompt, Served, check_tokens
 from jaxgpt.serve.responses import Json, Reply, envelope, usage
 from jaxgpt.serve.schemas import Asked, ChatRequest, CompletionRequest
 from jaxgpt.serve.scoring import Scorer
@@ -50,10 +50,13 @@ async def answer(
     seed = secrets.randbits(32) if asked.seed is None else asked.seed
     temperature, top_p = (1.0 if x is None else x for x in (asked.temperature, asked.top_p))
     candidates = 0 if asked.candidates is None else max(1, asked.candidates)
+    penalties = asked.penalties
+    check_tokens(list(penalties.bias), backend.served, "logit_bias")
+    shared = max(0, asked.top_k or 0), asked.min_p or 0.0, penalties
     echo = isinstance(asked, CompletionRequest) and bool(asked.echo)
     each = [(prompt, seed + i) for prompt in prompts for i in range(asked.n or 1)]
     requests = [
-        Request(prompt.ids, stop_id, max_tokens, temperature, top_p, seed, candidates, echo and candidates > 0)
+        Request(prompt.ids, stop_id, max_tokens, temperature, top_p, seed, candidates, echo and candidates > 0, *shared)
         for prompt, seed in each
     ]
     tokenizer = backend.served.tokenizer

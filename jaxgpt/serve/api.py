@@ -15,7 +15,7 @@ from jaxgpt.inference.engine import Engine
 from jaxgpt.serve.answering import Backend, answer, check_number
 from jaxgpt.serve.errors import ApiError, JsonResponse, Refusal
 from jaxgpt.serve.inspecting import Inspector, Turns, inspect
-from jaxgpt.serve.middleware import Middleware
+from jaxgpt.serve.middleware import Access, Middleware
 from jaxgpt.serve.prompts import Served, aside, chat_prompt, check_model, completion_prompt, text_to_inspect
 from jaxgpt.serve.responses import ChatReply, CompletionReply
 from jaxgpt.serve.schemas import (
@@ -35,10 +35,8 @@ WAITING_LOOKS = 16
 STREAM: dict[int | str, Any] = {200: {"description": "whole, or events", "content": {"text/event-stream": {}}}}
 
 
-def make_app(
-    engine: Engine, inspector: Inspector, served: Served, api_key: str | None = None, local_only: bool = True
-) -> ASGIApp:
-    """Returns the ASGI app that serves a model. With `local_only` it answers under this machine's own names alone."""
+def make_app(engine: Engine, inspector: Inspector, served: Served, access: Access) -> ASGIApp:
+    """Returns the ASGI app that serves a model to those who have access."""
     errors: Any = {"4XX": {"model": Refusal}, "5XX": {"model": Refusal}}
     app = FastAPI(title="jaxgpt", docs_url=None, redoc_url=None, responses=errors)
     app.add_exception_handler(ApiError, _refuse)
@@ -124,7 +122,7 @@ def make_app(
         return JsonResponse(tokenizer_info(served))
 
     app.mount("/", StaticFiles(directory=PAGE, html=True))
-    return Middleware(app, api_key, local_only)
+    return Middleware(app, access)
 
 
 async def _refuse(_: Request, error: Exception) -> Response:

@@ -6,20 +6,18 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from jaxgpt.inference.decode import CANDIDATES
+from jaxgpt.inference.decode import CANDIDATES, Penalties
 
 MAX_TOKENS = 4096
-MAX_STOPS, MAX_STOP_CHARACTERS = 4, 256
+MAX_STOPS, MAX_STOP_CHARACTERS = 16, 256
+MAX_BIASES = 1024
 
 # Parameters of OpenAI's API that ask for nothing more when they have one of these values (or null).
 NEUTRAL: dict[str, tuple[object, ...]] = {
     "best_of": (1,),
-    "frequency_penalty": (0,),
     "functions": ([],),
-    "logit_bias": ({},),
     "modalities": (["text"],),
     "parallel_tool_calls": (True, False),
-    "presence_penalty": (0,),
     "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
     "store": (False,),
@@ -57,6 +55,16 @@ class Asked(Checked, ABC):
     max_tokens: TokenLimit | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
+    """-1 and 0 keep all tokens, as with vLLM."""
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MAX_BIASES)] | None = (
+        None
+    )
+    """What is added to the scores of tokens, by id."""
     n: Annotated[int, Field(ge=1, le=1024)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] | None = None
     stop: str | list[str] | None = None
@@ -85,6 +93,20 @@ class Asked(Checked, ABC):
         if len(stops) > MAX_STOPS or any(len(text) > MAX_STOP_CHARACTERS for text in stops):
             raise ValueError(f"at most {MAX_STOPS} texts of up to {MAX_STOP_CHARACTERS} characters")
         return stop
+
+    @field_validator("logit_bias")
+    @classmethod
+    def _biases_of_tokens(cls, bias: dict[str, float] | None) -> dict[str, float] | None:
+        if not all(id.isascii() and id.isdigit() and len(id) < 10 for id in bias or {}):
+            raise ValueError("its keys are ids of tokens, from 0")
+        return bias
+
+    @property
+    def penalties(self) -> Penalties:
+        """How the text's own tokens change what comes next."""
+        bias = {int(id): value for id, value in (self.logit_bias or {}).items() if value}
+        repetition = 1.0 if self.repetition_penalty is None else self.repetition_penalty
+        return Penalties(repetition, self.frequency_penalty or 0.0, self.presence_penalty or 0.0, bias)
 
     @property
     def stops(self) -> list[str]:

@@ -240,6 +240,23 @@ def test_prompts_that_are_none(chat_server, change):
     assert answer.json()["error"]["param"] in (*change, "n")
 
 
+def test_what_changes_the_scores(client):
+    """Each field does what it says; log-probabilities stay the model's own."""
+    asked = {"model": "tiny", "prompt": "w1", "temperature": 0, "max_tokens": 4, "logprobs": 1}
+    wanted = TOKENIZER.encode("w7")[0]
+    forced = client.completions.create(**asked, logit_bias={str(wanted): 100}).choices[0]
+    assert forced.text == " w7" * 4
+    assert forced.logprobs.tokens[0] not in forced.logprobs.top_logprobs[0]
+    never_again = {"presence_penalty": 2.0, "frequency_penalty": 2.0, "repetition_penalty": 100.0}
+    varied = client.completions.create(**asked | {"max_tokens": 30}, extra_body=never_again).choices[0]
+    words = varied.text.split()
+    assert len(set(words)) == len(words) > 20
+    plain = client.completions.create(**asked).choices[0].text
+    for body in ({"top_k": 1}, {"min_p": 1.0}):  # the likeliest alone is left
+        hot = client.completions.create(**asked | {"temperature": 2.0}, extra_body=body)
+        assert hot.choices[0].text == plain
+
+
 def test_stop_texts_end_a_reply_and_do_not_leak(chat_server, client):
     words = expected_chat(chat_server, HELLO).split(" ")
     stop = f"{words[3]} {words[4]}"  # begins in one word and ends in the next
@@ -328,12 +345,18 @@ WRONG = [
     ({"n": 10**30}, 400, "n"),
     ({"messages": [{"role": "user", "content": None}]}, 400, "messages"),
     ({"messages": [{"role": "user"}]}, 400, "messages"),
-    ({"stop": ["a"] * 5}, 400, "stop"),
+    ({"stop": ["a"] * 17}, 400, "stop"),
     ({"seed": 10**30}, 400, "seed"),
     ({"top_logprobs": 2}, 400, "top_logprobs"),
     ({"logprobs": True, "top_logprobs": 21}, 400, "top_logprobs"),
     ({"tools": [{"type": "function"}]}, 400, "tools"),
-    ({"frequency_penalty": 0.5}, 400, "frequency_penalty"),
+    ({"frequency_penalty": 2.5}, 400, "frequency_penalty"),
+    ({"repetition_penalty": 0}, 400, "repetition_penalty"),
+    ({"top_k": -2}, 400, "top_k"),
+    ({"min_p": 1.5}, 400, "min_p"),
+    ({"logit_bias": {"60": 1}}, 400, "logit_bias"),
+    ({"logit_bias": {"-1": 1}}, 400, "logit_bias"),
+    ({"logit_bias": {"1": 101}}, 400, "logit_bias"),
     ({"no_such_thing": 1}, 400, "no_such_thing"),
 ]
 
@@ -403,7 +426,16 @@ VALUES = st.recursive(
 )
 FIELDS = ["messages", "prompt", "temperature", "top_p", "n", "stop", "seed", "stream", "stream_options", "max_tokens"]
 FIELDS += ["logprobs", "top_logprobs", "tools", "user", "metadata", "logit_bias", "response_format", "model", "written"]
-FIELDS += ["echo", "tokens", "add_special_tokens"]
+FIELDS += [
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "frequency_penalty",
+    "presence_penalty",
+    "echo",
+    "tokens",
+    "add_special_tokens",
+]
 BASES = {
     "/v1/chat/completions": CHAT | {"max_tokens": 2},
     "/v1/completions": {"model": "tiny", "prompt": "w1", "max_tokens": 2},
@@ -502,6 +534,28 @@ def test_other_names_and_other_sites_are_refused(chat_server):
     for host in (f"localhost:{port}", f"127.0.0.1:{port}"):
         headers = {"host": host, "origin": f"http://{host}"}
         assert chat_server.http.post("/v1/chat/completions", json=CHAT, headers=headers).status_code == 200
+
+
+def test_sites_and_names_that_are_let_in(engine, params):
+    """A site's pages may ask, after a preflight, and read the answer; a proxy's name is known; others are refused."""
+    ours = {"origin": "https://pages.example", "host": "chat.example"}
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+    access = {"names": ("127.0.0.1", "chat.example"), "origins": ("https://pages.example",)}
+    with running(engine, params, api_key="sesame", **access) as server:
+        preflight = server.http.options("/v1/completions", headers=ours | asked)
+        assert preflight.status_code == 204
+        assert "authorization" in preflight.headers["access-control-allow-headers"]
+        key = {"authorization": "Bearer sesame"}
+        body = {"model": "tiny", "prompt": "w1", "max_tokens": 2}
+        answer = server.http.post("/v1/completions", json=body, headers=ours | key)
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "https://pages.example")
+        refused = server.http.post("/v1/completions", json=body, headers=ours)
+        assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, "https://pages.example")
+        for change in ({"origin": "https://evil.example"}, {"host": "evil.example"}):
+            answer = server.http.post("/v1/completions", json=body, headers=ours | key | change)
+            assert answer.status_code == 403
+        stranger = server.http.options("/v1/completions", headers=ours | asked | {"origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in stranger.headers
 
 
 def test_what_is_not_there(chat_server):
