@@ -88,8 +88,10 @@ def chat_prompt(messages_asked: Sequence[ChatMessage], served: Served) -> tuple[
             "not_a_chat_model",
         )
     messages = [message.plain() for message in messages_asked]
-    if messages[-1]["role"] != "user":
-        raise ApiError(400, "messages: the last one must be the user's, for the model to answer", "messages")
+    roles = [message["role"] for message in messages]
+    if roles[-1] == "system" or "user" not in roles:
+        last = "the last one must be the user's, for the model to answer, or the assistant's answer to go on with"
+        raise ApiError(400, f"messages: {last}", "messages")
     try:
         fitted = fit_history(render_each(messages, served.tokenizer), served.config.context_len)
     except UserError as error:
@@ -99,7 +101,10 @@ def chat_prompt(messages_asked: Sequence[ChatMessage], served: Served) -> tuple[
         "forgotten": len(messages) - len(fitted),
         "unknown_words": served.tokenizer.unknown(messages[-1]["content"]),
     }
-    return Prompt(prompt_of(fitted, served.tokenizer), []), about
+    if roles[-1] == "user":
+        return Prompt(prompt_of(fitted, served.tokenizer), []), about
+    begun = fitted[-1].content_ids
+    return Prompt([*prompt_of(fitted[:-1], served.tokenizer), *begun], begun), about
 
 
 def _prompt_error(error: UserError, param: str, is_empty: bool) -> ApiError:

@@ -326,6 +326,20 @@ def test_a_client_sends_its_history_back(client):
     assert client.chat.completions.create(**CHAT | {"messages": history}).choices[0].message.content
 
 
+def test_an_answer_that_has_begun_is_continued(chat_server, client):
+    """Greedily the rest of an answer is what comes after its beginning; the beginning is not said again."""
+
+    def answer(history):
+        return client.chat.completions.create(**CHAT | {"messages": history}).choices[0].message.content
+
+    asked = ([{"role": "user", "content": f"w{i}"}] for i in range(9))
+    history, whole = next((h, text) for h in asked if (text := answer(h)).count(" ") == 11 and "\n" not in text)
+    begun = " ".join(whole.split(" ")[:4])
+    history = [*history, {"role": "assistant", "content": begun}]
+    rest = client.chat.completions.create(**CHAT | {"messages": history, "max_tokens": 8}).choices[0].message.content
+    assert begun + rest == whole
+
+
 WRONG = [
     ({"model": "other"}, 404, "model"),
     ({"model": None}, 400, "model"),
