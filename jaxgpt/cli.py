@@ -150,6 +150,9 @@ def chat(verb: Chat) -> None:
 
 def evaluate(verb: Evaluate) -> None:
     """Prints what a split costs the model, named exactly."""
+    if verb.tasks is not None:
+        _evaluate_tasks(verb, verb.tasks)
+        return
     from jaxgpt.inference.evaluate import evaluate_chat, evaluate_file, evaluate_text
 
     trained = _load(verb.run)
@@ -186,6 +189,26 @@ def pairs(verb: Pairs) -> None:
         print(f"  {split}: {count:,} pairs of {asked:,} questions")
     learn = ["--config", "configs/dpo.py", "--data.corpus", verb.out, "--run.init-from", verb.run]
     print(f"{verb.out}: pairs. Next:\n  {shlex.join(['python', 'finetune.py', *learn])}")
+
+
+def _evaluate_tasks(verb: Evaluate, tasks: str) -> None:
+    """Prints what tasks of lm-evaluation-harness come to, and keeps it in the run."""
+    if verb.text is not None or verb.stride is not None:
+        raise UserError("tasks: they have texts and windows of their own; leave out --text and --stride")
+    try:
+        from jaxgpt.inference.harness import evaluate_tasks
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("jaxgpt"):
+            raise
+        raise UserError(f'tasks: {error.name} is not installed; pip install "jaxgpt[eval]"') from None
+    from jaxgpt.run.evaluations import add_evaluations
+
+    trained = _load(verb.run)
+    evaluations = evaluate_tasks(trained, [name for name in map(str.strip, tasks.split(",")) if name])
+    add_evaluations(trained.run.path, evaluations)
+    print(f"{trained.run.path}, step {trained.step}, on lm-evaluation-harness {evaluations[0].harness}")
+    for evaluation in evaluations:
+        print("\n".join(evaluation.lines()))
 
 
 def check(verb: Check) -> None:
@@ -338,5 +361,6 @@ def serve(verb: Serve) -> None:
     if not 1 <= verb.slots <= MOST_SLOTS:
         raise UserError(f"slots: {shown(verb.slots)} was given; it must be between 1 and {MOST_SLOTS}")
     api_key = verb.api_key or os.environ.get("JAXGPT_API_KEY") or None
+    access = server.make_access(verb.host, api_key, verb.public_name, verb.allow_origin)
     with contextlib.closing(server.listen(verb.host, verb.port)) as listener:
-        server.serve(_load(verb.run), listener, api_key, verb.slots)
+        server.serve(_load(verb.run), listener, access, verb.slots)

@@ -53,6 +53,9 @@ class Evaluate:
     """Which part of the run's corpus."""
     text: str | None = None
     """Score all the text of this file in place of a split."""
+    tasks: str | None = None
+    """Run these tasks of lm-evaluation-harness in place of a split, for example hellaswag,arc_easy; or files NAME.yaml.
+    What they come to is kept in the run."""
     stride: int | None = None
     """Text: overlap the windows and score this many new tokens in each, so that every token has more context."""
 
@@ -150,6 +153,10 @@ class Serve:
     """The port; 0 takes a free one."""
     api_key: str | None = None
     """Clients must send this key. Better given as the environment variable JAXGPT_API_KEY."""
+    public_name: tuple[str, ...] = ()
+    """Hosts that requests may name beside this machine's own: by which a proxy here is known, as chat.example.org."""
+    allow_origin: tuple[str, ...] = ()
+    """Sites whose pages may use the API from a browser, as https://example.org; * is any."""
     slots: int = 20
     """Most texts written at once; others wait."""
 

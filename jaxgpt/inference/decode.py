@@ -3,9 +3,10 @@
 A prompt is read in one pass (prefill); then all rows grow together by a few tokens at a time, a scan over the cache.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ from jaxgpt.devices.mesh import whole_beside
 from jaxgpt.model.gpt import GPT, Params, logits, padded_vocab_size, unembedding
 from jaxgpt.model.kv_cache import KVCache, init_cache
 from jaxgpt.ops.matmul import precision
-from jaxgpt.ops.sampling import Settings, sample_each
+from jaxgpt.ops.sampling import Settings, Shaping, after_token, sample_each, shape_logits
 
 CANDIDATES = 20  # likeliest tokens given beside the one drawn
 BUCKET = 32  # prompts are padded to this or a power of two above it, so that few lengths are compiled
@@ -30,8 +31,21 @@ class TokenOutput(NamedTuple):
     """A token, its log-probability, and the likeliest (token, log-probability) in its place."""
 
     token: int
-    logprob: float
+    logprob: float | None
+    """None where nothing comes before it."""
     candidates: list[tuple[int, float]]
+
+
+class Penalties(NamedTuple):
+    """How a text's own tokens change the next one's scores, as `ops.sampling.Shaping` has it; and a bias by token."""
+
+    repetition: float = 1.0
+    frequency: float = 0.0
+    presence: float = 0.0
+    bias: Mapping[int, float] = MappingProxyType({})
+
+
+NO_PENALTIES = Penalties()
 
 
 @dataclass(eq=False)
@@ -49,6 +63,7 @@ class SequenceState:
     min_p: float = 0.0
     candidates: int = 0
     """How many of the likeliest tokens are given with each; with 0, log-probabilities are 0."""
+    penalties: Penalties = NO_PENALTIES
     made: int = field(default=0, init=False)
     cached: int = field(default=0, init=False)
 
@@ -65,6 +80,8 @@ class SlotState(NamedTuple):
     folded into the next draw's key; top_k; the stop token; whether log-probabilities are wanted."""
     real_3B: np.ndarray
     """Temperature, top_p, min_p."""
+    shaping: Shaping | None
+    """None where no row has penalties: a program of its own, which knows of none."""
 
 
 class Drawn(NamedTuple):
@@ -76,6 +93,16 @@ class Drawn(NamedTuple):
     candidate_logprob_BK: jax.Array
 
 
+def padded_size(length: int, context_len: int) -> int:
+    """Returns the length that a prompt is padded to: a power of two, so that few are compiled."""
+    return min(max(BUCKET, 1 << (length - 1).bit_length()), context_len)
+
+
+def padded(banned_V: np.ndarray, config: ModelConfig) -> jax.Array:
+    """Returns which tokens may not come, those included that stand for nothing."""
+    return jnp.asarray(np.pad(banned_V, (0, padded_vocab_size(config) - len(banned_V)), constant_values=True))
+
+
 class Slots:
     """A fixed number of rows, each free (None) or with a sequence.
 
@@ -84,8 +111,7 @@ class Slots:
 
     def __init__(self, params: Params, config: ModelConfig, banned_V: np.ndarray, widths: Sequence[int]) -> None:
         self.params, self.config = params, config
-        padding = padded_vocab_size(config) - len(banned_V)
-        self.banned_V = jnp.asarray(np.pad(banned_V, (0, padding), constant_values=True))
+        self.banned_V = padded(banned_V, config)
         self.sequences: list[SequenceState | None] = [None] * widths[-1]
         self.widths = widths
         self.clear()
@@ -113,11 +139,12 @@ class Slots:
         keep = self.config.context_len - 1 if is_new else self.config.context_len // 2
         sequences = [sequence for slot in slots if (sequence := self.sequences[slot]) is not None]
         kept = [sequence.tokens[-keep:] for sequence in sequences]
-        tokens_PT = np.zeros((len(kept) // copies, self.padded_size(max(map(len, kept)))), np.int32)
+        size = padded_size(max(map(len, kept)), self.config.context_len)
+        tokens_PT = np.zeros((len(kept) // copies, size), np.int32)
         for row, (sequence, tokens) in enumerate(zip(sequences, kept, strict=True)):
             tokens_PT[row // copies, : len(tokens)] = tokens
             sequence.cached = len(tokens)
-        state, slots_B = _state_of(sequences), np.asarray(slots, np.int32)
+        state, slots_B = slot_state(sequences, len(self.banned_V)), np.asarray(slots, np.int32)
         drawn, self.layers = prefill(self.params, self.config, self.layers, slots_B, tokens_PT, state, self.banned_V)
         meanwhile()
         arrays = [x[None] for x in _fetched(drawn, sequences)]
@@ -127,9 +154,8 @@ class Slots:
         """Lets all sequences grow by `count` tokens, fewer where the context ends; returns (slot, tokens) of each."""
         taken = [slot for slot, sequence in enumerate(self.sequences) if sequence is not None]
         width = next(width for width in self.widths if width > taken[-1])
-        drawn, self.layers = decode(
-            self.params, self.config, self.layers, _state_of(self.sequences[:width]), count, self.banned_V
-        )
+        state = slot_state(self.sequences[:width], len(self.banned_V))
+        drawn, self.layers = decode(self.params, self.config, self.layers, state, count, self.banned_V)
         meanwhile()
         arrays, grown = _fetched(drawn, self.sequences), []
         for slot in taken:
@@ -140,15 +166,11 @@ class Slots:
             grown.append((slot, self._grow(slot, [x[:, slot] for x in arrays], room)))
         return grown
 
-    def padded_size(self, length: int) -> int:
-        """Returns the length that a prompt is padded to: a power of two, so that few are compiled."""
-        return min(max(BUCKET, 1 << (length - 1).bit_length()), self.config.context_len)
-
     def _grow(self, slot: int, drawn: Sequence[np.ndarray], count: int) -> list[TokenOutput]:
         """Adds the first `count` tokens of one row of what was drawn to its sequence, up to its stop token."""
         sequence = self.sequences[slot]
         assert sequence is not None
-        outputs = _outputs(drawn, count, sequence.candidates)
+        outputs = outputs_of(drawn, count, sequence.candidates)
         stops = [place for place, output in enumerate(outputs, start=1) if output.token == sequence.stop_id]
         outputs = outputs[: stops[0] if stops else None]
         sequence.tokens += [output.token for output in outputs]
@@ -161,9 +183,10 @@ def _empty_layers(config: ModelConfig, rows: int) -> Layers:
     return init_cache(config, rows).layers
 
 
-def _state_of(sequences: Sequence[SequenceState | None]) -> SlotState:
-    B = len(sequences)
-    state = SlotState(np.zeros((B, 2), np.uint32), np.zeros((6, B), np.int32), np.zeros((3, B), np.float32))
+def slot_state(sequences: Sequence[SequenceState | None], vocab_rows: int) -> SlotState:
+    """Returns what decides the next tokens of these sequences, a row each."""
+    B, shaping = len(sequences), _shaping_of(sequences, vocab_rows)
+    state = SlotState(np.zeros((B, 2), np.uint32), np.zeros((6, B), np.int32), np.zeros((3, B), np.float32), shaping)
     for row, sequence in enumerate(sequences):
         if (x := sequence) is not None:
             state.keys_B2[row] = x.key
@@ -172,13 +195,32 @@ def _state_of(sequences: Sequence[SequenceState | None]) -> SlotState:
     return state
 
 
+def _shaping_of(sequences: Sequence[SequenceState | None], vocab_rows: int) -> Shaping | None:
+    """Returns the shaping of these sequences' scores, or None where none has penalties."""
+    if all(sequence is None or sequence.penalties == NO_PENALTIES for sequence in sequences):
+        return None
+    B, V = len(sequences), vocab_rows
+    one_B, zero_B, zero_BV = np.ones(B, np.float32), np.zeros(B, np.float32), np.zeros((B, V), np.float32)
+    shaping = Shaping(one_B, zero_B, zero_B.copy(), zero_BV, np.zeros((B, V), bool), np.zeros((B, V), np.int32))
+    for row, sequence in enumerate(sequences):
+        if sequence is None or sequence.penalties == NO_PENALTIES:
+            continue
+        penalties, written = sequence.penalties, sequence.tokens[len(sequence.tokens) - sequence.made :]
+        shaping.repetition_B[row], shaping.frequency_B[row], shaping.presence_B[row] = penalties[:3]
+        shaping.bias_BV[row, list(penalties.bias)] = list(penalties.bias.values())
+        shaping.seen_BV[row, sequence.tokens] = True
+        shaping.seen_BV[row, [id for id in (sequence.stop_id,) if id >= 0]] = False  # bos may be the same token
+        shaping.written_BV[row] = np.bincount(written, minlength=V)
+    return shaping
+
+
 def _fetched(drawn: Drawn, sequences: Sequence[SequenceState | None]) -> list[np.ndarray]:
     """Returns what was drawn on the host, log-probabilities only where one of the sequences wants them."""
     wanted = any(sequence is not None and sequence.candidates for sequence in sequences)
     return [np.asarray(x) for x in (drawn if wanted else drawn[:1])]
 
 
-def _outputs(drawn: Sequence[np.ndarray], count: int, candidates: int) -> list[TokenOutput]:
+def outputs_of(drawn: Sequence[np.ndarray], count: int, candidates: int) -> list[TokenOutput]:
     """Returns the first tokens of one row of what was drawn, with as many candidates as wanted."""
     tokens = drawn[0][:count].tolist()
     if not candidates:
@@ -211,9 +253,12 @@ def prefill(
     hidden_PTD, cache = outputs
     prompt_B = jnp.arange(B) // (B // P)
     hidden_BD = hidden_PTD[prompt_B, jnp.asarray(state.whole_6B)[1] - 1]
-    drawn = _draw(inference_head(params, config), hidden_BD, config, state, 0, banned_V)
+    drawn = draw(inference_head(params, config), hidden_BD, config, state, 0, banned_V)
     read = cache.layers if P == B else jax.tree.map(lambda x_PKSH: x_PKSH[prompt_B], cache.layers)
     return drawn, jax.tree.map(lambda all_BKSH, new_BKSH: all_BKSH.at[slots_B].set(new_BKSH), layers, read)
+
+
+_Carry = tuple[jax.Array, KVCache, Shaping | None]
 
 
 @partial(jax.jit, static_argnums=(1, 4), donate_argnums=2)
@@ -229,15 +274,15 @@ def decode(
     head_VD = inference_head(params, config)
     part = layers if layers[0][0].shape[0] == B else jax.tree.map(lambda x: x[:B], layers)
 
-    def step(carry: tuple[jax.Array, KVCache], i: jax.Array) -> tuple[tuple[jax.Array, KVCache], Drawn]:
-        token_B, cache = carry
+    def step(carry: _Carry, i: jax.Array) -> tuple[_Carry, Drawn]:
+        token_B, cache, shaping = carry
         outputs: Any = GPT(config).apply({"params": params}, token_B[:, None], None, None, cache)
         hidden_B1D, cache = outputs
-        drawn = _draw(head_VD, hidden_B1D[:, 0], config, state, i, banned_V)
-        return (drawn.token_B, cache), drawn
+        drawn = draw(head_VD, hidden_B1D[:, 0], config, state._replace(shaping=shaping), i, banned_V)
+        return (drawn.token_B, cache, shaping and after_token(shaping, drawn.token_B)), drawn
 
-    start = last_B, KVCache(part, lengths_B)
-    (_, cache), drawn = jax.lax.scan(step, start, jnp.arange(count))
+    start = last_B, KVCache(part, lengths_B), state.shaping and Shaping(*map(jnp.asarray, state.shaping))
+    (_, cache, _), drawn = jax.lax.scan(step, start, jnp.arange(count))
     if part is layers:
         return drawn, cache.layers
     return drawn, jax.tree.map(lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, 0, axis=0), layers, cache.layers)
@@ -248,7 +293,7 @@ def inference_head(params: Params, config: ModelConfig) -> jax.Array:
     return unembedding(params).astype(precision(config.dtype).compute_dtype)
 
 
-def _draw(
+def draw(
     head_VD: jax.Array,
     hidden_BD: jax.Array,
     config: ModelConfig,
@@ -264,7 +309,8 @@ def _draw(
     logits_BV = jnp.where(banned_V & (jnp.arange(V) != stop_B[:, None]), -jnp.inf, logits_BV)
     keys_B = jax.random.wrap_key_data(jnp.asarray(state.keys_B2))
     settings = Settings(temperature_B, top_k_B, top_p_B, min_p_B)
-    token_B = sample_each(keys_B, numbers_B + later, logits_BV, settings)
+    shaped_BV = logits_BV if state.shaping is None else shape_logits(logits_BV, state.shaping)
+    token_B = sample_each(keys_B, numbers_B + later, shaped_BV, settings)
     K = min(CANDIDATES, config.vocab_size)
 
     def wanted() -> tuple[jax.Array, jax.Array, jax.Array]:

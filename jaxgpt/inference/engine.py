@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jaxgpt.config import ModelConfig
-from jaxgpt.inference.decode import TOGETHER, SequenceState, Slots, TokenOutput
+from jaxgpt.inference.decode import NO_PENALTIES, TOGETHER, Penalties, SequenceState, Slots, TokenOutput, padded_size
 from jaxgpt.inference.generate import banned_tokens, in_full_precision
 from jaxgpt.model.gpt import Params
 from jaxgpt.text.tokenizer import Tokenizer
@@ -38,8 +38,10 @@ class Request(NamedTuple):
     top_p: float = 1.0
     seed: int = 0
     candidates: int = 0  # how many of the likeliest tokens are given with each; with 0, log-probabilities are 0
-    top_k: int = 0  # 0 keeps all tokens
+    with_stop: bool = False  # the token that ends the sequence is delivered too
+    top_k: int = 0
     min_p: float = 0.0
+    penalties: Penalties = NO_PENALTIES
 
 
 # Called in the engine's thread with new tokens of a sequence, and at its end with why it ended; it must not block.
@@ -64,10 +66,14 @@ class Generation:
     sequence: SequenceState = field(init=False)
 
     def __post_init__(self) -> None:
-        asked = self.request
-        key = np.asarray(jax.random.key_data(jax.random.key(np.uint32(asked.seed % 2**32))))
-        settings = asked.temperature, asked.top_k, asked.top_p, asked.min_p, asked.candidates
-        self.sequence = SequenceState(list(asked.prompt), key, asked.stop_id, *settings)
+        self.sequence = state_of(self.request)
+
+
+def state_of(asked: Request) -> SequenceState:
+    """Returns what the decoder makes of a request, before it has read the prompt."""
+    key = np.asarray(jax.random.key_data(jax.random.key(np.uint32(asked.seed % 2**32))))
+    settings = asked.temperature, asked.top_k, asked.top_p, asked.min_p, asked.candidates, asked.penalties
+    return SequenceState(list(asked.prompt), key, asked.stop_id, *settings)
 
 
 class Engine:
@@ -134,7 +140,7 @@ class Engine:
     def compile(self) -> None:
         """Compiles all that requests can need, before the first of them; call it while nothing else is asked."""
         longest = self._decoder.config.context_len - 1
-        sizes = {self._decoder.padded_size(length) for length in range(1, longest + 1)}
+        sizes = {padded_size(length, longest + 1) for length in range(1, longest + 1)}
         for size in sorted(sizes):
             for count in {1, min(TOGETHER, self.slots)}:
                 self._generate_silently([Request([0] * min(size, longest), NEVER, 1)] * count)
@@ -196,7 +202,7 @@ class Engine:
             free = [slot for slot, generation in enumerate(self._running) if generation is None]
             if len(free) >= TOGETHER <= len(self._waiting):
                 lengths = (len(waiting.request.prompt) for waiting in islice(self._waiting, TOGETHER))
-                sizes = {self._decoder.padded_size(length) for length in lengths}
+                sizes = {padded_size(length, self._decoder.config.context_len) for length in lengths}
                 slots = free[: TOGETHER if len(sizes) == 1 else 1]
             else:
                 slots = free[: min(1, len(self._waiting))]
@@ -213,7 +219,7 @@ class Engine:
             left = generation.request.max_tokens - (generation.sequence.made - len(outputs))
             finish: Finish | None = None
             if outputs[-1].token == generation.request.stop_id and len(outputs) <= left:
-                outputs, finish = outputs[:-1], "stop"
+                outputs, finish = outputs if generation.request.with_stop else outputs[:-1], "stop"
             elif len(outputs) >= left:
                 outputs, finish = outputs[:left], "length"
             if finish:

@@ -33,7 +33,11 @@ def text_stop(tokenizer: Tokenizer, lines_are_documents: bool) -> int | None:
 
 def encode_prompt(prompt: str, tokenizer: Tokenizer, config: ModelConfig) -> list[int]:
     """Returns the ids of a prompt; raises UserError when it is empty or leaves no room in the context."""
-    ids = tokenizer.encode(prompt)
+    return check_prompt(tokenizer.encode(prompt), config)
+
+
+def check_prompt(ids: list[int], config: ModelConfig) -> list[int]:
+    """Returns the ids; raises UserError where there are none or they leave no room in the context."""
     if not ids:
         raise UserError("prompt: it is empty; write something for the model to continue")
     if len(ids) >= config.context_len:

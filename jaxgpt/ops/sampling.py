@@ -52,6 +52,40 @@ def likeliest(logits_BV: jax.Array) -> jax.Array:
     return group_B * GROUP + jnp.argmax(logits_BI, axis=-1).astype(jnp.int32)
 
 
+class Shaping(NamedTuple):
+    """What changes each row's scores by what its text has already: as values, which change nothing at 1, 0, 0 and 0."""
+
+    repetition_B: Any
+    """Of a token in the text, the prompt too, a positive score is divided by it, another multiplied (CTRL, Keskar et
+    al. 2019)."""
+    frequency_B: Any
+    """Is taken off a token's score for each time that it was written."""
+    presence_B: Any
+    """Is taken off the score of a token that was written."""
+    bias_BV: Any
+    """Is added to the scores."""
+    seen_BV: Any
+    """Whether a token is in the text."""
+    written_BV: Any
+    """How often it was written after the prompt."""
+
+
+def shape_logits(logits_BV: jax.Array, shaping: Shaping) -> jax.Array:
+    """Returns the scores that tokens are drawn by; what is ruled out stays so."""
+    repetition_B1, frequency_B1, presence_B1 = (jnp.asarray(x)[:, None] for x in shaping[:3])
+    repeated_BV = jnp.where(logits_BV > 0, logits_BV / repetition_B1, logits_BV * repetition_B1)
+    logits_BV = jnp.where(shaping.seen_BV, repeated_BV, logits_BV)
+    logits_BV = logits_BV - frequency_B1 * shaping.written_BV - presence_B1 * (shaping.written_BV > 0)
+    return logits_BV + shaping.bias_BV
+
+
+def after_token(shaping: Shaping, token_B: jax.Array) -> Shaping:
+    """Returns the shaping of texts that have grown by a token."""
+    rows_B = jnp.arange(token_B.shape[0])
+    seen_BV = jnp.asarray(shaping.seen_BV).at[rows_B, token_B].set(True)
+    return shaping._replace(seen_BV=seen_BV, written_BV=jnp.asarray(shaping.written_BV).at[rows_B, token_B].add(1))
+
+
 class Settings(NamedTuple):
     """Each row's Sampling as values, so that no setting compiles anew: top_k 0, top_p 1 and min_p 0 keep all tokens."""
 

@@ -8,6 +8,7 @@ checkpoints/      the latest two and the best (best.json says which), each with 
 metrics.jsonl     a line a step, and a line an evaluation; tensorboard/ has the same
 samples.jsonl     what the model said at each evaluation
 answers.jsonl     of a run that learns from a reward: its answers to held-out questions at each evaluation
+evaluations.json  what it reached in tasks of lm-evaluation-harness
 imported.json     of weights from elsewhere: their family, precision and settings
 report.html       all of this to look at, and the model from inside; plots/ has its charts
 """

@@ -14,7 +14,10 @@ SKIPPED = 8  # characters that a token may lie behind the last one that was foun
 
 
 def prompt_places(asked: Beginning, tokenizer: Tokenizer, context_len: int) -> list[Place | None]:
-    """Returns a place for each id of the prompt; None for control tokens, and for text that was rewritten."""
+    """Returns a place for each id of the prompt; None for control tokens, and for text that was rewritten.
+
+    A conversation that ends with the assistant's message has it without its end, as it is continued.
+    """
     special = tokenizer.special
     if asked.messages is None:
         text = asked.prompt or ""
@@ -26,7 +29,8 @@ def prompt_places(asked: Beginning, tokenizer: Tokenizer, context_len: int) -> l
         places += [None] * len(message.opening)
         places += _numbered(number, text_places(message.message["content"], message.content_ids, tokenizer))
         places += [None] * len(message.closing)
-    return places + [None] * len(special.assistant)
+    last = messages[-1]
+    return places[: -len(last.closing)] if last.role == "assistant" else places + [None] * len(special.assistant)
 
 
 def _numbered(number: int, places: Sequence[tuple[int, int] | None]) -> list[Place | None]:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jaxgpt.serve.streaming import Piece
+from jaxgpt.inference.writer import Piece
 
 Json = dict[str, Any]
 
@@ -16,10 +16,11 @@ class ChatReply:
 
     kind, prefix = ("chat.completion", "chat.completion.chunk"), "chatcmpl"
 
-    def __init__(self, logprobs: bool) -> None:
-        self._logprobs = logprobs
+    def __init__(self, candidates: int | None) -> None:
+        """How many of the likeliest tokens are told beside each; None: no log-probabilities at all."""
+        self._candidates = candidates
 
-    def start(self, index: int) -> Json | None:
+    def start(self, index: int, echo: Sequence[Piece]) -> Json | None:
         """Returns the first chunk's choice, which says who speaks."""
         return {"index": index, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
 
@@ -34,10 +35,14 @@ class ChatReply:
         return {"index": index, "message": message, "finish_reason": finish} | self._told(pieces)
 
     def _told(self, pieces: Sequence[Piece]) -> Json:
-        if not self._logprobs:
+        if self._candidates is None:
             return {"logprobs": None}
-        content = [_token(piece) | {"top_logprobs": list(map(_token, piece.candidates))} for piece in pieces]
-        return {"logprobs": {"content": content, "refusal": None}} | _ids(pieces, [each.candidates for each in pieces])
+        content = [
+            _token(piece) | {"top_logprobs": list(map(_token, piece.candidates[: self._candidates]))}
+            for piece in pieces
+        ]
+        told = {"logprobs": {"content": content, "refusal": None}}
+        return told | _ids(pieces, [piece.candidates[: self._candidates] for piece in pieces])
 
 
 class CompletionReply:
@@ -45,18 +50,19 @@ class CompletionReply:
 
     kind, prefix = ("text_completion", "text_completion"), "cmpl"
 
-    def __init__(self, logprobs: bool, count: int) -> None:
-        self._logprobs = logprobs
+    def __init__(self, candidates: int | None, count: int) -> None:
+        """As ChatReply has it, for `count` texts."""
+        self._candidates = candidates
         self._offsets = [0] * count
 
-    def start(self, index: int) -> Json | None:
-        """Returns None: the first chunk has text already."""
-        return None
+    def start(self, index: int, echo: Sequence[Piece]) -> Json | None:
+        """Returns a chunk's choice with the prompt where it is echoed; elsewhere the first chunk has text already."""
+        return self.part(index, echo, None) if echo else None
 
     def part(self, index: int, pieces: Sequence[Piece], finish: str | None) -> Json:
         """Returns a chunk's choice, which is a reply's choice too."""
         text = _text(pieces)
-        told = self._told(index, pieces) if self._logprobs else {"logprobs": None}
+        told = self._told(index, pieces) if self._candidates is not None else {"logprobs": None}
         self._offsets[index] += len(text)
         return {"index": index, "text": text, "finish_reason": finish} | told
 
@@ -66,14 +72,22 @@ class CompletionReply:
         offsets = [self._offsets[index]]
         for piece in pieces[:-1]:
             offsets.append(offsets[-1] + len(piece.text))
-        others = [{other.name: other for other in reversed(piece.candidates)} for piece in pieces]
+        others = [_by_name(piece, self._candidates or 0) for piece in pieces]
+        top = [None if each is None else {name: other.logprob for name, other in each.items()} for each in others]
         told = {
             "tokens": [piece.name for piece in pieces],
             "token_logprobs": [piece.logprob for piece in pieces],
-            "top_logprobs": [{name: other.logprob for name, other in each.items()} for each in others],
+            "top_logprobs": top,
             "text_offset": offsets[: len(pieces)],
         }
-        return {"logprobs": told} | _ids(pieces, [each.values() for each in others])
+        return {"logprobs": told} | _ids(pieces, [(each or {}).values() for each in others])
+
+
+def _by_name(piece: Piece, count: int) -> dict[str, Piece] | None:
+    """Returns the likeliest tokens by their names; of two with one name the likelier. None for the first token."""
+    if piece.logprob is None:
+        return None
+    return {other.name: other for other in reversed(piece.candidates[:count])}
 
 
 Reply = ChatReply | CompletionReply
@@ -103,6 +117,7 @@ def _text(pieces: Sequence[Piece]) -> str:
 
 
 def _token(piece: Piece) -> Json:
+    assert piece.logprob is not None
     assert math.isfinite(piece.logprob)
     return {"token": piece.name, "logprob": piece.logprob, "bytes": list(piece.text.encode("utf-8", "replace"))}
 

@@ -1,25 +1,23 @@
 """What may be asked: OpenAI's requests, checked; what this server cannot do is refused rather than ignored."""
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from jaxgpt.inference.decode import CANDIDATES
+from jaxgpt.inference.decode import CANDIDATES, Penalties
 
 MAX_TOKENS = 4096
-MAX_STOPS, MAX_STOP_CHARACTERS = 4, 256
+MAX_STOPS, MAX_STOP_CHARACTERS = 16, 256
+MAX_BIASES = 1024
 
 # Parameters of OpenAI's API that ask for nothing more when they have one of these values (or null).
 NEUTRAL: dict[str, tuple[object, ...]] = {
     "best_of": (1,),
-    "echo": (False,),
-    "frequency_penalty": (0,),
     "functions": ([],),
-    "logit_bias": ({},),
     "modalities": (["text"],),
     "parallel_tool_calls": (True, False),
-    "presence_penalty": (0,),
     "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
     "store": (False,),
@@ -37,11 +35,13 @@ class Checked(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-TokenLimit = Annotated[int, Field(ge=1), AfterValidator(lambda tokens: min(tokens, MAX_TOKENS))]
-"""Tokens to write at most; more than this server writes are as many as it does, as with other servers."""
+AT_MOST = AfterValidator(lambda tokens: min(tokens, MAX_TOKENS))
+"""More tokens than this server writes are as many as it does, as with other servers."""
+TokenLimit = Annotated[int, Field(ge=1), AT_MOST]
 
 
-TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=MAX_TOKENS)]
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+TokenIds = Annotated[list[TokenId], Field(max_length=MAX_TOKENS)]
 
 
 class StreamOptions(Checked):
@@ -56,15 +56,23 @@ class Asked(Checked, ABC):
     max_tokens: TokenLimit | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0)] | None = None
+    top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
+    """-1 and 0 keep all tokens, as with vLLM."""
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MAX_BIASES)] | None = (
+        None
+    )
+    """What is added to the scores of tokens, by id."""
     n: Annotated[int, Field(ge=1, le=1024)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] | None = None
     stop: str | list[str] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     written: TokenIds = []
-    """The `token_ids` that the answer begins with, to go on from there; an extension, as are top_k and min_p."""
+    """The `token_ids` that the answer begins with, to go on from there; an extension."""
 
     @model_validator(mode="before")
     @classmethod
@@ -88,6 +96,20 @@ class Asked(Checked, ABC):
         if len(stops) > MAX_STOPS or any(len(text) > MAX_STOP_CHARACTERS for text in stops):
             raise ValueError(f"at most {MAX_STOPS} texts of up to {MAX_STOP_CHARACTERS} characters")
         return stop
+
+    @field_validator("logit_bias")
+    @classmethod
+    def _biases_of_tokens(cls, bias: dict[str, float] | None) -> dict[str, float] | None:
+        if not all(id.isascii() and id.isdigit() and len(id) < 10 for id in bias or {}):
+            raise ValueError("its keys are ids of tokens, from 0")
+        return bias
+
+    @property
+    def penalties(self) -> Penalties:
+        """How the text's own tokens change what comes next."""
+        bias = {int(id): value for id, value in (self.logit_bias or {}).items() if value}
+        repetition = 1.0 if self.repetition_penalty is None else self.repetition_penalty
+        return Penalties(repetition, self.frequency_penalty or 0.0, self.presence_penalty or 0.0, bias)
 
     @property
     def stops(self) -> list[str]:
@@ -157,7 +179,15 @@ class ChatRequest(Asked):
 class CompletionRequest(Asked):
     """POST /v1/completions"""
 
-    prompt: str | Annotated[list[str], Field(min_length=1)]
+    prompt: (
+        str
+        | Annotated[list[str], Field(min_length=1)]
+        | Annotated[list[TokenId], Field(min_length=1)]
+        | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1)]
+    )
+    max_tokens: Annotated[int, Field(ge=0), AT_MOST] | None = None
+    """With 0 nothing is written: with `echo` and `logprobs` the prompt is scored."""
+    echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=CANDIDATES)] | None = None
 
     @property
@@ -165,8 +195,28 @@ class CompletionRequest(Asked):
         return self.logprobs
 
     @property
-    def prompts(self) -> list[str]:
-        return _as_list(self.prompt)
+    def prompts(self) -> Sequence[str | list[int]]:
+        """The prompts, each a text or its tokens."""
+        given = self.prompt
+        if isinstance(given, str):
+            return [given]
+        return [cast(list[int], given)] if isinstance(given[0], int) else cast(list[str | list[int]], given)
+
+
+class TokenizeRequest(Checked):
+    """POST /tokenize, as vLLM has it"""
+
+    model: str | None = None
+    prompt: str
+    add_special_tokens: bool = True
+    return_token_strs: bool | None = None
+
+
+class DetokenizeRequest(Checked):
+    """POST /detokenize, as vLLM has it"""
+
+    model: str | None = None
+    tokens: list[TokenId]
 
 
 class Beginning(Checked):
@@ -195,7 +245,7 @@ class InspectRequest(Beginning):
     request that it went on from.
     """
 
-    written: str | list[Annotated[int, Field(ge=0)]] = ""
+    written: str | list[TokenId] = ""
     given: Annotated[int, Field(ge=0)] = 0
 
 

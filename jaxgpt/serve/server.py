@@ -1,7 +1,9 @@
 """From a trained run to a server on a port, and its end."""
 
+import re
 import signal
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 import uvicorn
@@ -13,13 +15,13 @@ from jaxgpt.inference.generate import in_full_precision, text_stop
 from jaxgpt.run.load import Trained
 from jaxgpt.serve.api import Served, make_app
 from jaxgpt.serve.inspecting import make_inspector
-from jaxgpt.serve.middleware import LOCAL_NAMES
+from jaxgpt.serve.middleware import LOCAL_NAMES, Access
 from jaxgpt.serve.starters import answered, known_of
 
 GRACE = 4.0  # seconds that running sequences have to end
 
 
-def serve(trained: Trained, listener: socket.socket, api_key: str | None, slots: int) -> None:
+def serve(trained: Trained, listener: socket.socket, access: Access, slots: int) -> None:
     """Serves a run on a socket of `listen` until Ctrl-C or SIGTERM."""
     print(f"{trained.run.path}, step {trained.step}: compiling, a moment ...", flush=True)
     model = trained.params, in_full_precision(trained.config.model), trained.run.tokenizer
@@ -28,7 +30,7 @@ def serve(trained: Trained, listener: socket.socket, api_key: str | None, slots:
     engine = Engine(*model, slots)
     engine.compile()
     host, port = listener.getsockname()[:2]
-    app = make_app(engine, inspector, describe(trained, engine), api_key, local_only=host in LOCAL_NAMES)
+    app = make_app(engine, inspector, describe(trained, engine), access)
     server = Server(engine, f"http://{f'[{host}]' if ':' in host else host}:{port}", app)
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn sends itself the signals again when it is done
         signal.signal(number, lambda *_: None)
@@ -58,6 +60,24 @@ def describe(trained: Trained, engine: Engine) -> Served:
             "starters": answered(engine, run.tokenizer, known.starters),
         },
     )
+
+
+def make_access(
+    host: str, api_key: str | None, public_names: Sequence[str] = (), origins: Sequence[str] = ()
+) -> Access:
+    """Returns who may ask a server that listens on `host`; raises UserError for names and origins that are none.
+
+    Where it listens on this machine alone it answers under this machine's names, and under its public ones, by which a
+    proxy on the same machine knows it.
+    """
+    for name in public_names:
+        if not name or set(name) & set("/:@ ") or name != name.lower():
+            raise UserError(f"public_name: {shown(name)} was given; it must be a host's name, as chat.example.org")
+    for origin in origins:
+        if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+            raise UserError(f"allow_origin: {shown(origin)} was given; it must be * or a site, as https://example.org")
+    names = (*LOCAL_NAMES, *public_names) if host in LOCAL_NAMES or public_names else None
+    return Access(api_key, names, tuple(origins))
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from jaxgpt.config import ModelConfig, Sampling
 from jaxgpt.inference import decode as decode_module
+from jaxgpt.inference.decode import NO_PENALTIES, Penalties
 from jaxgpt.inference.engine import NEVER, ClosedError, Engine, QueueFullError, Request, TokenOutput
 from jaxgpt.inference.generate import banned_tokens, generate
 from jaxgpt.model.gpt import GPT, logits, unembedding
@@ -121,6 +122,33 @@ def test_candidates_are_the_models_probabilities(params, engine):
         np.testing.assert_allclose([p for _, p in word.candidates], np.sort(expected)[::-1][:4], atol=1e-4)
         np.testing.assert_allclose(word.logprob, expected[token], atol=1e-4)
         text.append(token)
+
+
+def with_penalties(params, prompt, count, penalties) -> list[int]:
+    """Writes greedily by the definition: all logits of the text each time, changed by what is in it."""
+    scores_after = jax.jit(lambda tokens, length: _scores(params, tokens, length))
+    text, bias_V = list(prompt), np.zeros(60)
+    bias_V[list(penalties.bias)] = list(penalties.bias.values())
+    for _ in range(count):
+        scores_V = np.array(scores_after(jnp.array(text + [0] * (64 - len(text))), len(text)))
+        seen = list(set(text))
+        factor = np.where(scores_V[seen] > 0, 1 / penalties.repetition, penalties.repetition)
+        scores_V[seen] *= factor
+        written_V = np.bincount(text[len(prompt) :], minlength=60)
+        scores_V += bias_V - penalties.frequency * written_V - penalties.presence * (written_V > 0)
+        text.append(int(np.argmax(np.where(BANNED, -np.inf, scores_V))))
+    return text[len(prompt) :]
+
+
+def test_penalties_are_their_definition_and_change_no_other_text(params, engine):
+    kinds = [Penalties(1.5), Penalties(frequency=0.7), Penalties(presence=1.5), Penalties(bias={20: -100, 30: 4.0})]
+    kinds += [Penalties(0.8, -0.5, 0.5, {31: 5.0}), NO_PENALTIES]
+    inboxes, _ = send(engine, *(Request([10, 11, 12], NEVER, 20, penalties=kind) for kind in kinds))
+    texts = [inbox.tokens() for inbox in inboxes]
+    assert texts == [with_penalties(params, [10, 11, 12], 20, kind) for kind in kinds]
+    assert len({tuple(text) for text in texts}) == len(kinds)
+    (inbox,), _ = send(engine, Request([10, 11, 12], NEVER, 20))
+    assert inbox.tokens() == texts[-1]
 
 
 def test_cancelled_texts_free_their_slots(engine):

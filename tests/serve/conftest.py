@@ -4,7 +4,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import jax
@@ -15,9 +15,11 @@ from flax import linen as nn
 
 from jaxgpt.config import ModelConfig
 from jaxgpt.inference.engine import Engine
+from jaxgpt.inference.generate import text_stop
 from jaxgpt.model.gpt import GPT, Params
 from jaxgpt.serve.api import Served, make_app
 from jaxgpt.serve.inspecting import make_inspector
+from jaxgpt.serve.middleware import Access
 from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 
 TOKENIZER = WordTokenizer(SPECIAL + tuple(f"w{i}" for i in range(60 - len(SPECIAL))))
@@ -42,12 +44,13 @@ def running(
     api_key: str | None = None,
     tokenizer: WordTokenizer = TOKENIZER,
     lines_are_documents: bool = True,
+    **access: Any,
 ) -> Iterator[Running]:
     end_id = tokenizer.special.end if is_chat else tokenizer.special.eos
     told = {"knows": "It knows a few words.", "starters": ["w1 w2", "w3"], "end_id": end_id}
     about = {"step": 1, "data": "tiny-data", "sample_prompt": "w1 w2", **told}
-    served = Served("tiny", CONFIG, tokenizer, is_chat, lines_are_documents, 0, about)
-    app = make_app(engine, make_inspector(params, CONFIG, tokenizer), served, api_key)
+    served = Served("tiny", CONFIG, tokenizer, is_chat, text_stop(tokenizer, lines_are_documents), 0, about)
+    app = make_app(engine, make_inspector(params, CONFIG, tokenizer), served, Access(api_key, **access))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", ws="none"))
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))

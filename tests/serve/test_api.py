@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from jaxgpt.inference.chat import reply
 from jaxgpt.inference.engine import Engine
 from jaxgpt.inference.generate import continue_text, encode_prompt
+from jaxgpt.model.gpt import GPT, logits, unembedding
 from jaxgpt.ops.sampling import GREEDY
 from jaxgpt.serve.api import PAGE
 from jaxgpt.serve.middleware import MAX_BODY
@@ -117,6 +118,145 @@ def test_logprobs(client):
     assert all(len(words) == 2 for words in told.logprobs.top_logprobs)
 
 
+def test_log_probabilities_need_no_candidates(client):
+    """0 candidates are none, and the log-probabilities are the same as with some."""
+    told, alone = (client.chat.completions.create(**CHAT, logprobs=True, top_logprobs=n).choices[0] for n in (2, 0))
+    assert [token.logprob for token in alone.logprobs.content] == [token.logprob for token in told.logprobs.content]
+    assert all(token.logprob < 0 and not token.top_logprobs for token in alone.logprobs.content)
+    told = client.completions.create(model="tiny", prompt="w1", logprobs=0, temperature=0, max_tokens=5).choices[0]
+    assert all(logprob < 0 for logprob in told.logprobs.token_logprobs)
+
+
+SCORED = {"model": "tiny", "prompt": "w1 w2 w3 w4", "echo": True, "logprobs": 2, "max_tokens": 0, "temperature": 0}
+
+
+def test_a_prompt_is_echoed_with_its_log_probabilities(chat_server, client):
+    """As OpenAI has it: null first; nothing is written with max_tokens 0. The numbers are the model's own."""
+    done = client.completions.create(**SCORED)
+    (choice,) = done.choices
+    told = choice.logprobs
+    assert (choice.text, choice.finish_reason, done.usage.completion_tokens) == ("w1 w2 w3 w4", "length", 0)
+    assert told.tokens == ["w1", " w2", " w3", " w4"]
+    assert told.text_offset == [0, 2, 5, 8]
+    assert (told.token_logprobs[0], told.top_logprobs[0]) == (None, None)
+    ids = [TOKENIZER.special.bos, *TOKENIZER.encode("w1 w2 w3 w4")]
+    hidden, _ = GPT(CONFIG).apply({"params": chat_server.params}, jnp.asarray([ids]))
+    log_p = jax.nn.log_softmax(logits(unembedding(chat_server.params), hidden[0], 60)[:, :60])
+    assert told.token_logprobs[1:] == pytest.approx([float(log_p[t, ids[t + 1]]) for t in (1, 2, 3)], abs=1e-4)
+    for t, likeliest in enumerate(told.top_logprobs[1:], start=1):
+        assert max(likeliest.values()) == pytest.approx(float(jnp.max(log_p[t])), abs=1e-4)
+        assert len(likeliest) == 2
+
+
+def test_tokens_are_a_prompt_as_their_text_is(client):
+    ids = TOKENIZER.encode("w1 w2 w3 w4")
+    bos = TOKENIZER.special.bos
+    of_text = client.completions.create(**SCORED).choices[0]
+    many = client.completions.create(**SCORED | {"prompt": [ids, [bos, *ids], [bos]]}).choices
+    assert (many[0].text, many[0].logprobs.tokens) == (of_text.text, of_text.logprobs.tokens)
+    assert many[0].logprobs.token_logprobs[1:] == pytest.approx(of_text.logprobs.token_logprobs[1:], abs=1e-5)
+    assert many[1].logprobs.tokens == ["\n", "w1", " w2", " w3", " w4"]
+    assert many[1].logprobs.token_logprobs[2:] == pytest.approx(of_text.logprobs.token_logprobs[1:], abs=1e-5)
+    assert many[1].logprobs.token_logprobs[1] < 0  # it follows a token that was given
+    assert many[2].logprobs.token_logprobs == [None]
+    written = {"model": "tiny", "temperature": 0, "max_tokens": 9}
+    texts = [client.completions.create(**written, prompt=p).choices[0].text for p in ("w1 w2 w3 w4", ids, [bos, *ids])]
+    assert len(set(texts)) == 1
+
+
+@pytest.mark.parametrize("count", [1, 6])
+def test_an_echo_is_followed_by_what_is_written_without_it(client, count):
+    asked = SCORED | {"max_tokens": count, "n": 2}
+    plain = client.completions.create(**asked | {"echo": False}).choices
+    whole = client.completions.create(**asked).choices
+    assert [choice.text for choice in whole] == ["w1 w2 w3 w4" + choice.text for choice in plain]
+    for one, other in zip(whole, plain, strict=True):
+        assert one.logprobs.tokens[4:] == other.logprobs.tokens
+        assert one.logprobs.token_logprobs[4:] == pytest.approx(other.logprobs.token_logprobs, abs=1e-4)
+    chunks = list(client.completions.create(**asked | {"n": 1}, stream=True))
+    assert "".join(chunk.choices[0].text for chunk in chunks) == whole[0].text
+    offsets = [
+        offset for chunk in chunks if chunk.choices[0].logprobs for offset in chunk.choices[0].logprobs.text_offset
+    ]
+    assert offsets == whole[0].logprobs.text_offset
+    untold = client.completions.create(**asked | {"logprobs": None}).choices
+    assert [choice.text for choice in untold] == [choice.text for choice in whole]
+
+
+def test_prompts_that_wait_together_are_scored_as_each_alone(chat_server):
+    prompts = [" ".join(f"w{(3 * i + j) % 50}" for j in range(1 + 3 * i)) for i in range(20)]
+
+    def ask(prompt):
+        answer = httpx.post(f"{chat_server.url}/v1/completions", json=SCORED | {"prompt": prompt}, timeout=60)
+        return answer.json()["choices"][0]["logprobs"]["token_logprobs"][1:]
+
+    alone = list(map(ask, prompts))
+    with ThreadPoolExecutor(20) as pool:
+        for found, expected in zip(pool.map(ask, prompts), alone, strict=True):
+            assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_text_and_tokens_in_vllms_shapes(chat_server, text_server):
+    def post(path, body):
+        return chat_server.http.post(path, json=body)
+
+    ids, bos = TOKENIZER.encode("w1 w2"), TOKENIZER.special.bos
+    told = post("/tokenize", {"prompt": "w1 w2", "return_token_strs": True}).json()
+    assert told == {"count": 3, "max_model_len": 64, "tokens": [bos, *ids], "token_strs": ["<eos>", "w1", "w2"]}
+    assert post("/tokenize", {"prompt": "w1 w2", "add_special_tokens": False}).json()["tokens"] == ids
+    assert post("/detokenize", {"tokens": ids}).json() == {"prompt": "w1 w2"}
+    info = chat_server.http.get("/tokenizer_info").json()
+    assert (info["bos_token"], info["eos_token"], info["model_max_length"]) == ("<eos>", "<eos>", 64)
+    assert post("/tokenize", {"prompt": "<eos>", "add_special_tokens": False}).json()["tokens"] == [bos]
+    assert bos not in post("/tokenize", {"prompt": "a <eos>", "add_special_tokens": False}).json()["tokens"]
+    refused = post("/detokenize", {"tokens": [60]})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tokens")
+    for path in ("/tokenize", "/detokenize"):  # a key is a key there too
+        assert text_server.http.post(path, json={"prompt": "w1", "tokens": []}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": []},
+        {"prompt": [[]]},
+        {"prompt": [60]},
+        {"prompt": [-1]},
+        {"prompt": [2**40]},
+        {"prompt": [True]},
+        {"prompt": ["w1", 5]},
+        {"prompt": [[5], "w1"]},
+        {"prompt": [5] * 64},
+        {"prompt": ["w1"] * (SLOTS + 1)},
+        {"logprobs": -1},
+        {"max_tokens": -1},
+        {"echo": 1},
+    ],
+    ids=lambda change: str(change)[:40],
+)
+def test_prompts_that_are_none(chat_server, change):
+    answer = chat_server.http.post("/v1/completions", json=SCORED | change)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["param"] in (*change, "n")
+
+
+def test_what_changes_the_scores(client):
+    """Each field does what it says; log-probabilities stay the model's own."""
+    asked = {"model": "tiny", "prompt": "w1", "temperature": 0, "max_tokens": 4, "logprobs": 1}
+    wanted = TOKENIZER.encode("w7")[0]
+    forced = client.completions.create(**asked, logit_bias={str(wanted): 100}).choices[0]
+    assert forced.text == " w7" * 4
+    assert forced.logprobs.tokens[0] not in forced.logprobs.top_logprobs[0]
+    never_again = {"presence_penalty": 2.0, "frequency_penalty": 2.0, "repetition_penalty": 100.0}
+    varied = client.completions.create(**asked | {"max_tokens": 30}, extra_body=never_again).choices[0]
+    words = varied.text.split()
+    assert len(set(words)) == len(words) > 20
+    plain = client.completions.create(**asked).choices[0].text
+    for body in ({"top_k": 1}, {"min_p": 1.0}):  # the likeliest alone is left
+        hot = client.completions.create(**asked | {"temperature": 2.0}, extra_body=body)
+        assert hot.choices[0].text == plain
+
+
 def test_stop_texts_end_a_reply_and_do_not_leak(chat_server, client):
     words = expected_chat(chat_server, HELLO).split(" ")
     stop = f"{words[3]} {words[4]}"  # begins in one word and ends in the next
@@ -145,6 +285,12 @@ def test_lines_go_on_unless_a_client_wants_them_to_end(engine, params):
             with running(own, ending, is_chat=False, lines_are_documents=are_documents) as server:
                 (choice,) = server.http.post("/v1/completions", json=asked | body).json()["choices"]
                 assert (choice["text"], choice["finish_reason"]) == (text, finish)
+                if finish == "stop" and not body:  # beside an echo the token that ended the text is told
+                    for count in (1, 6):
+                        scored = {"echo": True, "logprobs": 1, "max_tokens": count}
+                        (choice,) = server.http.post("/v1/completions", json=asked | scored).json()["choices"]
+                        assert (choice["text"], choice["finish_reason"]) == ("w1", "stop")
+                        assert choice["logprobs"]["tokens"] == ["w1", "<eos>"]
 
 
 @pytest.mark.parametrize("body", ['{"model": %s}' % ("9" * 5_000), "[" * 100_000, '{"model": "\\ud800"}', "\x00"])
@@ -180,6 +326,20 @@ def test_a_client_sends_its_history_back(client):
     assert client.chat.completions.create(**CHAT | {"messages": history}).choices[0].message.content
 
 
+def test_an_answer_that_has_begun_is_continued(chat_server, client):
+    """Greedily the rest of an answer is what comes after its beginning; the beginning is not said again."""
+
+    def answer(history):
+        return client.chat.completions.create(**CHAT | {"messages": history}).choices[0].message.content
+
+    asked = ([{"role": "user", "content": f"w{i}"}] for i in range(9))
+    history, whole = next((h, text) for h in asked if (text := answer(h)).count(" ") == 11 and "\n" not in text)
+    begun = " ".join(whole.split(" ")[:4])
+    history = [*history, {"role": "assistant", "content": begun}]
+    rest = client.chat.completions.create(**CHAT | {"messages": history, "max_tokens": 8}).choices[0].message.content
+    assert begun + rest == whole
+
+
 WRONG = [
     ({"model": "other"}, 404, "model"),
     ({"model": None}, 400, "model"),
@@ -199,12 +359,18 @@ WRONG = [
     ({"n": 10**30}, 400, "n"),
     ({"messages": [{"role": "user", "content": None}]}, 400, "messages"),
     ({"messages": [{"role": "user"}]}, 400, "messages"),
-    ({"stop": ["a"] * 5}, 400, "stop"),
+    ({"stop": ["a"] * 17}, 400, "stop"),
     ({"seed": 10**30}, 400, "seed"),
     ({"top_logprobs": 2}, 400, "top_logprobs"),
     ({"logprobs": True, "top_logprobs": 21}, 400, "top_logprobs"),
     ({"tools": [{"type": "function"}]}, 400, "tools"),
-    ({"frequency_penalty": 0.5}, 400, "frequency_penalty"),
+    ({"frequency_penalty": 2.5}, 400, "frequency_penalty"),
+    ({"repetition_penalty": 0}, 400, "repetition_penalty"),
+    ({"top_k": -2}, 400, "top_k"),
+    ({"min_p": 1.5}, 400, "min_p"),
+    ({"logit_bias": {"60": 1}}, 400, "logit_bias"),
+    ({"logit_bias": {"-1": 1}}, 400, "logit_bias"),
+    ({"logit_bias": {"1": 101}}, 400, "logit_bias"),
     ({"no_such_thing": 1}, 400, "no_such_thing"),
 ]
 
@@ -274,10 +440,22 @@ VALUES = st.recursive(
 )
 FIELDS = ["messages", "prompt", "temperature", "top_p", "n", "stop", "seed", "stream", "stream_options", "max_tokens"]
 FIELDS += ["logprobs", "top_logprobs", "tools", "user", "metadata", "logit_bias", "response_format", "model", "written"]
+FIELDS += [
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "frequency_penalty",
+    "presence_penalty",
+    "echo",
+    "tokens",
+    "add_special_tokens",
+]
 BASES = {
     "/v1/chat/completions": CHAT | {"max_tokens": 2},
     "/v1/completions": {"model": "tiny", "prompt": "w1", "max_tokens": 2},
     "/v1/inspect": {"model": "tiny", "messages": HELLO},
+    "/tokenize": {"prompt": "w1"},
+    "/detokenize": {"tokens": [9]},
 }
 
 
@@ -370,6 +548,28 @@ def test_other_names_and_other_sites_are_refused(chat_server):
     for host in (f"localhost:{port}", f"127.0.0.1:{port}"):
         headers = {"host": host, "origin": f"http://{host}"}
         assert chat_server.http.post("/v1/chat/completions", json=CHAT, headers=headers).status_code == 200
+
+
+def test_sites_and_names_that_are_let_in(engine, params):
+    """A site's pages may ask, after a preflight, and read the answer; a proxy's name is known; others are refused."""
+    ours = {"origin": "https://pages.example", "host": "chat.example"}
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+    access = {"names": ("127.0.0.1", "chat.example"), "origins": ("https://pages.example",)}
+    with running(engine, params, api_key="sesame", **access) as server:
+        preflight = server.http.options("/v1/completions", headers=ours | asked)
+        assert preflight.status_code == 204
+        assert "authorization" in preflight.headers["access-control-allow-headers"]
+        key = {"authorization": "Bearer sesame"}
+        body = {"model": "tiny", "prompt": "w1", "max_tokens": 2}
+        answer = server.http.post("/v1/completions", json=body, headers=ours | key)
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "https://pages.example")
+        refused = server.http.post("/v1/completions", json=body, headers=ours)
+        assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, "https://pages.example")
+        for change in ({"origin": "https://evil.example"}, {"host": "evil.example"}):
+            answer = server.http.post("/v1/completions", json=body, headers=ours | key | change)
+            assert answer.status_code == 403
+        stranger = server.http.options("/v1/completions", headers=ours | asked | {"origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in stranger.headers
 
 
 def test_what_is_not_there(chat_server):

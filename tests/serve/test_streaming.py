@@ -12,8 +12,8 @@ from tokenizers import Tokenizer as HuggingFace
 from tokenizers import decoders, models, normalizers, trainers
 
 from jaxgpt.inference.decode import TokenOutput
+from jaxgpt.inference.writer import Writer
 from jaxgpt.serve.responses import ChatReply, CompletionReply
-from jaxgpt.serve.streaming import Writer
 from jaxgpt.text.bpe_tokenizer import byte_tokenizer, train_bpe_tokenizer
 from jaxgpt.text.char_tokenizer import train_char_tokenizer
 from jaxgpt.text.imported_tokenizer import import_tokenizer
@@ -119,12 +119,12 @@ def test_every_token_has_a_name_and_their_bytes_make_the_text():
     byte = TOKENIZERS["byte"]
     ids = byte.encode("é\n")
     pieces, _ = Writer(byte, [], []).write(outputs(ids, candidates=[0xA9, 0xC3, ord("e")]))
-    content = ChatReply(True).whole(0, pieces, "length")["logprobs"]["content"]
+    content = ChatReply(3).whole(0, pieces, "length")["logprobs"]["content"]
     assert [token["token"] for token in content] == ["⟨c3⟩", "é", "\n"]
     assert bytes(byte for token in content for byte in token["bytes"]).decode() == "é\n"
     # After ⟨c3⟩, its second byte makes é, another first byte shows that the character was none.
     assert [other["token"] for other in content[1]["top_logprobs"]] == ["é", "\ufffd", "\ufffde"]
-    told = CompletionReply(True, 1).whole(0, pieces, "length")
+    told = CompletionReply(3, 1).whole(0, pieces, "length")
     assert (told["text"], told["logprobs"]["text_offset"], told["token_ids"]) == ("é\n", [0, 0, 1], ids)
     assert [len(others) for others in told["logprobs"]["top_logprobs"]] == [3, 3, 3]
 
