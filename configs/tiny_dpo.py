@@ -4,8 +4,8 @@ from jaxgpt.config import Config, DataConfig, ObjectiveConfig, OptimizerConfig, 
 
 config = Config(
     # The model and the tokenizer are those of init_from, which makes the pairs too.
-    data=DataConfig(corpus="tinyworld-chat", seq_len=256, batch_size=16),
-    objective=ObjectiveConfig(name="dpo", beta=0.1, samples=8, answer_tokens=24),
+    data=DataConfig(corpus="tinyworld-questions", seq_len=256, batch_size=16),
+    objective=ObjectiveConfig(name="dpo", beta=0.1, next_token_weight=1.0, samples=4, answer_tokens=24),
     optimizer=OptimizerConfig(learning_rate=3e-4, schedule="cosine", warmup_steps=10, weight_decay=0.0),
     run=RunConfig(
         init_from="runs/tiny_chat",

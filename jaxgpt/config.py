@@ -102,9 +102,9 @@ class DataConfig:
     """What is read, and how it is cut into batches."""
 
     corpus: str = "wikitext-2"
-    """wikitext-2, tinyshakespeare, oasst1, tinyworld, tinyworld-chat; the path of a file or folder of your own; or text
-    of the Hugging Face hub, hub:OWNER/NAME[@REVISION][:CONFIG]. Text may be a mixture, a.jsonl:0.7,b/:0.3: each corpus
-    gives its share of the training windows."""
+    """wikitext-2, tinyshakespeare, tinyworld, oasst1, oasst1-pairs, tinyworld-chat, tinyworld-questions; the path of a
+    file or folder of your own; or text of the Hugging Face hub, hub:OWNER/NAME[@REVISION][:CONFIG]. Text may be a
+    mixture, a.jsonl:0.7,b/:0.3: each corpus gives its share of the training windows."""
     tokenizer: str = "word"
     """word, bpe, byte, char: made from the training text; or the path of a tokenizer.json, of a folder with one or with
     GPT-2's vocab.json and merges.txt, or of a run."""

@@ -3,10 +3,11 @@
 import difflib
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jaxgpt.errors import UserError
 from jaxgpt.text.corpora.documents import (
@@ -28,6 +29,9 @@ from jaxgpt.text.corpora.oasst import OASST1, conversation_splits, pair_splits
 from jaxgpt.text.corpora.shakespeare import find_shakespeare
 from jaxgpt.text.corpora.streamed import PREFIX, Download, find_streamed
 from jaxgpt.text.corpora.wikitext import WIKITEXT_2
+
+if TYPE_CHECKING:
+    from jaxgpt.text.corpora.tinyworld import Dialogue
 
 __all__ = [
     "ChatCorpus",
@@ -58,7 +62,7 @@ class _Stage:
 
 READ, DOWNLOAD = Reading(), Download()
 TEXT = _Stage("text", "train.py", ("wikitext-2", "tinyshakespeare", "tinyworld"))
-CHAT = _Stage("conversations", "finetune.py", ("oasst1", "tinyworld-chat"))
+CHAT = _Stage("conversations", "finetune.py", ("oasst1", "tinyworld-questions", "tinyworld-chat"))
 PAIRS = _Stage("pairs of answers", "finetune.py with --objective.name dpo", ("oasst1-pairs",))
 
 
@@ -150,6 +154,8 @@ def _text(name: str, reading: Reading, download: Download) -> TextCorpus:
 def _chat(name: str, oasst_all_paths: bool) -> ChatCorpus:
     if name == "tinyworld-chat":
         return Corpus(name, "embedded", 0, _world_version(), _tinyworld_chat, [])
+    if name == "tinyworld-questions":
+        return Corpus(name, "embedded", 0, f"{_world_version()} fresh", _tinyworld_questions, [])
     if name == "oasst1":
         found = find(OASST1)
         identity = f"{found.identity} all paths: {oasst_all_paths}"
@@ -202,9 +208,19 @@ def _tinyworld() -> Splits[Piece]:
 def _tinyworld_chat() -> Splits[Conversation]:
     from jaxgpt.text.corpora.tinyworld import dialogues
 
+    return _exact({split: dialogues(split) for split in ("train", "valid", "test")})
+
+
+def _tinyworld_questions() -> Splits[Conversation]:
+    from jaxgpt.text.corpora.tinyworld import dialogues, fresh_questions
+
+    return _exact({"train": fresh_questions(), "valid": dialogues("valid"), "test": dialogues("test")})
+
+
+def _exact(told: dict[str, Iterator["Dialogue"]]) -> Splits[Conversation]:
     documents, exact, kinds = {}, {}, {}
-    for split in ("train", "valid", "test"):
-        held = list(dialogues(split))
+    for split, dialogues in told.items():
+        held = list(dialogues)
         documents[split] = in_memory([list(dialogue.messages) for dialogue in held])
         exact[split] = [dialogue.exact for dialogue in held]
         kinds[split] = [dialogue.kind for dialogue in held]

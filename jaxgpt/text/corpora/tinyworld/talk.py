@@ -13,6 +13,7 @@ from jaxgpt.text.corpora.tinyworld.world import a
 
 # seed and number of conversations
 SPLITS = {"train": (11, 12_000), "valid": (14, 500), "test": (15, 600)}
+FRESH = 12, 16_000  # of questions that a model has not been shown the answers to
 
 # A story belongs to the split its checksum says, so that no conversation shares its story with another split.
 STORY_SPLITS = ("train", "train", "train", "train", "train", "train", "valid", "test")
@@ -121,6 +122,8 @@ def story_time(t: Teller, split: str) -> tuple[list[Turn], str]:
 TOPICS = (about_story, about_world, small_talk, story_time)
 SHARES = {"train": (68, 22, 6, 4), "valid": (75, 25, 0, 0), "test": (75, 25, 0, 0)}
 
+FRESH_SHARES = 90, 10, 0, 0  # facts of the world are learned from a few
+
 # How many questions about a story, one to four: train asks more of them, so that more is learned from each.
 QUESTIONS = {"train": (1, 2, 3, 3), "valid": (5, 3, 2, 0), "test": (5, 3, 2, 0)}
 
@@ -134,12 +137,22 @@ def dialogues(split: str) -> Iterator[Dialogue]:
     Those of valid and test are about stories that train has none of, or ask known facts in wordings
     that train does not use for them.
     """
-    seed, count = SPLITS[split]
+    return _dialogues(split, *SPLITS[split], SHARES[split], CHANGES[split])
+
+
+def fresh_questions() -> Iterator[Dialogue]:
+    """Yields more conversations of train, which end with a question as valid and test have them: for practice."""
+    return _dialogues("train", *FRESH, FRESH_SHARES, 0.0)
+
+
+def _dialogues(
+    split: str, seed: int, count: int, shares: tuple[int, int, int, int], changes: float
+) -> Iterator[Dialogue]:
     t = Teller(Random(seed).random)
     while count:
-        turns, kind = t.pick(TOPICS, SHARES[split])(t, split)
-        while t.random() < CHANGES[split]:
-            more, kind = t.pick(TOPICS[1:], SHARES[split][1:])(t, split)
+        turns, kind = t.pick(TOPICS, shares)(t, split)
+        while t.random() < changes:
+            more, kind = t.pick(TOPICS[1:], shares[1:])(t, split)
             turns += more
         words = sum(len(_WORD.findall(text)) + CONTROL_WORDS for turn in turns for text in turn)
         if words <= MAX_WORDS:
