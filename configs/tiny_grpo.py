@@ -4,25 +4,25 @@ from jaxgpt.config import Config, DataConfig, ObjectiveConfig, OptimizerConfig, 
 
 config = Config(
     # The model and the tokenizer are those of init_from.
-    data=DataConfig(corpus="tinyworld-questions", seq_len=128, batch_size=48),
+    data=DataConfig(corpus="tinyworld-questions", seq_len=128, batch_size=64),
     objective=ObjectiveConfig(
         name="grpo",
         beta=0.01,
-        group_size=6,
-        asked=16,  # most questions are answered right six times, and teach nothing
+        group_size=8,
+        asked=8,  # most questions are answered right eight times, and teach nothing
         answer_tokens=24,
     ),
     optimizer=OptimizerConfig(
         name="muon",
-        learning_rate=1e-3,
-        muon_learning_rate=0.008,
+        learning_rate=5e-4,
+        muon_learning_rate=0.005,
         schedule="cosine",
         final_lr_fraction=0.05,
         warmup_steps=5,
     ),
     run=RunConfig(
         init_from="runs/tiny_chat",
-        epochs=3,
+        epochs=1,
         eval_every=50,
         log_every=10,
         sample_prompt="What does a cow eat?",

@@ -1,5 +1,7 @@
 """The README.md of an exported model: what it is, what it learned from, how it does, and what is to be filled in."""
 
+from typing import Any
+
 from jaxgpt.run.folder import Run
 from jaxgpt.run.metrics import read_records
 
@@ -35,7 +37,7 @@ model = AutoModelForCausalLM.from_pretrained("FOLDER")
 def model_card(run: Run, step: int, family: str, parameters: int, notes: list[str]) -> str:
     """Returns the model card of a run as Markdown."""
     records = [r for r in read_records(run.path / "metrics.jsonl") if r.get("step") == step and "valid_loss" in r]
-    figures = f"| validation loss | {records[-1]['valid_loss']:.4f} nats per {run.data.unit} |\n" if records else ""
+    figures = f"| {_figure(run, records[-1])} |\n" if records else ""
     own = not notes
     return CARD.format(
         name=run.path.absolute().name,
@@ -52,3 +54,11 @@ def model_card(run: Run, step: int, family: str, parameters: int, notes: list[st
         tokenizer_line='tokenizer = AutoTokenizer.from_pretrained("FOLDER")' if own else "# it takes ids",
         notes="".join(f"\n{note}\n" for note in notes),
     )
+
+
+def _figure(run: Run, record: dict[str, Any]) -> str:
+    """Returns what an evaluation says of a model, as two cells."""
+    loss, objective = record["valid_loss"], run.config.objective.name
+    if objective == "grpo":
+        return f"reward of held-out answers | {-loss:.4f}"
+    return f"validation loss | {loss:.4f} nats per {'pair' if objective == 'dpo' else run.data.unit}"

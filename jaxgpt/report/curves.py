@@ -97,10 +97,7 @@ def curves(record: Record) -> Section:
     return Section(
         "curves",
         "How it learned",
-        f"Loss is the surprise, in nats, at each true next {'token of a reply' if unit != 'token' else 'token'}: "
-        "0 would be certainty. It falls steeply while the model learns which tokens are frequent at all, then slowly "
-        "as it learns what follows what. Where validation stops following training, the model begins to learn by "
-        "heart.",
+        _about(record, unit),
         f'<div class="curves"><div class="grid">{large}</div><h3>Under way</h3><div class="grid">{small}</div></div>',
         plots,
         is_open=True,
@@ -183,3 +180,24 @@ def _about_losses(record: Record, counting: float | None) -> str:
             "before it."
         )
     return told
+
+
+def _about(record: Record, unit: str) -> str:
+    """Returns what the loss of the run's objective is."""
+    if record.run.config.objective.name == "grpo":
+        return (
+            "The model answers, and those of its answers become likelier that are worth more than the others to the "
+            "same question. The loss means nothing by itself, as each step has other answers: look at the reward, and "
+            "whether length, entropy and divergence stay sound. The validation loss is the reward's negative."
+        )
+    if record.run.config.objective.name == "dpo":
+        return (
+            "Loss is the surprise, in nats, that the better of two answers is the better one, told by how much likelier "
+            "each has become: 0.69 is a coin's. Where validation rises again, pairs are learned by heart."
+        )
+    return (
+        f"Loss is the surprise, in nats, at each true next {'token of a reply' if unit != 'token' else 'token'}: "
+        "0 would be certainty. It falls steeply while the model learns which tokens are frequent at all, then slowly "
+        "as it learns what follows what. Where validation stops following training, the model begins to learn by "
+        "heart."
+    )

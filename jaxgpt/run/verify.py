@@ -30,7 +30,8 @@ def verify_run(path: Path, source: bool = False) -> Iterator[tuple[str, str | No
     yield "config.json", _complaint(lambda: from_json((path / "config.json").read_text(encoding="utf-8"), "it"))
     yield "tokenizer.json", _complaint(lambda: load_tokenizer(path / "tokenizer.json"))
     yield "data.json", _complaint(lambda: manifest_from_dict(parse_json(read_text(path / "data.json"))))
-    for name in ("metrics.jsonl", "samples.jsonl"):
+    answers = ["answers.jsonl"] if (path / "answers.jsonl").exists() else []
+    for name in ("metrics.jsonl", "samples.jsonl", *answers):
         yield name, _complaint(lambda name=name: _check_records(path / name))
     yield from _check_data(path, source)
     checkpoints = path / "checkpoints"
