@@ -192,7 +192,7 @@ def _about(record: Record, unit: str) -> str:
         )
     if record.run.config.objective.name == "dpo":
         return (
-            "Loss is the surprise, in nats, that the better of two answers is the better one, told by how much likelier "
+            "Loss is the surprise, in nats, that the better of two answers is the better one, by how much likelier "
             "each has become: 0.69 is a coin's. Where validation rises again, pairs are learned by heart."
         )
     return (
