@@ -4,12 +4,19 @@ from jaxgpt.config import Config, DataConfig, ObjectiveConfig, OptimizerConfig, 
 
 config = Config(
     # The model and the tokenizer are those of init_from, which makes the pairs too.
-    data=DataConfig(corpus="tinyworld-questions", seq_len=256, batch_size=16),
+    data=DataConfig(corpus="tinyworld-questions", seq_len=256, batch_size=16),  # half of it for each answer
     objective=ObjectiveConfig(name="dpo", beta=0.1, next_token_weight=1.0, samples=4, answer_tokens=24),
-    optimizer=OptimizerConfig(learning_rate=3e-4, schedule="cosine", warmup_steps=10, weight_decay=0.0),
+    optimizer=OptimizerConfig(
+        name="muon",
+        learning_rate=5e-4,
+        muon_learning_rate=0.005,
+        schedule="cosine",
+        warmup_steps=10,
+        weight_decay=0.0,
+    ),
     run=RunConfig(
         init_from="runs/tiny_chat",
-        epochs=2,
+        epochs=1,
         eval_every=50,
         log_every=10,
         sample_prompt="What does a cow eat?",

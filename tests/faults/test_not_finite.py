@@ -65,7 +65,7 @@ def poison(monkeypatch, where: str, value: float, steps: set[int]) -> None:
         return batch
 
     def poisoned(params, batch, config, key):
-        loss, weight = original_loss(params, batch, config, key)
+        loss, weight, measures = original_loss(params, batch, config, key)
         mark = batch.weights[0, 0]
         bad = jnp.where(mark == marks[math.nan], math.nan, jnp.where(mark == marks[math.inf], math.inf, 0.0))
         if where == "loss":
@@ -73,7 +73,7 @@ def poison(monkeypatch, where: str, value: float, steps: set[int]) -> None:
         elif where == "gradient":
             zero = jnp.sum(params["token_embedding"]) * 0.0
             loss = loss + zero_with_gradient(zero, bad)
-        return loss, weight
+        return loss, weight, measures
 
     monkeypatch.setattr(trainer.Trainer, "_batch", marked)
     monkeypatch.setattr(objectives, "next_token", poisoned)
