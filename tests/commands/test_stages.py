@@ -75,6 +75,7 @@ def test_dry_run_changes_nothing(workplace, pretrained):
     assert out.splitlines()[-1] == "dry run: no run was made; encoded text and compiled programs are kept in cache"
 
 
+@pytest.mark.long
 def test_a_finished_run_stays_and_a_longer_one_goes_on(workplace, pretrained):
     shutil.copytree(workplace / "runs/mini", workplace / "runs/longer")
     metrics = workplace / "runs/longer/metrics.jsonl"
@@ -121,6 +122,7 @@ def test_ctrl_c_saves_and_the_same_command_continues(workplace, pretrained):
     assert losses("stopped") == losses("mini")
 
 
+@pytest.mark.long
 def test_a_run_goes_on_with_new_text(workplace, pretrained):
     """From its parameters, with its words and its model, whatever network the config describes."""
     lines = [f"The {thing} of Dee is {colour}." for thing in THINGS for colour in COLOURS]
@@ -146,7 +148,8 @@ def test_a_run_goes_on_with_new_text(workplace, pretrained):
         shell(workplace, "-m", *shlex.split(command))
 
 
-@pytest.mark.parametrize("encoding", [pytest.param("cp1252", marks=pytest.mark.long), "ascii"])
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+@pytest.mark.long
 def test_a_terminal_that_is_not_utf_8_is_no_obstacle(workplace, pretrained, encoding, monkeypatch):
     monkeypatch.setenv("PYTHONIOENCODING", encoding)
     name = f"plain-{encoding}"

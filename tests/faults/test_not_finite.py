@@ -90,7 +90,7 @@ def _(primals, tangents):
     return jnp.zeros_like(primals[0]), primals[1] * tangents[0]
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("value", [math.nan, pytest.param(math.inf, marks=pytest.mark.long)])
 @pytest.mark.parametrize("where", ["data", "loss", "gradient"])
 def test_one_such_step_changes_nothing_and_is_counted(run, monkeypatch, capsys, where, value):
     poison(monkeypatch, where, value, {6})

@@ -140,6 +140,7 @@ def with_penalties(params, prompt, count, penalties) -> list[int]:
     return text[len(prompt) :]
 
 
+@pytest.mark.long
 def test_penalties_are_their_definition_and_change_no_other_text(params, engine):
     kinds = [Penalties(1.5), Penalties(frequency=0.7), Penalties(presence=1.5), Penalties(bias={20: -100, 30: 4.0})]
     kinds += [Penalties(0.8, -0.5, 0.5, {31: 5.0}), NO_PENALTIES]

@@ -33,7 +33,9 @@ def hidden(params, config: ModelConfig, tokens_BT):
     [
         SMALL,
         ModelConfig(**(vars(SMALL) | {"num_kv_heads": 2, "positions": "rotary", "norm": "rmsnorm", "remat": "full"})),
-        ModelConfig(**(vars(SMALL) | {"tie_embeddings": False, "dtype": "bfloat16"})),
+        pytest.param(
+            ModelConfig(**(vars(SMALL) | {"tie_embeddings": False, "dtype": "bfloat16"})), marks=pytest.mark.long
+        ),
     ],
     ids=["plain", "grouped, rotary, remat", "untied, bfloat16"],
 )

@@ -45,7 +45,7 @@ def hidden(model: ModelConfig, params) -> jax.Array:
     [
         *((MODEL, projections) for projections in PROJECTIONS),
         (GROUPED, "all"),
-        (dataclasses.replace(GROUPED, scan_layers=True), "query-value"),
+        pytest.param(dataclasses.replace(GROUPED, scan_layers=True), "query-value", marks=pytest.mark.long),
     ],
 )
 def test_adapters_are_the_merged_network(model, projections):
@@ -104,6 +104,7 @@ def trained(config: Config):
     return before, losses, jax.device_get(state), whole
 
 
+@pytest.mark.long
 def test_a_step_moves_adapters_alone_on_any_mesh():
     before, losses, after, whole = trained(config_of(MeshConfig(8, 1, 1)))
     chex.assert_trees_all_equal(after.frozen, before.frozen)

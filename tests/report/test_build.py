@@ -137,6 +137,7 @@ def test_charts_are_files_too(report):
         ElementTree.parse(path)
 
 
+@pytest.mark.long
 def test_pieces_of_words_are_shown_as_such(pieces):
     html = write_report(pieces).read_text(encoding="utf-8")
     assert read(html).sections == SECTIONS
@@ -149,6 +150,7 @@ def test_pieces_of_words_are_shown_as_such(pieces):
     assert int(mapped[1]) < 100  # of 300: the bytes that never come are not among them
 
 
+@pytest.mark.long
 def test_tokens_are_ranked_by_how_often_they_come(pieces):
     run = read_run(pieces)
     text = open_text(run.data.corpus, None).read().documents["train"]

@@ -77,6 +77,7 @@ def test_losses_on_different_text_are_not_compared(copy, other, change_data):
     assert lines[-1].startswith("These runs are measured on different text")
 
 
+@pytest.mark.long
 def test_runs_of_different_tokens_are_compared_by_bytes(copy, pieces, change_data):
     change_data(fingerprint=json.loads((pieces / "data.json").read_text())["fingerprint"])
     file, lines = write_comparison([str(copy), str(pieces)])

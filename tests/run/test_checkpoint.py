@@ -67,7 +67,7 @@ def three_blocks(optimizer: str, looped: bool):
 
 
 @pytest.mark.parametrize("looped", [True, False])
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.long)])
 def test_state_comes_back_in_a_loop_or_out_of_one(tmp_path, looped, optimizer):
     before, after = three_blocks(optimizer, looped), three_blocks(optimizer, not looped)
     state = at_step(before.init(), 7)

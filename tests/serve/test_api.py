@@ -183,6 +183,7 @@ def test_an_echo_is_followed_by_what_is_written_without_it(client, count):
     assert [choice.text for choice in untold] == [choice.text for choice in whole]
 
 
+@pytest.mark.long
 def test_prompts_that_wait_together_are_scored_as_each_alone(chat_server):
     prompts = [" ".join(f"w{(3 * i + j) % 50}" for j in range(1 + 3 * i)) for i in range(20)]
 

@@ -63,6 +63,7 @@ def test_a_dry_run_claims_no_more_than_the_peak(monkeypatch):
     assert "of the measured peak" not in "\n".join(cost(CONFIG, compiled, batch, 1_000))
 
 
+@pytest.mark.long
 def test_remat_computes_the_blocks_again_and_gives_the_same_step():
     def step(remat: str):
         config = dataclasses.replace(CONFIG, model=dataclasses.replace(MODEL, remat=remat))

@@ -187,7 +187,7 @@ def test_what_does_not_divide_is_refused(changes, message):
         make_mesh(dataclasses.replace(CONFIG, **{"mesh": MeshConfig(), **changes}))
 
 
-@pytest.mark.parametrize(("name", "remat"), [("adamw", "none"), ("muon", "dots")])
+@pytest.mark.parametrize(("name", "remat"), [("adamw", "none"), pytest.param("muon", "dots", marks=pytest.mark.long)])
 def test_blocks_in_a_loop_train_alike(name, remat):
     model = dataclasses.replace(MODEL, dropout=0.0, remat=remat)
     config = dataclasses.replace(CONFIG, model=model, optimizer=OptimizerConfig(name=name), mesh=MeshConfig(2, 2, 2))

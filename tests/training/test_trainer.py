@@ -64,6 +64,7 @@ def test_speed_and_utilisation_are_recorded_and_shown(run, capsys):
     assert "% of peak" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_profile_is_a_trace_that_tensorboard_finds(run):
     config = dataclasses.replace(run.config, run=dataclasses.replace(run.config.run, profile=True))
     fit(dataclasses.replace(run, config=config))

@@ -117,6 +117,7 @@ def test_conversations_alternate_and_fit():
         assert dialogue.exact
 
 
+@pytest.mark.long
 def test_splits_share_no_story_and_no_wording_of_a_fact():
     def openings(split):
         return {re.sub(r"\W", "", dialogue.messages[0]["content"]).lower() for dialogue in dialogues(split)}
