@@ -12,7 +12,7 @@ from jaxgpt.data.kept import key_of, make_kept
 from jaxgpt.data.prepare import Prepared, prepare_chat, prepare_pairs
 from jaxgpt.devices.mesh import inference_mesh
 from jaxgpt.errors import UserError
-from jaxgpt.inference.eval_chat import BATCH, Question, answer_all, checkable
+from jaxgpt.inference.eval_chat import Question, answer_all, checkable
 from jaxgpt.model.gpt import Params
 from jaxgpt.run.folder import Run
 from jaxgpt.run.load import Origin, abstract_on, checkpoint_digest, restore_origin
@@ -24,6 +24,7 @@ from jaxgpt.training.progress import evaluation_bar
 from jaxgpt.training.reference import with_reference
 
 MOST_WRONG = 2  # different wrong answers to a question that are made pairs
+AT_ONCE = 128  # questions that are answered together
 
 
 def prepare_preferences(config: Config, origin: Origin) -> Prepared:
@@ -100,10 +101,9 @@ def wrong_answers(
 ) -> Iterator[Pair]:
     """Yields each question's right answer beside the first different wrong ones among those drawn."""
     sampling, S = Sampling(temperature=objective.temperature, top_p=None), objective.samples
-    with evaluation_bar(f"answering, {what}", -(-len(asked) // BATCH)) as advance:
-        answers = answer_all(
-            params, model, tokenizer, asked, sampling, key, objective.answer_tokens, copies=S, before_batch=advance
-        )
+    most = objective.answer_tokens
+    with evaluation_bar(f"answering, {what}", -(-len(asked) // AT_ONCE)) as advance:
+        answers = answer_all(params, model, tokenizer, asked, sampling, key, most, AT_ONCE, S, advance)
     for number, question in enumerate(asked):
         own = answers[number * S : (number + 1) * S]
         wrong = dict.fromkeys(answer.given for answer in own if answer.ended and not answer.right)
