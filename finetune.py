@@ -22,7 +22,7 @@ def finetune() -> None:
     from jaxgpt.data.prepare import prepare_chat
     from jaxgpt.inference.chat import fit_history, reply
     from jaxgpt.inference.pairs import prepare_preferences
-    from jaxgpt.inference.rollouts import answering
+    from jaxgpt.inference.rollouts import prepare_rollouts
     from jaxgpt.stages import Stage, begin, run_of, run_stage
     from jaxgpt.text.conversation import render_message, show_mask
     from jaxgpt.text.corpora import open_chat
@@ -37,7 +37,6 @@ def finetune() -> None:
             f"run.init_from: {config.run.init_from} is a language model that has not learned to talk, and "
             f"objective.name {objective} is about answers; finetune it on conversations first"
         )
-    corpus = None
     if objective == "dpo":
         data = prepare_preferences(config, origin)
     else:
@@ -47,7 +46,7 @@ def finetune() -> None:
         print("an example, with what the model must learn to say in [brackets]:")
         print(show_mask(data.example, tokenizer))
     run = run_of(config, data, settled)
-    rollouts = answering(corpus, run.sized, tokenizer) if corpus and objective == "grpo" else None
+    rollouts = prepare_rollouts(run.sized, tokenizer) if objective == "grpo" else None
     model = run.sized.model
     asked = render_message({"role": "user", "content": config.run.sample_prompt}, tokenizer)
     prompt = fit_history([asked], model.context_len)

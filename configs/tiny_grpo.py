@@ -9,7 +9,7 @@ config = Config(
         name="grpo",
         beta=0.01,
         group_size=8,
-        asked=8,  # most questions are answered right eight times, and teach nothing
+        oversample=8,  # most questions are answered right eight times, and teach nothing
         answer_tokens=24,
     ),
     optimizer=OptimizerConfig(

@@ -174,7 +174,7 @@ def pairs(verb: Pairs) -> None:
     from jaxgpt.inference.pairs import write_own_pairs
     from jaxgpt.text.corpora import open_chat
 
-    drawn = ObjectiveConfig(samples=verb.samples, temperature=verb.temperature, answer_tokens=verb.answer_tokens)
+    drawn = ObjectiveConfig(group_size=verb.group_size, temperature=verb.temperature, answer_tokens=verb.answer_tokens)
     validate(Config(objective=drawn, run=RunConfig(seed=verb.seed)))
     out = Path(verb.out).expanduser()
     if out.exists():

@@ -202,11 +202,10 @@ class ObjectiveConfig:
     next_token_weight: float = 0.0
     """dpo: weight of the better answer's own loss, in nats, beside that of the pair: their difference alone may grow
     while both become unlikely."""
-    samples: int = 8
-    """dpo on conversations whose answers can be checked: answers drawn to each question, the wrong ones to reject."""
     group_size: int = 8
-    """grpo: answers to each question, each measured against the mean of all; divides data.batch_size."""
-    asked: int = 1
+    """Answers drawn to each question. grpo: each is measured against the mean of all; divides data.batch_size. dpo on
+    conversations whose answers can be checked: the wrong ones are rejected."""
+    oversample: int = 1
     """grpo: questions asked for each that is trained on. Those whose answers are worth more or less than one another
     come first, as the others teach nothing."""
     updates: int = 1
@@ -399,7 +398,7 @@ def _check_objective(config: Config, require: Callable[[bool, str, str], None]) 
     require(0 <= objective.label_smoothing < 0.5, "objective.label_smoothing", "at least 0 and below 0.5")
     require(objective.next_token_weight >= 0, "objective.next_token_weight", "at least 0")
     require(objective.group_size >= 2, "objective.group_size", "at least 2: answers are measured against their mean")
-    for key in ("samples", "asked", "updates", "answer_tokens"):
+    for key in ("oversample", "updates", "answer_tokens"):
         require(1 <= getattr(objective, key) <= WIDEST, f"objective.{key}", f"at least 1 and at most {WIDEST:,}")
     require(objective.clip > 0, "objective.clip", "above 0")
     require(objective.temperature > 0, "objective.temperature", "above 0")

@@ -70,7 +70,7 @@ class Pairs:
     """The folder to make, with train.jsonl and valid.jsonl."""
     corpus: Annotated[str, tyro.conf.arg(name="from")] = "tinyworld-chat"
     """Conversations: tinyworld-chat, or a file or folder of your own."""
-    samples: int = 8
+    group_size: int = 8
     """Answers drawn to each question."""
     temperature: float = 1.0
     """Of the draws; above 0."""

@@ -53,7 +53,7 @@ def own_pairs(corpus: ChatCorpus, origin: Origin, objective: ObjectiveConfig, ca
 
     Raises UserError where their answers cannot be checked, and where it answers every question of a split right.
     """
-    drawn = objective.samples, objective.temperature, objective.answer_tokens
+    drawn = objective.group_size, objective.temperature, objective.answer_tokens
     name = key_of("own pairs", corpus.identity, checkpoint_digest(origin), *drawn, seed)
 
     def make(folder: Path) -> tuple[str, dict[str, Any]]:
@@ -84,7 +84,7 @@ def write_own_pairs(
         if not count:
             raise UserError(
                 f"data.corpus: {origin.run.path} answers all {len(asked):,} questions of {corpus.name}, {split}, "
-                "right, so there is nothing to reject; draw more --objective.samples, at a higher temperature"
+                "right, so there is nothing to reject; draw more, --objective.group-size, at a higher temperature"
             )
         counts[split] = count, len(asked)
     return counts
@@ -100,7 +100,7 @@ def wrong_answers(
     what: str,
 ) -> Iterator[Pair]:
     """Yields each question's right answer beside the first different wrong ones among those drawn."""
-    sampling, S = Sampling(temperature=objective.temperature, top_p=None), objective.samples
+    sampling, S = Sampling(temperature=objective.temperature, top_p=None), objective.group_size
     most = objective.answer_tokens
     with evaluation_bar(f"answering, {what}", -(-len(asked) // AT_ONCE)) as advance:
         answers = answer_all(params, model, tokenizer, asked, sampling, key, most, AT_ONCE, S, advance)

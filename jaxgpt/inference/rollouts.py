@@ -4,7 +4,6 @@ Everything is a function of (parameters, seed, number of the rollout): a run tha
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -20,7 +19,7 @@ from jaxgpt.inference.eval_chat import Answer, Question, answer_all, checkable, 
 from jaxgpt.inference.rewards import Reward, reward_of
 from jaxgpt.model.gpt import Params
 from jaxgpt.ops.sampling import GREEDY
-from jaxgpt.text.corpora import ChatCorpus, Conversation, Splits
+from jaxgpt.text.corpora import Conversation, Splits, open_chat
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.training.rollouts import Judged, Rollouts, questions_at_once
 
@@ -28,58 +27,18 @@ MOST_JUDGED = 512  # held-out questions that are answered at each evaluation, sp
 SHOWN = 100  # answers that are kept of them, to lay the first beside the last
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Questions of a split, and how many were left out as they leave no room for an answer."""
-
-    questions: list[Question]
-    left_out: int
-
-    def __len__(self) -> int:
-        return len(self.questions)
-
-
-def ask(corpus: Splits[Conversation], split: str, config: Config, tokenizer: Tokenizer) -> Asked:
-    """Returns the questions of a split: those with one right answer, where that is what is rewarded.
-
-    Raises UserError where none leaves room for an answer.
-    """
-    found = (
-        checkable(corpus, split, tokenizer, config.model.context_len)
-        if config.objective.reward == "exact"
-        else questions(corpus.documents[split](), tokenizer, config.model.context_len)
-    )
-    room = config.data.seq_len + 1 - config.objective.answer_tokens
-    asked = list(found)
-    fitting = [question for question in asked if len(question.ids) <= room]
-    if not fitting:
-        raise UserError(
-            f"objective.answer_tokens: {config.objective.answer_tokens} was given; none of the {len(asked):,} "
-            f"questions of {split} leaves so much room in data.seq_len = {config.data.seq_len}; give fewer, "
-            "or a longer window"
-        )
-    return Asked(fitting, len(asked) - len(fitting))
-
-
-def answering(corpus: ChatCorpus, config: Config, tokenizer: Tokenizer) -> Rollouts:
-    """Returns how the questions of conversations are answered and rewarded; says how many there are.
+def prepare_rollouts(config: Config, tokenizer: Tokenizer) -> Rollouts:
+    """Returns how the questions of data.corpus are answered and rewarded; says how many there are.
 
     `config` has the model in its true size. Raises UserError where there are too few questions, and for a reward that
     cannot be.
     """
-    reward, splits = reward_of(config.objective), corpus.read()
+    reward = reward_of(config.objective)
+    corpus = open_chat(config.data.corpus, config.data.fallback, config.data.oasst_all_paths)
+    splits = corpus.read()
     asked = {split: ask(splits, split, config, tokenizer) for split in ("train", "valid")}
-    for split, found in asked.items():
-        left_out = f"; {found.left_out:,} left out, with no room for an answer" if found.left_out else ""
-        print(f"  {split}: {len(found):,} questions{left_out}")
     require_enough(f"{corpus.name}, asked", asked, questions_at_once(config))
-    return rollouts_of(asked["train"].questions, asked["valid"].questions, config, tokenizer, reward)
-
-
-def rollouts_of(
-    train: Sequence[Question], valid: Sequence[Question], config: Config, tokenizer: Tokenizer, reward: Reward
-) -> Rollouts:
-    """Returns what `fit` needs of them; `config` has the model in its true size."""
+    train, valid = asked["train"], asked["valid"]
     places = np.linspace(0, len(valid) - 1, min(len(valid), MOST_JUDGED)).round().astype(int)
     judged = [valid[place] for place in places]
 
@@ -87,13 +46,35 @@ def rollouts_of(
         return write_batch(params, config, tokenizer, train, reward, number)
 
     def judge(params: Params, before_batch: Callable[[], None]) -> Judged:
-        key = jax.random.key(config.run.seed)
-        most = config.objective.answer_tokens
+        key, most = jax.random.key(config.run.seed), config.objective.answer_tokens
         answers = answer_all(params, config.model, tokenizer, judged, GREEDY, key, most, before_batch=before_batch)
-        rewards = on_primary(lambda: [reward(answer) for answer in answers])
-        return _judged(answers, rewards)
+        return _judged(answers, on_primary(lambda: [reward(answer) for answer in answers]))
 
     return Rollouts(train, write, judge)
+
+
+def ask(corpus: Splits[Conversation], split: str, config: Config, tokenizer: Tokenizer) -> list[Question]:
+    """Returns the questions of a split: those with one right answer, where that is what is rewarded; says how many.
+
+    Raises UserError where none leaves room for an answer.
+    """
+    found = list(
+        checkable(corpus, split, tokenizer, config.model.context_len)
+        if config.objective.reward == "exact"
+        else questions(corpus.documents[split](), tokenizer, config.model.context_len)
+    )
+    room = config.data.seq_len + 1 - config.objective.answer_tokens
+    fitting = [question for question in found if len(question.ids) <= room]
+    if not fitting:
+        raise UserError(
+            f"objective.answer_tokens: {config.objective.answer_tokens} was given; none of the {len(found):,} "
+            f"questions of {split} leaves so much room in data.seq_len = {config.data.seq_len}; give fewer, "
+            "or a longer window"
+        )
+    without_room = len(found) - len(fitting)
+    left_out = f"; {without_room:,} left out, with no room for an answer" if without_room else ""
+    print(f"  {split}: {len(fitting):,} questions{left_out}")
+    return fitting
 
 
 def write_batch(
@@ -102,8 +83,9 @@ def write_batch(
     """Returns (a row for each answer, with its advantage; what is told of them) of the rollout of this number.
 
     Each question is answered group_size times, and an answer's advantage is its reward less the mean of its group's.
-    Groups in which all are worth the same have none and come last: with objective.asked above 1 there is no room for
-    most of them (dynamic sampling, Yu et al. 2025). Equal answers of a group share a row, which counts as often.
+    Groups in which all are worth the same have none and come last: with objective.oversample above 1 there is no room
+    for most of them (dynamic sampling, Yu et al. 2025). Equal answers of a group share a row, which counts as often. A
+    group is there whole or not at all: a part of its advantages would not add up to nothing.
     """
     objective, S = config.objective, config.objective.group_size
     at_once = questions_at_once(config)
@@ -117,11 +99,13 @@ def write_batch(
     rewards_QS = np.asarray(on_primary(lambda: [reward(answer) for answer in answers]), np.float64).reshape(-1, S)
     advantages_QS = rewards_QS - rewards_QS.mean(axis=1, keepdims=True)
     alike_Q = np.ptp(rewards_QS, axis=1) == 0
-    drawn = []
+    rows: list[Drawn] = []
     for q in np.argsort(alike_Q, kind="stable"):
-        group = zip(answers[q * S : (q + 1) * S], advantages_QS[q], strict=True)
-        drawn += _different([Drawn(answer, advantage, 1) for answer, advantage in group])
-    batch = rows_of(drawn[: config.data.batch_size], config, tokenizer)
+        each = zip(answers[q * S : (q + 1) * S], advantages_QS[q], strict=True)
+        group = _different([Drawn(answer, advantage, 1) for answer, advantage in each])
+        if len(rows) + len(group) <= config.data.batch_size:
+            rows += group
+    batch = rows_of(rows, config, tokenizer)
     told = {
         "reward": rewards_QS.mean(),
         "right": np.mean([answer.right for answer in answers]),

@@ -73,13 +73,14 @@ def _command(command: str) -> str:
 
 
 def _curve(record: Record) -> str:
-    steps, losses = record.curve("loss")
-    finite = np.isfinite(losses)
+    followed = "reward" if record.run.config.objective.name == "grpo" else "loss"
+    steps, values = record.curve(followed)
+    finite = np.isfinite(values)
     if finite.sum() < 2:
         return ""
-    losses = losses[finite]
-    mean = smooth(losses, max(1, len(losses) // SMOOTHED))
-    told = f"Training loss over {int(steps[-1]):,} steps, from {mean[0]:.2f} to {mean[-1]:.2f}"
+    values = values[finite]
+    mean = smooth(values, max(1, len(values) // SMOOTHED))
+    told = f"Training {followed} over {int(steps[-1]):,} steps, from {mean[0]:.2f} to {mean[-1]:.2f}"
     return figure(sparkline(told, steps[finite], mean), told)
 
 

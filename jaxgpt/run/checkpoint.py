@@ -32,7 +32,7 @@ ROOM_BESIDE_ARRAYS = 2_000_000  # bytes for documents and metadata
 
 
 class Best(NamedTuple):
-    """The checkpoint with the lowest validation loss so far, in nats per token; a loss that is not finite is none."""
+    """The checkpoint with the lowest validation loss of its objective so far; one that is not finite is none."""
 
     step: int
     valid_loss: float

@@ -21,7 +21,7 @@ from jaxgpt.run.checkpoint import apart, open_checkpoints, read_best, restore_pa
 from jaxgpt.run.folder import Run, load_run
 from jaxgpt.run.integrity import DIGESTS, damage, newest_whole
 
-BASE = "base.json"  # of a run with lora.rank: which checkpoint its adapters were trained beside
+BASE = "base.json"  # which checkpoint adapters were trained beside, or preferences and rewards are compared with
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def restore_adapters(origin: Origin, abstract: Params, alone: bool = False) -> A
 
 
 def settle_base(run: Run, origin: Origin) -> int:
-    """Returns the step of the checkpoint that a run's adapters are trained beside: recorded, if it is not yet.
+    """Returns the step of the checkpoint that a run is trained beside or compared with: recorded, if it is not yet.
 
     Raises UserError where that checkpoint is there no more.
     """
@@ -105,7 +105,7 @@ def settle_base(run: Run, origin: Origin) -> int:
 
 
 def _base_of(run: Run) -> Origin:
-    """Returns the checkpoint that a run's adapters were trained beside; a run that was moved is looked for beside it.
+    """Returns the checkpoint that a run was trained beside or is compared with, where it was or beside the run.
 
     Raises UserError where it is gone or another one: adapters mean nothing beside other parameters.
     """
@@ -113,10 +113,10 @@ def _base_of(run: Run) -> Origin:
         record = parse_json(read_text(run.path / BASE))
         named, step, digest = Path(record["run"]), int(record["step"]), record["digest"]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{run.path / BASE}: it does not say which run the adapters belong to ({error})") from None
+        raise UserError(f"{run.path / BASE}: it does not say which run this one was trained beside ({error})") from None
     places = (named, run.path.parent / named.name)
     place = next((place for place in places if (place / "config.json").is_file()), None)
-    what = f"{run.path}: its adapters belong to {named}, step {step}"
+    what = f"{run.path}: it was trained beside {named}, step {step}"
     if place is None:
         raise UserError(f"{what}, which is not there; bring it back, as {' or '.join(map(str, places))}")
     origin = Origin(load_run(place), step)

@@ -8,6 +8,7 @@ import orbax.checkpoint as ocp
 
 from jaxgpt.config import to_json
 from jaxgpt.devices.distributed import failing_together, is_primary, on_primary, require_same
+from jaxgpt.errors import UserError
 from jaxgpt.run.checkpoint import Best, open_checkpoints, restore_state
 from jaxgpt.run.folder import Run, locked, open_run
 from jaxgpt.run.load import Origin, restore_origin, settle_base
@@ -50,8 +51,14 @@ def opened(run: Run, compiled: Compiled, num_steps: int, origin: Origin | None) 
         start = on_primary(lambda: find_start(run))
         checkpoints = stack.enter_context(open_checkpoints(run.checkpoints))
         frozen, base = compiled.abstract_state.frozen, origin
-        if frozen is not None and origin is not None:
+        compared = run.config.objective.name == "dpo"
+        if origin is not None and (frozen is not None or compared):
             base = Origin(origin.run, on_primary(lambda: settle_base(run, origin)))
+            if compared and base.step != origin.step:
+                raise UserError(
+                    f"{run.path}: its pairs are compared with {origin.run.path}, step {base.step}, and step "
+                    f"{origin.step} is the best there now; start over with --run.restart"
+                )
         if start:
             state = restore_state(checkpoints, start, compiled.abstract_state)
             if frozen is not None and base is not None:

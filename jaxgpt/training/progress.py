@@ -26,7 +26,7 @@ LEAST_STEPS = 5  # that a speed is told from
 class TrainingProgress:
     """Shows steps as they finish; use it in a `with` statement.
 
-    Loss is the mean since the last line; speed and time left are of the last steps, evaluations not counted.
+    Loss or reward is the mean since the last line; speed and time left are of the last steps, evaluations not counted.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class TrainingProgress:
     ):
         self.num_steps, self.start, self.tokens_per_step, self.log_every = num_steps, start, tokens_per_step, log_every
         self.peak_tokens_per_second = peak_tokens_per_second
-        self.losses: list[float] = []
+        self.shown: list[float] = []
         self.durations: deque[float] = deque(maxlen=50)
         self.last: float | None = None
         self.live = sys.stdout.isatty()
@@ -83,10 +83,10 @@ class TrainingProgress:
         """Leaves the time since the last step out of the speed: it went into something else."""
         self.last = None
 
-    def step(self, step: int, loss: float, learning_rate: float) -> None:
-        """Shows a finished step."""
-        self.losses.append(loss)
-        line = f"step {step}/{self.num_steps}  loss {sum(self.losses) / len(self.losses):.3f}  lr {learning_rate:.2e}"
+    def step(self, step: int, name: str, value: float, learning_rate: float) -> None:
+        """Shows a finished step, and what it is followed by: its loss, or its reward."""
+        self.shown.append(value)
+        line = f"step {step}/{self.num_steps}  {name} {sum(self.shown) / len(self.shown):.3f}  lr {learning_rate:.2e}"
         if (speed := self.tokens_per_second) is not None:
             left = sum(self.durations) / len(self.durations) * (self.num_steps - step)
             of_peak = "" if self.mfu is None else f"  {self.mfu:.0%} of peak"
@@ -97,7 +97,7 @@ class TrainingProgress:
         if due:
             if not self.live:
                 print(line, flush=True)
-            self.losses.clear()
+            self.shown.clear()
 
     @contextlib.contextmanager
     def evaluating(self, what: str, num_batches: int) -> Iterator[Callable[[], None]]:

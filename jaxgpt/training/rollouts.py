@@ -1,7 +1,7 @@
 """Reinforcement learning's part of the loop: what the model writes to be trained on, and how it is judged."""
 
-from collections.abc import Callable, Sequence, Sized
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence, Sized
+from typing import Any, NamedTuple
 
 from jaxgpt.config import Config
 from jaxgpt.data.batch import Batch
@@ -34,19 +34,19 @@ class Rollouts(NamedTuple):
 
 def questions_at_once(config: Config) -> int:
     """Returns how many questions are asked before a step."""
-    return config.data.batch_size // config.objective.group_size * config.objective.asked
+    return config.data.batch_size // config.objective.group_size * config.objective.oversample
 
 
 FEW = 20  # steps whose mean is compared
 
 
-def warnings(records: Sequence[dict[str, float]], config: Config) -> list[str]:
+def warnings(records: Sequence[Mapping[str, Any]], config: Config) -> list[str]:
     """Returns what goes wrong, with what to change, from the records of a run's steps; nothing where all is well."""
     told = [record for record in records if "entropy" in record]
     if len(told) < 2 * FEW:
         return []
 
-    def mean(name: str, part: Sequence[dict[str, float]]) -> float:
+    def mean(name: str, part: Sequence[Mapping[str, Any]]) -> float:
         return sum(record[name] for record in part) / len(part)
 
     found = []

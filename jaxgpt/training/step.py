@@ -168,8 +168,7 @@ def compile_steps(
         return objective(params, batch, config, None)
 
     def log_probs_of(params: Params, batch: Batch) -> jax.Array:
-        temperature = config.objective.temperature if config.objective.name == "grpo" else 1.0
-        return log_probs(params, batch, config, temperature)
+        return log_probs(params, batch, config, config.objective.temperature)
 
     train_step = jax.jit(
         make_train_step(config, optimizer, objective=objective),

@@ -15,7 +15,7 @@ from jaxgpt.config import Config
 from jaxgpt.data.batch import Batch
 from jaxgpt.data.prefetch import prefetch
 from jaxgpt.data.sources import Mixture, Source, indices_at, num_steps
-from jaxgpt.devices.distributed import gather_replicated, highest_of_all, is_primary
+from jaxgpt.devices.distributed import gather_replicated, highest_of_all, is_primary, on_primary
 from jaxgpt.devices.mesh import make_mesh
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.model.gpt import Params
@@ -100,6 +100,7 @@ def fit(
             progress,
             stopping,
             rollouts,
+            answered=[] if rollouts is None else [*on_primary(lambda: read_records(run.path / "metrics.jsonl"))],
         )
         trainer.evaluate_start(is_new=origin is not None)
         trainer.loop()
@@ -130,6 +131,8 @@ class Trainer:
     rollouts: Rollouts | None = None
     told: dict[str, float] = field(default_factory=dict)
     """What is told of the answers that the latest batch is made of."""
+    answered: list[Mapping[str, Any]] = field(default_factory=list)
+    """What is on record of the steps on answers, from which it is seen what goes wrong."""
     warned: set[str] = field(default_factory=set)
     saved_at: float = field(default_factory=time.monotonic)
 
@@ -209,12 +212,15 @@ class Trainer:
             return
         self.opened.skipped_in_a_row = 0
         rate = float(self.learning_rates[step - 1])
-        self.progress.step(step, fetched["loss"], rate)
+        shown = "loss" if self.rollouts is None else "reward"
+        self.progress.step(step, shown, fetched[shown], rate)
         speed = {"tokens_per_second": self.progress.tokens_per_second, "mfu": self.progress.mfu}
         known = {name: value for name, value in speed.items() if value is not None}
         self._record(step, fetched | {"learning_rate": rate} | known)
-        if self.rollouts is not None and step % self.config.run.log_every == 0:
-            self._warn(step)
+        if self.rollouts is not None:
+            self.answered.append(fetched)
+            if step % self.config.run.log_every == 0:
+                self._warn(step)
 
     def _skipped(self, step: int, fetched: dict[str, float]) -> None:
         """Records a step whose loss or gradient is not finite; raises RunError after too many in a row."""
@@ -223,10 +229,12 @@ class Trainer:
         self._record(step, {"skipped": 1.0})
         what = f"step {step}: the loss is {fetched['loss']} and the gradient's norm {fetched['grad_norm']}"
         if count == config.optimizer.max_consecutive_skips:
-            epochs, batch_size = config.run.epochs, config.data.batch_size
-            windows = indices_at(self.train, config.run.seed, step - 1, batch_size, epochs)
+            on = f"questions of rollout {(step - 1) // config.objective.updates}"
+            if self.rollouts is None:
+                epochs, batch_size = config.run.epochs, config.data.batch_size
+                on = f"windows {summarize(indices_at(self.train, config.run.seed, step - 1, batch_size, epochs))}"
             raise RunError(
-                f"{what}, number {count} of such steps in a row, on windows {summarize(windows)}. "
+                f"{what}, number {count} of such steps in a row, on {on}. "
                 "None of them changed anything, and the same command would come to them again. Start over with "
                 "--run.restart and a lower --optimizer.learning-rate; or go on past them with a larger "
                 "--optimizer.max-consecutive-skips"
@@ -235,7 +243,7 @@ class Trainer:
 
     def _warn(self, step: int) -> None:
         """Says what goes wrong with the answers, each thing once."""
-        for text in warnings(read_records(self.run.path / "metrics.jsonl"), self.config):
+        for text in warnings(self.answered, self.config):
             if (what := text.split(":")[0]) not in self.warned:
                 self.warned.add(what)
                 self.progress.say(f"WARNING: step {step}: {text}")

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.long
 SETTINGS = """from jaxgpt.config import *
 config = Config(
     data=DataConfig(corpus="{corpus}", seq_len={seq_len}, batch_size=8, cache_dir="cache"),
-    objective=ObjectiveConfig(name="{name}", group_size=4, samples=4, answer_tokens=8, next_token_weight=0.1),
+    objective=ObjectiveConfig(name="{name}", group_size=4, answer_tokens=8, next_token_weight=0.1),
     optimizer=OptimizerConfig(learning_rate=1e-3),
     run=RunConfig(
         init_from="runs/mini_talk", eval_every=4, log_every=1, max_steps=8, epochs=9, sample_prompt="The box?"

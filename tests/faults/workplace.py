@@ -41,7 +41,7 @@ config = Config(
 REWARD = """from jaxgpt.config import *
 config = Config(
     data=DataConfig(corpus="talk.jsonl", seq_len=32, batch_size=16, cache_dir="cache"),
-    objective=ObjectiveConfig(name="grpo", group_size=4, asked=2, updates=2, beta=0.05, answer_tokens=12),
+    objective=ObjectiveConfig(name="grpo", group_size=4, oversample=2, updates=2, beta=0.05, answer_tokens=12),
     optimizer=OptimizerConfig(learning_rate=1e-3),
     run=RunConfig(init_from="runs/finetune", eval_every=12, log_every=1, epochs=4, max_steps=40,
                   sample_prompt="The box of Ann is .", sample_tokens=8),

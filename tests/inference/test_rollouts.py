@@ -93,10 +93,14 @@ def test_groups_that_teach_come_first(params):
     def one_question_alone(answer: Answer) -> float:
         return by_words(answer) if answer.question == QUESTIONS[4] else 1.0
 
-    config = dataclasses.replace(CONFIG, objective=dataclasses.replace(CONFIG.objective, asked=3))
+    config = dataclasses.replace(CONFIG, objective=dataclasses.replace(CONFIG.objective, oversample=3))
     batch, told = write_batch(params, config, TOKENIZER, QUESTIONS, one_question_alone, 0)
     assert told["no_signal"] == pytest.approx(5 / 6)
     assert batch.advantages[0].any()
+    for question in QUESTIONS:  # a group is there whole or not at all
+        size = len(question.ids)
+        own = [row for row in range(8) if tuple(batch.tokens[row, :size]) == tuple(question.ids)]
+        assert batch.weights[own].max(axis=1).sum() == (S if own else 0)
     assert tuple(batch.tokens[0, : len(QUESTIONS[4].ids)]) == tuple(QUESTIONS[4].ids)
 
 
@@ -109,7 +113,7 @@ def test_copies_are_drawn_as_single_ones_are(params):
 
 
 def test_pairs_have_the_right_answer_and_different_wrong_ones(params):
-    objective = ObjectiveConfig(samples=8, answer_tokens=6)
+    objective = ObjectiveConfig(group_size=8, answer_tokens=6)
     pairs = list(wrong_answers(params, CONFIG.model, TOKENIZER, QUESTIONS, objective, jax.random.key(0), "train"))
     assert pairs
     assert all(pair.chosen == "w1" != pair.rejected for pair in pairs)

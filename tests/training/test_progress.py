@@ -31,21 +31,21 @@ def test_no_speed_is_told_from_a_few_steps(clock, capsys):
     shown = speeds(clock, [1e-4] * (LEAST_STEPS - 1))
     assert shown.tokens_per_second is None
     assert shown.mfu is None
-    shown.step(2, 1.0, 1e-3)
+    shown.step(2, "loss", 1.0, 1e-3)
     assert capsys.readouterr().out == "step 2/100  loss 1.000  lr 1.00e-03\n"
 
 
 def test_speed_is_that_of_the_steps_between_the_ticks(clock, capsys):
     shown = speeds(clock, [0.5] * LEAST_STEPS, peak=8_000)
     assert shown.tokens_per_second == 2_000
-    shown.step(6, 1.0, 1e-3)
+    shown.step(6, "loss", 1.0, 1e-3)
     assert "2,000 tokens/s  25% of peak  47s left" in capsys.readouterr().out
 
 
 def test_a_share_of_peak_above_one_is_not_told(clock, capsys):
     shown = speeds(clock, [0.5] * LEAST_STEPS, peak=1_000)
     assert shown.mfu is None
-    shown.step(6, 1.0, 1e-3)
+    shown.step(6, "loss", 1.0, 1e-3)
     assert "peak" not in capsys.readouterr().out
 
 
