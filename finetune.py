@@ -22,6 +22,7 @@ def finetune() -> None:
     from jaxgpt.data.prepare import prepare_chat
     from jaxgpt.inference.chat import fit_history, reply
     from jaxgpt.inference.pairs import prepare_preferences
+    from jaxgpt.inference.rewards import reward_of
     from jaxgpt.inference.rollouts import prepare_rollouts
     from jaxgpt.stages import Stage, begin, run_of, run_stage
     from jaxgpt.text.conversation import render_message, show_mask
@@ -37,16 +38,18 @@ def finetune() -> None:
             f"run.init_from: {config.run.init_from} is a language model that has not learned to talk, and "
             f"objective.name {objective} is about answers; finetune it on conversations first"
         )
+    reward = reward_of(config.objective)
     if objective == "dpo":
         data = prepare_preferences(config, origin)
     else:
         corpus = open_chat(config.data.corpus, config.data.fallback, config.data.oasst_all_paths)
         data = prepare_chat(corpus, config.data, tokenizer)
         announce(data)
+    if objective == "next_token":
         print("an example, with what the model must learn to say in [brackets]:")
         print(show_mask(data.example, tokenizer))
     run = run_of(config, data, settled)
-    rollouts = prepare_rollouts(run.sized, tokenizer) if objective == "grpo" else None
+    rollouts = prepare_rollouts(run.sized, tokenizer, reward) if objective == "grpo" else None
     model = run.sized.model
     asked = render_message({"role": "user", "content": config.run.sample_prompt}, tokenizer)
     prompt = fit_history([asked], model.context_len)

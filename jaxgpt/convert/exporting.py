@@ -1,7 +1,6 @@
 """Export: a run becomes a Hugging Face folder, its tokenizer and chat template with it, and proves itself."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ from jaxgpt.convert.tokenizer_files import write_tokenizer
 from jaxgpt.devices.allocator import give_back_freed_memory
 from jaxgpt.devices.mesh import inference_mesh
 from jaxgpt.errors import UserError
-from jaxgpt.files import write_text
+from jaxgpt.files import folder_made_whole, write_text
 from jaxgpt.model.gpt import Params
 from jaxgpt.run.folder import Run
 from jaxgpt.run.load import abstract_on, find_origin, restore_origin
@@ -54,11 +53,7 @@ def export_run(path: str | Path, out: Path, dtype: str | None = None) -> Exporte
         raise UserError(f"{out}: it is there already; give a folder that is not")
     run, step, family, dtype, tensors, ids, ours_TV = _opened(path, dtype)
     model, count = run.sized.model, sum(tensor.size for tensor in tensors.values())
-    building = out.with_name(f".{out.name}.exporting")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir()
-    try:
+    with folder_made_whole(out) as building:
         _write_weights(building / WEIGHTS, tensors)
         del tensors
         give_back_freed_memory()  # the other side's process needs as much
@@ -74,12 +69,6 @@ def export_run(path: str | Path, out: Path, dtype: str | None = None) -> Exporte
         write_text(building / "README.md", model_card(run, step, family.name, count, notes))
         found = proof.prove(building, ours_TV, ids, TOLERANCES[dtype])
         proof.keep_logits(building, ours_TV, ids)
-        if out.exists():
-            out.rmdir()
-        building.rename(out)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
     return Exported(family.name, dtype, count, found, notes)
 
 

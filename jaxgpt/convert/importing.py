@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ from jaxgpt.data.manifest import Manifest
 from jaxgpt.devices.allocator import give_back_freed_memory
 from jaxgpt.devices.mesh import inference_mesh
 from jaxgpt.errors import UserError, shown
-from jaxgpt.files import write_text
+from jaxgpt.files import folder_made_whole, write_text
 from jaxgpt.model.gpt import VOCAB_MULTIPLE, Params
 from jaxgpt.run.folder import Run, locked
 from jaxgpt.run.load import abstract_on
@@ -72,34 +71,27 @@ def import_folder(
     opened = open_folder(folder)
     tell(f"{folder}: a {family.name} of {sum(map(math.prod, opened.shapes.values())) / 1e6:,.1f}M parameters")
     read = _reader(opened, family, model, context_len or 0)
-    building = path.with_name(f".{path.name}.importing")
-    with locked(path):
-        shutil.rmtree(building, ignore_errors=True)
-        try:
-            params, digest = _load(config, tokenizer, read)
-            manifest = Manifest(
-                kind="chat" if talks else "text",
-                name=folder.absolute().name,
-                corpus=str(folder.absolute()),
-                source=f"weights of a {family.name}",
-                fingerprint=digest,
-                tokenizer=tokenizer.fingerprint,
-                notes=notes,
-                lines_are_documents=False,
-            )
-            run = Run(building, config, tokenizer, manifest)
-            ids = proof.text_ids(tokenizer, model)
-            ours_TV = proof.our_logits(params, model, ids)
-            write_run(run, params)
-            del params
-            give_back_freed_memory()  # the other side's process needs as much
-            record = {"family": family.name, "dtype": dtype_names(list(opened.dtypes.values())), "config": settings}
-            write_text(building / RECORD, json.dumps(record, indent=1) + "\n")
-            found = proof.prove(folder, ours_TV, ids)
-            building.rename(path)
-        except BaseException:
-            shutil.rmtree(building, ignore_errors=True)
-            raise
+    with locked(path), folder_made_whole(path) as building:
+        params, digest = _load(config, tokenizer, read)
+        manifest = Manifest(
+            kind="chat" if talks else "text",
+            name=folder.absolute().name,
+            corpus=str(folder.absolute()),
+            source=f"weights of a {family.name}",
+            fingerprint=digest,
+            tokenizer=tokenizer.fingerprint,
+            notes=notes,
+            lines_are_documents=False,
+        )
+        run = Run(building, config, tokenizer, manifest)
+        ids = proof.text_ids(tokenizer, model)
+        ours_TV = proof.our_logits(params, model, ids)
+        write_run(run, params)
+        del params
+        give_back_freed_memory()  # the other side's process needs as much
+        record = {"family": family.name, "dtype": dtype_names(list(opened.dtypes.values())), "config": settings}
+        write_text(building / RECORD, json.dumps(record, indent=1) + "\n")
+        found = proof.prove(folder, ours_TV, ids)
     return Imported(dataclasses.replace(run, path=path), found, notes)
 
 

@@ -7,7 +7,6 @@ linear maps of ours (GPT-2's c_attn), each of ours has a part of its rank, and z
 import dataclasses
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from jaxgpt.convert.settings import choose_family
 from jaxgpt.data.manifest import manifest_from_dict
 from jaxgpt.devices.mesh import inference_mesh
 from jaxgpt.errors import UserError, clipped, shown
-from jaxgpt.files import write_text
+from jaxgpt.files import folder_made_whole, write_text
 from jaxgpt.model.lora import PROJECTIONS, Adapters, init_adapters
 from jaxgpt.run.folder import Run, locked
 from jaxgpt.run.load import abstract_on, find_origin, restore_adapters, settle_base
@@ -131,17 +130,10 @@ def import_adapters(folder: Path, base: str | Path, path: Path) -> Run:
         a_all[..., : a.shape[-1]] = a
         b_all[: b.shape[0]] = b * np.float32(scale * rank / alpha)
         here |= {"lora_a": jnp.asarray(a_all), "lora_b": jnp.asarray(b_all)}
-    building = path.with_name(f".{path.name}.importing")
-    with locked(path):
-        shutil.rmtree(building, ignore_errors=True)
-        try:
-            run = Run(building, config, origin.run.tokenizer, data)
-            write_run(run, drawn)
-            settle_base(run, origin)
-            building.rename(path)
-        except BaseException:
-            shutil.rmtree(building, ignore_errors=True)
-            raise
+    with locked(path), folder_made_whole(path) as building:
+        run = Run(building, config, origin.run.tokenizer, data)
+        write_run(run, drawn)
+        settle_base(run, origin)
     return dataclasses.replace(run, path=path)
 
 

@@ -26,7 +26,7 @@ from jaxgpt.data.sources import Packed, Source, Windows
 from jaxgpt.errors import RunError
 from jaxgpt.files import parse_json, write_text
 from jaxgpt.text.conversation import Message
-from jaxgpt.text.corpora import ChatCorpus, Download, PairCorpus, Piece, Reading, Splits, TextCorpus, open_text
+from jaxgpt.text.corpora import ChatCorpus, Corpus, Download, PairCorpus, Piece, Reading, Splits, TextCorpus, open_text
 from jaxgpt.text.corpora.documents import Reader, fingerprint
 from jaxgpt.text.moses import is_tokenized
 from jaxgpt.text.tokenizer import Tokenizer
@@ -182,11 +182,22 @@ def prepare_chat(corpus: ChatCorpus, config: DataConfig, tokenizer: Tokenizer) -
     Raises UserError when too many words of the training split are unknown to the tokenizer, and when no conversation
     fits.
     """
-    origin = key_of("talks", corpus.identity, tokenizer.fingerprint, config.seq_len)
+    return _prepare_rows("talks", corpus, encode_chat, config, tokenizer)
+
+
+def prepare_pairs(corpus: PairCorpus, config: DataConfig, tokenizer: Tokenizer) -> Prepared:
+    """Returns every split as packed pairs of answers, without what a reference says of them; raises as prepare_chat."""
+    return _prepare_rows("pairs", corpus, encode_pairs, config, tokenizer)
+
+
+def _prepare_rows(
+    what: str, corpus: Corpus[Any], encode: Callable[..., dict[str, Any]], config: DataConfig, tokenizer: Tokenizer
+) -> Prepared:
+    origin = key_of(what, corpus.identity, tokenizer.fingerprint, config.seq_len)
 
     def make(folder: Path) -> tuple[str, dict[str, Any]]:
-        facts = encode_chat(folder, corpus.name, corpus.read(), config, tokenizer)
-        return talks_name(facts["fingerprint"], tokenizer, config.seq_len), facts
+        facts = encode(folder, corpus.name, corpus.read(), config, tokenizer)
+        return rows_name(what, facts["fingerprint"], tokenizer, config.seq_len), facts
 
     kept = kept_for(config.cache_dir, origin) or make_kept(config.cache_dir, origin, make)
     manifest = _manifest(corpus, kept.facts, config)
@@ -194,27 +205,9 @@ def prepare_chat(corpus: ChatCorpus, config: DataConfig, tokenizer: Tokenizer) -
     return Prepared(sources, manifest, tokenizer, example=kept.facts["example"])
 
 
-def prepare_pairs(corpus: PairCorpus, config: DataConfig, tokenizer: Tokenizer) -> Prepared:
-    """Returns every split as packed pairs of answers, without what a reference says of them; raises as prepare_chat."""
-    origin = key_of("pairs", corpus.identity, tokenizer.fingerprint, config.seq_len)
-
-    def make(folder: Path) -> tuple[str, dict[str, Any]]:
-        facts = encode_pairs(folder, corpus.name, corpus.read(), config, tokenizer)
-        return pairs_name(facts["fingerprint"], tokenizer, config.seq_len), facts
-
-    kept = kept_for(config.cache_dir, origin) or make_kept(config.cache_dir, origin, make)
-    manifest = _manifest(corpus, kept.facts, config)
-    return Prepared({split: talks_source(kept, split, tokenizer) for split in manifest.splits}, manifest, tokenizer)
-
-
-def pairs_name(content: str, tokenizer: Tokenizer, seq_len: int) -> str:
-    """Returns the name under which packed pairs are kept, from what they were made of."""
-    return key_of("pairs", content, tokenizer.fingerprint, seq_len)
-
-
-def talks_name(content: str, tokenizer: Tokenizer, seq_len: int) -> str:
-    """Returns the name under which packed conversations are kept, from what they were made of."""
-    return key_of("talks", content, tokenizer.fingerprint, seq_len)
+def rows_name(what: str, content: str, tokenizer: Tokenizer, seq_len: int) -> str:
+    """Returns the name under which packed conversations or pairs are kept, from what they were made of."""
+    return key_of(what, content, tokenizer.fingerprint, seq_len)
 
 
 def talks_source(kept: Kept, split: str, tokenizer: Tokenizer) -> Packed:
@@ -244,7 +237,7 @@ def _check_ids(ids: np.ndarray, tokenizer: Tokenizer, what: str) -> None:
         )
 
 
-def _manifest(corpus: TextCorpus | ChatCorpus | PairCorpus, facts: dict[str, Any], config: DataConfig) -> Manifest:
+def _manifest(corpus: Corpus[Any], facts: dict[str, Any], config: DataConfig) -> Manifest:
     address = corpus.name
     if corpus.source == "files":
         asked = config.fallback if corpus.fallback_for and config.fallback else config.corpus

@@ -13,11 +13,10 @@ from jaxgpt.data.manifest import Manifest, TextCounts
 from jaxgpt.data.prepare import (
     find_text_of,
     is_split,
-    pairs_name,
     prepare_chat,
     prepare_pairs,
     prepare_text,
-    talks_name,
+    rows_name,
     talks_source,
     text_name,
     text_source,
@@ -97,10 +96,9 @@ def token_counts(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig) -
 
 def kept_name(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig) -> str:
     """Returns the name under which the data of a run is kept."""
-    if manifest.kind == "pairs":
-        return pairs_name(manifest.fingerprint, tokenizer, config.seq_len)
     if manifest.is_chat:
-        return talks_name(manifest.fingerprint, tokenizer, config.seq_len)
+        what = "pairs" if manifest.kind == "pairs" else "talks"
+        return rows_name(what, manifest.fingerprint, tokenizer, config.seq_len)
     return text_name(manifest.fingerprint, tokenizer, bool(manifest.tokenized))
 
 

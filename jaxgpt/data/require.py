@@ -79,25 +79,23 @@ def require_known(manifest: Manifest) -> str | None:
 
 def require_replies(name: str, train: ChatCounts, seq_len: int) -> None:
     """Raises UserError where the tokenizer does not know the words of conversations, or none of them fits."""
-    _require_words(name, train)
+    _require_known_words(name, train)
     if not train.kept:
-        raise UserError(
-            f"data.seq_len: no conversation of {name} has an exchange that fits in {seq_len} tokens; "
-            "use a longer window"
-        )
+        raise _nothing_fits(f"no conversation of {name} has an exchange that fits in {seq_len} tokens")
 
 
 def require_pairs(name: str, train: ChatCounts, seq_len: int) -> None:
     """Raises UserError where the tokenizer does not know the words of pairs, or none of them fits."""
-    _require_words(name, train)
+    _require_known_words(name, train)
     if not train.kept:
-        raise UserError(
-            f"data.seq_len: no pair of {name} fits, both answers with their prompt, in {seq_len} tokens; use a longer "
-            "window, up to twice the model's context"
-        )
+        raise _nothing_fits(f"no pair of {name} fits, each answer with its prompt in half of {seq_len} tokens")
 
 
-def _require_words(name: str, train: ChatCounts) -> None:
+def _nothing_fits(what: str) -> UserError:
+    return UserError(f"data.seq_len: {what}; use a longer window")
+
+
+def _require_known_words(name: str, train: ChatCounts) -> None:
     for what, share in (("prompts", train.unk_prompts), ("replies", train.unk_replies)):
         if share > MAX_UNK_SHARE:
             raise UserError(

@@ -16,7 +16,7 @@ from jaxgpt.data.sources import EMPTY, sample_indices
 from jaxgpt.devices.distributed import on_primary
 from jaxgpt.errors import UserError
 from jaxgpt.inference.eval_chat import Answer, Question, answer_all, checkable, questions, right_by_kind, shares_right
-from jaxgpt.inference.rewards import Reward, reward_of
+from jaxgpt.inference.rewards import Reward
 from jaxgpt.model.gpt import Params
 from jaxgpt.ops.sampling import GREEDY
 from jaxgpt.text.corpora import Conversation, Splits, open_chat
@@ -27,13 +27,11 @@ MOST_JUDGED = 512  # held-out questions that are answered at each evaluation, sp
 SHOWN = 100  # answers that are kept of them, to lay the first beside the last
 
 
-def prepare_rollouts(config: Config, tokenizer: Tokenizer) -> Rollouts:
+def prepare_rollouts(config: Config, tokenizer: Tokenizer, reward: Reward) -> Rollouts:
     """Returns how the questions of data.corpus are answered and rewarded; says how many there are.
 
-    `config` has the model in its true size. Raises UserError where there are too few questions, and for a reward that
-    cannot be.
+    `config` has the model in its true size. Raises UserError where there are too few questions.
     """
-    reward = reward_of(config.objective)
     corpus = open_chat(config.data.corpus, config.data.fallback, config.data.oasst_all_paths)
     splits = corpus.read()
     asked = {split: ask(splits, split, config, tokenizer) for split in ("train", "valid")}

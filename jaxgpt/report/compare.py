@@ -31,7 +31,9 @@ def read_runs(paths: Sequence[str]) -> dict[str, Record]:
         raise UserError(f"compare: {len(records)} run was given; name two or more, for example runs/base runs/tiny")
     names = [record.name for record in records.values()]
     named = {record.name if names.count(record.name) == 1 else str(path): record for path, record in records.items()}
-    if not _same_data(named) or (_differ_in_tokens(named) and None in map(_bits, named.values())):
+    if not (_same_data(named) and _same_objective(named)) or (
+        _differ_in_tokens(named) and None in map(_bits, named.values())
+    ):
         return named
     score = _bits if _differ_in_tokens(named) else _loss
     scores = {name: score(record) for name, record in named.items()}
@@ -84,7 +86,7 @@ def sweep(records: dict[str, Record]) -> Sweep | None:
     fields = differing(records)
     if len(fields) > 1:
         fields.pop("run.seed", None)
-    if len(records) < LEAST_SWEPT or len(fields) != 1 or not _same_data(records) or _differ_in_tokens(records):
+    if len(records) < LEAST_SWEPT or len(fields) != 1 or caution(records):
         return None
     ((field, values),) = fields.items()
     losses = [_loss(record) for record in records.values()]
@@ -103,6 +105,8 @@ def caution(records: dict[str, Record]) -> str:
     """Returns why the losses of these runs may not be compared, or nothing where they may."""
     if not _same_data(records):
         return "These runs are measured on different text: a lower loss does not mean a better model."
+    if not _same_objective(records):
+        return "These runs learned from different objectives or rewards: their losses do not compare."
     if _differ_in_tokens(records):
         return "These runs have different vocabularies: a loss per token does not compare, bits per byte do."
     return ""
@@ -111,6 +115,12 @@ def caution(records: dict[str, Record]) -> str:
 def _same_data(records: dict[str, Record]) -> bool:
     runs = [record.run for record in records.values()]
     return all(run.data.is_of_same_data(runs[0].data) for run in runs)
+
+
+def _same_objective(records: dict[str, Record]) -> bool:
+    """Returns whether the losses of runs are of one kind; of a reward there are as many kinds as rewards."""
+    asked = [record.run.config.objective for record in records.values()]
+    return len({(one.name, one.reward, one.length_reward) if one.name == "grpo" else one.name for one in asked}) == 1
 
 
 def _differ_in_tokens(records: dict[str, Record]) -> bool:

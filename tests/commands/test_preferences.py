@@ -47,6 +47,16 @@ def test_pairs_of_ones_own(place):
     assert "everything is as it was saved" in shell(place, "-m", "jaxgpt", "check", "runs/preferred", "--source").stdout
 
 
+def test_pairs_are_compared_with_one_checkpoint_to_the_end(place, bad):
+    longer = ("finetune.py", "--config", "dpo.py", "--run.name", "compared", "--run.max-steps")
+    shell(place, *longer, "4")
+    record = place / "runs/compared/base.json"
+    base = json.loads(record.read_text())
+    assert base["run"] == "runs/mini_talk"
+    record.write_text(json.dumps(base | {"digest": "0" * 64}))
+    bad(*longer, "8", contains="runs/compared: it was trained beside runs/mini_talk")
+
+
 def test_pairs_that_a_run_makes_are_learned_from(place):
     out = shell(
         place, "-m", "jaxgpt", "pairs", "runs/mini_talk", "own", "--from", "talk.jsonl", "--answer-tokens", "8"

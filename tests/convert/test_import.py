@@ -196,7 +196,7 @@ def test_broken_folders_leave_nothing(folder, tmp_path, name):
     assert message in str(raised.value), raised.value
     assert len(str(raised.value).splitlines()) == 1
     assert [entry for entry in (tmp_path / "runs").glob("*") if not entry.name.endswith((".lock", ".holder"))] == []
-    assert not list((tmp_path / "runs").glob(".*importing"))
+    assert not list((tmp_path / "runs").glob(".*.part"))
 
 
 def test_a_run_comes_back_as_it_went(whole, folder, tmp_path):

@@ -70,7 +70,7 @@ def broken(place, tmp_path):
             import_adapters(folder, place / "base", run)
         assert contains in str(refused.value)
         assert not run.exists()
-        assert not list(tmp_path.glob(".run.importing*"))
+        assert not list(tmp_path.glob(".run*.part"))
 
     return attempt
 

@@ -35,6 +35,18 @@ def test_runs_stand_side_by_side(copy, other):
     assert "<script>alert" not in html
 
 
+def test_losses_of_different_objectives_do_not_compare(copy, other):
+    path = other / "config.json"
+    config = json.loads(path.read_text())
+    config["objective"]["name"] = "grpo"
+    config["run"]["init_from"] = "a run"
+    path.write_text(json.dumps(config))
+    worsen(other, -5)  # a reward's negative is below every loss
+    assert list(read_runs([str(copy), str(other)])) == ["mini", "other"]  # as they were given
+    _, lines = write_comparison([str(copy), str(other)])
+    assert lines[-1] == "These runs learned from different objectives or rewards: their losses do not compare."
+
+
 def worsen(run, by):
     """Makes a run one whose validation losses are larger."""
     path = run / "metrics.jsonl"

@@ -57,13 +57,15 @@ class _Stage:
     content: str
     command: str
     names: tuple[str, ...]
-    """The corpora there are; the last one is embedded."""
+    """The corpora there are."""
+    embedded: str | None
+    """The one among them that needs no files."""
 
 
 READ, DOWNLOAD = Reading(), Download()
-TEXT = _Stage("text", "train.py", ("wikitext-2", "tinyshakespeare", "tinyworld"))
-CHAT = _Stage("conversations", "finetune.py", ("oasst1", "tinyworld-questions", "tinyworld-chat"))
-PAIRS = _Stage("pairs of answers", "finetune.py with --objective.name dpo", ("oasst1-pairs",))
+TEXT = _Stage("text", "train.py", ("wikitext-2", "tinyshakespeare", "tinyworld"), "tinyworld")
+CHAT = _Stage("conversations", "finetune.py", ("oasst1", "tinyworld-questions", "tinyworld-chat"), "tinyworld-chat")
+PAIRS = _Stage("pairs of answers", "finetune.py with --objective.name dpo", ("oasst1-pairs",), None)
 
 
 def open_text(corpus: str, fallback: str | None, reading: Reading = READ, download: Download = DOWNLOAD) -> TextCorpus:
@@ -101,10 +103,11 @@ def _open(
         return named(corpus)
     except UnavailableError as nowhere:
         if fallback is None:
+            instead = f", or a data.fallback such as {stage.embedded}" if stage.embedded else ""
             raise UserError(
                 f"data.corpus: {nowhere}. Three ways out: set JAXGPT_DATA to a folder with {nowhere.files}; "
                 "connect to the network once, so that the hub's copy is kept in the cache; or choose another "
-                f"corpus, or a data.fallback such as {stage.names[-1]}"
+                f"corpus{instead}"
             ) from None
         reason = str(nowhere)
     stand_in = _open(fallback, None, stage, named)

@@ -83,6 +83,12 @@ def test_names_of_something_else(name, says):
         open_pairs(name, None)
 
 
+def test_pairs_that_cannot_be_had_name_no_stand_in_of_another_kind(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAXGPT_DATA", str(tmp_path))
+    with pytest.raises(UserError, match=r"or choose another corpus$"):
+        open_pairs("oasst1-pairs", None)
+
+
 def test_ranked_replies_become_pairs_after_all_that_was_said():
     found, notes = pairs(
         [*TREE, message("t.b.p.s", "t.b.p", rank=2), message("t.b.p.u", "t.b.p", text="t.b.p.r", rank=1)]
