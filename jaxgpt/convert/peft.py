@@ -26,7 +26,7 @@ from jaxgpt.errors import UserError, clipped, shown
 from jaxgpt.files import folder_made_whole, write_text
 from jaxgpt.model.lora import PROJECTIONS, Adapters, init_adapters
 from jaxgpt.run.folder import Run, locked
-from jaxgpt.run.load import abstract_on, find_origin, restore_adapters, settle_base
+from jaxgpt.run.load import abstract_on, find_origin, record_base, restore_adapters
 from jaxgpt.run.write import write_run
 
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
@@ -133,7 +133,7 @@ def import_adapters(folder: Path, base: str | Path, path: Path) -> Run:
     with locked(path), folder_made_whole(path) as building:
         run = Run(building, config, origin.run.tokenizer, data)
         write_run(run, drawn)
-        settle_base(run, origin)
+        record_base(run, origin)
     return dataclasses.replace(run, path=path)
 
 

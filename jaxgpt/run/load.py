@@ -92,16 +92,19 @@ def restore_adapters(origin: Origin, abstract: Params, alone: bool = False) -> A
     return _restore(origin, wanted, alone)
 
 
-def settle_base(run: Run, origin: Origin) -> int:
-    """Returns the step of the checkpoint that a run is trained beside or compared with: recorded, if it is not yet.
+def base_step(run: Run, origin: Origin) -> int:
+    """Returns the step of the checkpoint that a run is trained beside or compared with: on record, or the origin's.
 
-    Raises UserError where that checkpoint is there no more.
+    Raises UserError where the one on record is there no more.
     """
-    if (run.path / BASE).exists():
-        return _base_of(run).step
-    base = {"run": str(origin.run.path), "step": origin.step, "digest": checkpoint_digest(origin)}
-    write_text(run.path / BASE, json.dumps(base, indent=2) + "\n")
-    return origin.step
+    return _base_of(run).step if (run.path / BASE).exists() and not run.config.run.restart else origin.step
+
+
+def record_base(run: Run, origin: Origin) -> None:
+    """Records which checkpoint a run is trained beside or compared with, if that is not on record yet."""
+    if not (run.path / BASE).exists():
+        base = {"run": str(origin.run.path), "step": origin.step, "digest": checkpoint_digest(origin)}
+        write_text(run.path / BASE, json.dumps(base, indent=2) + "\n")
 
 
 def _base_of(run: Run) -> Origin:

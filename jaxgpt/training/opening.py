@@ -11,7 +11,7 @@ from jaxgpt.devices.distributed import failing_together, is_primary, on_primary,
 from jaxgpt.errors import UserError
 from jaxgpt.run.checkpoint import Best, open_checkpoints, restore_state
 from jaxgpt.run.folder import Run, locked, open_run
-from jaxgpt.run.load import Origin, restore_origin, settle_base
+from jaxgpt.run.load import Origin, base_step, record_base, restore_origin
 from jaxgpt.run.metrics import MetricsFile, evaluated_steps, open_metrics
 from jaxgpt.run.resume import best_so_far, find_start, skipped_at_the_end
 from jaxgpt.run.state import TrainState
@@ -46,19 +46,22 @@ def opened(run: Run, compiled: Compiled, num_steps: int, origin: Origin | None) 
         require_same(f"{to_json(run.config)} {run.tokenizer.fingerprint} {run.data.fingerprint}")
         on_primary(lambda: require_installed(run.config.run.track))
         on_primary(lambda: stack.enter_context(locked(run.path)))
-        if moved := on_primary(lambda: open_run(run, num_steps)):
-            print(f"the run that was there is now {moved}")
-        start = on_primary(lambda: find_start(run))
-        checkpoints = stack.enter_context(open_checkpoints(run.checkpoints))
         frozen, base = compiled.abstract_state.frozen, origin
         compared = run.config.objective.name == "dpo"
-        if origin is not None and (frozen is not None or compared):
-            base = Origin(origin.run, on_primary(lambda: settle_base(run, origin)))
+        needs_base = origin is not None and (frozen is not None or compared)
+        if origin is not None and needs_base:
+            base = Origin(origin.run, on_primary(lambda: base_step(run, origin)))
             if compared and base.step != origin.step:
                 raise UserError(
                     f"{run.path}: its pairs are compared with {origin.run.path}, step {base.step}, and step "
                     f"{origin.step} is the best there now; start over with --run.restart"
                 )
+        if moved := on_primary(lambda: open_run(run, num_steps)):
+            print(f"the run that was there is now {moved}")
+        if base is not None and needs_base:
+            on_primary(lambda: record_base(run, base))
+        start = on_primary(lambda: find_start(run))
+        checkpoints = stack.enter_context(open_checkpoints(run.checkpoints))
         if start:
             state = restore_state(checkpoints, start, compiled.abstract_state)
             if frozen is not None and base is not None:

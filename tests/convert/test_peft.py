@@ -16,7 +16,7 @@ from jaxgpt.errors import UserError
 from jaxgpt.model.gpt import GPT
 from jaxgpt.model.lora import init_adapters
 from jaxgpt.run.folder import Run, load_run
-from jaxgpt.run.load import find_origin, load_trained, settle_base
+from jaxgpt.run.load import find_origin, load_trained, record_base
 from jaxgpt.run.write import write_run
 from jaxgpt.text.bpe_tokenizer import byte_tokenizer
 
@@ -50,7 +50,7 @@ def place(tmp_path_factory):
     )
     adapters = init_adapters(load_trained(run.path).params, lora, jax.random.key(1))
     write_run(thin, jax.tree.map(lambda x: x + 0.1, adapters))
-    settle_base(thin, find_origin(run.path))
+    record_base(thin, find_origin(run.path))
     export_adapters(thin.path, folder / "adapters")
     return folder
 

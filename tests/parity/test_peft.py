@@ -15,7 +15,7 @@ from jaxgpt.convert.importing import import_folder
 from jaxgpt.convert.peft import export_adapters, import_adapters
 from jaxgpt.convert.proof import our_logits
 from jaxgpt.model.lora import PROJECTIONS, init_adapters
-from jaxgpt.run.load import find_origin, load_trained, settle_base
+from jaxgpt.run.load import find_origin, load_trained, record_base
 from jaxgpt.run.write import write_run
 from tests.parity.test_presets import TOKENIZERS, run_at
 
@@ -68,7 +68,7 @@ def test_ours_in_theirs_and_back(base, tmp_path, projections):
     config = dataclasses.replace(base.config, lora=lora, run=of_adapters)
     run = dataclasses.replace(base, path=tmp_path / "thin", config=config)
     write_run(run, adapters)
-    settle_base(run, origin)
+    record_base(run, origin)
 
     export_adapters(run.path, tmp_path / "adapters")
     ours = of_run(run.path)
