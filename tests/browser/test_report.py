@@ -19,7 +19,7 @@ def open_report(chromium, report):
     """Opens the report; in the end nothing must have failed, been run by injection, or been asked for."""
     pages, wrong = [], []
 
-    def open_report(viewport=DESKTOP, color_scheme="light", scripts=True, **settings):
+    def open_report(path=report, viewport=DESKTOP, color_scheme="light", scripts=True, **settings):
         context = chromium.new_context(
             viewport=viewport, color_scheme=color_scheme, java_script_enabled=scripts, **settings
         )
@@ -27,8 +27,8 @@ def open_report(chromium, report):
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
         page.on("dialog", lambda dialog: wrong.append(dialog.message))
-        page.on("request", lambda request: wrong.append(request.url) if request.url != report.as_uri() else None)
-        page.goto(report.as_uri())
+        page.on("request", lambda request: wrong.append(request.url) if request.url != path.as_uri() else None)
+        page.goto(path.as_uri())
         pages.append(page)
         return page
 
@@ -58,6 +58,20 @@ def test_curves_answer_by_step_tokens_and_time(open_report):
     assert charts.count() >= 5
 
 
+@pytest.mark.parametrize("value", ["0", "-1", "2.94", "1e-30"])
+def test_curves_without_height_are_drawn(value, open_report, report, tmp_path):
+    page = report.read_text()
+    flat = re.sub(r'("y": ?\[)([^]]+)', lambda y: y[1] + re.sub(r"[^,]+", value, y[2]), page)
+    assert flat != page
+    path = tmp_path / "flat.html"
+    path.write_text(flat)
+    page = open_report(path)
+    for scale in ("log", "linear"):
+        page.get_by_role("radio", name=scale).check()
+        page.locator(".curves .u-over").first.hover(position={"x": 100, "y": 50})
+        assert page.locator(".curves .uplot").count() == page.locator(".curves figure").count()
+
+
 def test_what_is_folded_opens_from_the_contents(open_report):
     page = open_report()
     assert page.locator("section > details[open]").count() == 3
@@ -70,7 +84,7 @@ def test_what_is_folded_opens_from_the_contents(open_report):
 
 
 def test_samples_and_tokens_tell_what_they_are(open_report):
-    page = open_report(PHONE, has_touch=True)
+    page = open_report(viewport=PHONE, has_touch=True)
     assert page.locator(".sample:visible").all_inner_texts()[0].startswith("Step 12")
     assert page.locator(".sample:visible mark").first.inner_text().strip()
     page.get_by_label("Evaluation").fill("0")
@@ -94,7 +108,7 @@ def test_a_token_is_found_with_its_neighbours(open_report):
 def test_nothing_scrolls_sideways_and_axe_finds_nothing_serious(open_report, viewport, scheme):
     from axe_playwright_python.sync_playwright import Axe
 
-    page = open_report(viewport, scheme)
+    page = open_report(viewport=viewport, color_scheme=scheme)
     unfold(page)
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     results = Axe().run(page).response

@@ -28,6 +28,16 @@
     });
   }
 
+  // The numbers of one digit between two. uPlot's own ticks begin at `low`, and never end where that is just below
+  // a power of ten.
+  function round(low, high) {
+    const found = [];
+    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
+      for (let digit = 1; digit < 10; digit++) found.push(Number(`${digit}e${power}`));
+    }
+    return found.filter((tick) => low <= tick && tick <= high);
+  }
+
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   function along(series, axis) {
@@ -76,10 +86,7 @@
     const lines = { stroke: colour("--rule"), width: 1 }, axis = { stroke: colour("--quiet"), ticks: { show: false } };
     const font = '11px system-ui, -apple-system, "Segoe UI", sans-serif';
     const told = state.axis === "time" ? clock : short;
-    // An axis by logarithm names the tick it begins with, round or not; only round ones are wanted.
-    const isRound = (tick) => Math.abs(Number(tick.toPrecision(1)) - tick) < 1e-6 * tick;
-    const height = (tick) => (tick == null || (state.log && !isRound(tick)) ? "" : short(tick));
-    const around = (u, low, high) => (high > low * 1.1 ? [low / 1.06, high * 1.06] : [low / 3, high * 3]);
+    const around = (u, low, high) => (low == null ? [0.1, 1] : high > low * 1.1 ? [low / 1.06, high * 1.06] : [low / 3, high * 3]);
     const range = (u, low, high) => uPlot.rangeNum(spec.from_zero ? Math.min(0, low) : low, high, 0.08, true);
     host.append(make("p", { class: "chart-title" }, spec.title));
     const plot = new uPlot({
@@ -89,7 +96,7 @@
       scales: { x: { time: false }, y: state.log ? { distr: 3, range: around } : { range } },
       axes: [
         { ...axis, font, grid: { show: false }, size: 28, space: 70, values: (u, ticks) => ticks.map(told) },
-        { ...axis, font, grid: lines, size: 46, values: (u, ticks) => ticks.map(height) },
+        { ...axis, font, grid: lines, size: 46, values: (u, ticks) => ticks.map(short), ...(state.log && { splits: (u, _, low, high) => round(low, high) }) },
       ],
       series: [
         { label: state.axis, value: (u, x) => (x == null ? "" : told(x)) },
