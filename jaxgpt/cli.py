@@ -25,6 +25,7 @@ from jaxgpt.verbs import (
     Import,
     Pairs,
     Plan,
+    Quantize,
     Report,
     Sample,
     Serve,
@@ -73,14 +74,25 @@ def main(arguments: list[str] | None = None) -> None:
         verbs[type(verb)](verb)
 
 
-def _load(path: str):
-    """Returns the trained run, JAX set up as its training had it."""
+def _load(path: str, quantize: Quantize = None, writes: bool = False):
+    """Returns the trained run, JAX set up as its training had it; `writes` says that texts are to be generated."""
+    import jax
+
     from jaxgpt.devices.setup import start_jax
     from jaxgpt.run.folder import load_run
     from jaxgpt.run.load import load_trained
 
     start_jax(load_run(path).config.data.cache_dir)
-    return load_trained(path)
+    if quantize and writes and jax.default_backend() == "cpu":
+        raise UserError(
+            f"quantize: {quantize} was given; on a CPU it writes more slowly than float32, so it is for a GPU or TPU; "
+            "leave it out"
+        )
+    trained = load_trained(path, int8=quantize == "int8")
+    if quantize:
+        size = sum(x.nbytes for x in jax.tree.leaves(trained.params))
+        print(f"{path}: weights in {quantize}, {size / 1e6:,.2f} MB", flush=True)
+    return trained
 
 
 def _origin(path: str):
@@ -130,7 +142,7 @@ def chat(verb: Chat) -> None:
     from jaxgpt.text.tokenizer import tell_unknown
 
     _check_numbers(verb)
-    trained, key = _load(verb.run), jax.random.key(verb.seed)
+    trained, key = _load(verb.run, verb.quantize, writes=True), jax.random.key(verb.seed)
     if not trained.run.data.is_chat:
         raise UserError(
             f"{verb.run}: this run is a language model that has not learned to talk; finetune it first "
@@ -155,7 +167,7 @@ def evaluate(verb: Evaluate) -> None:
         return
     from jaxgpt.inference.evaluate import evaluate_chat, evaluate_file, evaluate_text
 
-    trained = _load(verb.run)
+    trained = _load(verb.run, verb.quantize)
     if verb.text is not None:
         lines = evaluate_file(trained, Path(verb.text).expanduser(), verb.stride)
     elif trained.run.data.is_chat:
@@ -193,8 +205,11 @@ def pairs(verb: Pairs) -> None:
 
 def _evaluate_tasks(verb: Evaluate, tasks: str) -> None:
     """Prints what tasks of lm-evaluation-harness come to, and keeps it in the run."""
-    if verb.text is not None or verb.stride is not None:
-        raise UserError("tasks: they have texts and windows of their own; leave out --text and --stride")
+    if verb.text is not None or verb.stride is not None or verb.quantize is not None:
+        raise UserError(
+            "tasks: they have texts and windows of their own, and run on the weights as they are; leave out --text, "
+            "--stride and --quantize"
+        )
     try:
         from jaxgpt.inference.harness import evaluate_tasks
     except ModuleNotFoundError as error:
@@ -363,4 +378,4 @@ def serve(verb: Serve) -> None:
     api_key = verb.api_key or os.environ.get("JAXGPT_API_KEY") or None
     access = server.make_access(verb.host, api_key, verb.public_name, verb.allow_origin)
     with contextlib.closing(server.listen(verb.host, verb.port)) as listener:
-        server.serve(_load(verb.run), listener, access, verb.slots)
+        server.serve(_load(verb.run, verb.quantize, writes=True), listener, access, verb.slots)

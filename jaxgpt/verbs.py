@@ -8,6 +8,7 @@ import tyro
 from jaxgpt.config import Config, Sampling
 
 RunPath = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+Quantize = Literal["int8"] | None
 Drawn = Annotated[Sampling, tyro.conf.arg(name="")]
 
 
@@ -41,6 +42,8 @@ class Chat:
     """Longest reply, in tokens."""
     seed: int = 0
     """The same seed gives the same replies."""
+    quantize: Quantize = None
+    """int8: weights of eight bits, a quarter of the memory; on a GPU or TPU."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class Evaluate:
     What they come to is kept in the run."""
     stride: int | None = None
     """Text: overlap the windows and score this many new tokens in each, so that every token has more context."""
+    quantize: Quantize = None
+    """int8: with weights of eight bits, to see what they cost; on any device."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,8 @@ class Serve:
     """Sites whose pages may use the API from a browser, as https://example.org; * is any."""
     slots: int = 20
     """Most texts written at once; others wait."""
+    quantize: Quantize = None
+    """int8: weights of eight bits, a quarter of the memory; on a GPU or TPU."""
 
 
 @dataclass(frozen=True)

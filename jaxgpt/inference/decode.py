@@ -17,6 +17,7 @@ from jaxgpt.config import ModelConfig
 from jaxgpt.devices.mesh import whole_beside
 from jaxgpt.model.gpt import GPT, Params, logits, padded_vocab_size, unembedding
 from jaxgpt.model.kv_cache import KVCache, init_cache
+from jaxgpt.ops.int8 import Int8
 from jaxgpt.ops.matmul import precision
 from jaxgpt.ops.sampling import Settings, Shaping, after_token, sample_each, shape_logits
 
@@ -288,13 +289,14 @@ def decode(
     return drawn, jax.tree.map(lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, 0, axis=0), layers, cache.layers)
 
 
-def inference_head(params: Params, config: ModelConfig) -> jax.Array:
-    """Returns the head as it is multiplied with, cast once for many tokens."""
-    return unembedding(params).astype(precision(config.dtype).compute_dtype)
+def inference_head(params: Params, config: ModelConfig) -> jax.Array | Int8:
+    """Returns the head as it is multiplied with: cast once for many tokens, but for one of eight bits."""
+    head_VD: Any = unembedding(params)
+    return head_VD if isinstance(head_VD, Int8) else head_VD.astype(precision(config.dtype).compute_dtype)
 
 
 def draw(
-    head_VD: jax.Array,
+    head_VD: jax.Array | Int8,
     hidden_BD: jax.Array,
     config: ModelConfig,
     state: SlotState,

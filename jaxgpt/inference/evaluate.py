@@ -19,6 +19,7 @@ from jaxgpt.data.sources import Packed, Pairs, Source, Windows
 from jaxgpt.devices.mesh import make_mesh
 from jaxgpt.errors import RunError, UserError, shown
 from jaxgpt.inference.eval_chat import answer_all, checkable, questions, right_by_kind
+from jaxgpt.model.parameters import in_floats
 from jaxgpt.ops.sampling import GREEDY
 from jaxgpt.run.load import Trained
 from jaxgpt.text.corpora import open_chat
@@ -177,7 +178,7 @@ def _score(trained: Trained, source: Source, objective: Objective = next_token) 
     optimizer = dataclasses.replace(trained.config.optimizer, grad_accumulation_steps=1)
     config: Config = dataclasses.replace(trained.config, data=data, optimizer=optimizer, mesh=mesh)
     compiled = compile_steps(config, make_optimizer(config.optimizer, 1), make_mesh(config), objective)
-    params = jax.device_put(trained.params, compiled.state_shardings.params)
+    params = jax.device_put(in_floats(trained.params), compiled.state_shardings.params)
     with evaluation_bar("scoring", num_batches(source, batch_size)) as advance:
         score = evaluate(compiled, params, source, batch_size, advance)
     if not math.isfinite(score.loss):

@@ -17,6 +17,7 @@ from jaxgpt.model.attention import Attention
 from jaxgpt.model.kv_cache import KVCache
 from jaxgpt.model.layers import Dropout, Linear, norm_of
 from jaxgpt.ops.fused_attention import KERNEL_RESULT
+from jaxgpt.ops.int8 import Int8, rows
 from jaxgpt.ops.matmul import precision
 
 Params = Any  # a nested dict of arrays
@@ -141,13 +142,14 @@ class GPT(nn.Module):
             positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
         chex.assert_shape(positions_BT, (B, T))
 
-        def table(name: str, rows: int, axis: str) -> jax.Array:
+        def table(name: str, size: int, axis: str) -> jax.Array | Int8:
             init = nn.with_logical_partitioning(nn.initializers.normal(0.02), (axis, "embed"))
-            return nn.with_logical_constraint(self.param(name, init, (rows, D)), (axis, "act_embed"))
+            return _placed(self.param(name, init, (size, D)), axis)
 
-        x_BTD = table("token_embedding", V, "vocab")[tokens_BT]  # who a token is
+        x_BTD = rows(table("token_embedding", V, "vocab"), tokens_BT)  # who a token is
         if config.positions == "learned":
-            x_BTD = x_BTD + table("position_embedding", config.context_len, "positions")[positions_BT]  # where it sits
+            positions = table("position_embedding", config.context_len, "positions")
+            x_BTD = x_BTD + rows(positions, positions_BT)  # where it sits
         elif config.positions != "rotary":  # which is attention's
             raise ValueError(f"no positions {config.positions!r}")
         if not config.tie_embeddings:
@@ -183,15 +185,24 @@ def variables(params: Params) -> dict[str, Params]:
 
 def unembedding(params: Params) -> jax.Array:
     """Returns the [V, D] matrix that scores tokens: the token embedding itself when the head is tied."""
-    matrix = params["head"] if "head" in params else params["token_embedding"]
-    return nn.with_logical_constraint(matrix, ("vocab", "act_embed"))
+    return _placed(params["head"] if "head" in params else params["token_embedding"], "vocab")
 
 
-def logits(head_VD: jax.Array, hidden_BTD: jax.Array, vocab_size: int) -> jax.Array:
+def _placed(table: Any, axis: str) -> Any:
+    """Returns a table laid out over the devices for use; one of eight bits stays as it lies."""
+    return table if isinstance(table, Int8) else nn.with_logical_constraint(table, (axis, "act_embed"))
+
+
+def logits(head_VD: jax.Array | Int8, hidden_BTD: jax.Array, vocab_size: int) -> jax.Array:
     """Returns the scores of the next token, [..., padded vocab] in float32; the padding scores -inf.
 
     Multiplied in the head's own dtype; `unembedding` is in that of the parameters.
     """
-    hidden_BTD = hidden_BTD.astype(head_VD.dtype)
-    scores = jnp.einsum("...D,VD->...V", hidden_BTD, head_VD, preferred_element_type=jnp.float32)
-    return jnp.where(jnp.arange(head_VD.shape[0]) < vocab_size, scores, -jnp.inf)
+    if isinstance(head_VD, Int8):
+        matrix_VD, scale_V = head_VD.values.astype(hidden_BTD.dtype), head_VD.scale[:, 0]
+    else:
+        matrix_VD, scale_V = head_VD, None
+        hidden_BTD = hidden_BTD.astype(matrix_VD.dtype)
+    scores = jnp.einsum("...D,VD->...V", hidden_BTD, matrix_VD, preferred_element_type=jnp.float32)
+    scores = scores if scale_V is None else scores * scale_V
+    return jnp.where(jnp.arange(matrix_VD.shape[0]) < vocab_size, scores, -jnp.inf)

@@ -13,6 +13,7 @@ from flax import linen as nn
 from jaxgpt.config import ModelConfig
 from jaxgpt.model.gpt import GPT, Params
 from jaxgpt.model.layers import norm_of
+from jaxgpt.ops.int8 import Int8, dequantize, quantize
 
 STACK = "blocks"  # what model.scan_layers calls the blocks that share arrays
 PARTS = ("token_embedding", "position_embedding", "attention", "mlp", "norm", "final_norm", "head")
@@ -95,18 +96,38 @@ def is_stacked(tree: Any) -> bool:
     return any(map(_has(STACK), jax.tree.leaves(tree, is_leaf=_has(STACK))))
 
 
+def in_int8(params: Params) -> Params:
+    """Returns the parameters with matrices and embeddings in eight bits, to be used only; every block must be apart."""
+
+    def made(path: tuple[Any, ...], x: jax.Array) -> jax.Array | Int8:
+        match parameter_kind(path):
+            case "embedding":
+                return quantize(x, summed=[1])
+            case "matrix":
+                return quantize(x, summed=[0, 1] if "out" in _names(path) else [0])
+            case "vector":
+                return x
+
+    return jax.tree_util.tree_map_with_path(made, params)
+
+
+def in_floats(params: Params) -> Params:
+    """Returns the parameters without any of eight bits: what these stand for."""
+    return jax.tree.map(dequantize, params, is_leaf=lambda x: isinstance(x, Int8))
+
+
 def _has(name: str) -> Callable[[Any], bool]:
     return lambda x: isinstance(x, dict) and name in x
 
 
 def embedding(params: Params) -> jax.Array:
     """Returns the [V, D] vectors of tokens, padded as `padded_vocab_size` says."""
-    return params["token_embedding"]
+    return dequantize(params["token_embedding"])
 
 
 def position_embedding(params: Params) -> jax.Array | None:
     """Returns the [context_len, D] vectors of positions, or None where they are not learned."""
-    return params.get("position_embedding")
+    return dequantize(params["position_embedding"]) if "position_embedding" in params else None
 
 
 def final_norm(params: Params, config: ModelConfig, x_xD: jax.Array) -> jax.Array:

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxgpt.ops.int8 import Int8
+
 
 def matmul_reference(spec: str, x: jax.Array, y: jax.Array) -> jax.Array:
     """Returns einsum(spec, x, y) in float32."""
@@ -29,12 +31,17 @@ def precision(dtype: str) -> Precision:
     return Precision(*map(jnp.dtype, names))
 
 
-def matmul(spec: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype, result: jnp.dtype) -> jax.Array:
+def matmul(spec: str, x: jax.Array, y: jax.Array | Int8, dtype: jnp.dtype, result: jnp.dtype) -> jax.Array:
     """Returns einsum(spec, x, y), its factors cast to `dtype`, its sum in `result`; so do both of its gradients.
+
+    Weights of eight bits have no gradient; their own axes must be the last of the result.
 
     Left to itself, the gradient meets a float32 factor with a bfloat16 one: the product is then of float32, several
     times as slow, and what it gives is rounded to bfloat16.
     """
+    if isinstance(y, Int8):
+        z = jnp.einsum(spec, x.astype(dtype), y.values.astype(dtype), preferred_element_type=result)
+        return (z * y.scale).astype(result)
     z: Any = _product(spec, x, y, dtype, result)
     return z
 

@@ -16,7 +16,7 @@ from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import parse_json, read_text, write_text
 from jaxgpt.model.gpt import Params
 from jaxgpt.model.lora import Adapters, init_adapters, merged
-from jaxgpt.model.parameters import abstract_params
+from jaxgpt.model.parameters import abstract_params, in_int8
 from jaxgpt.run.checkpoint import apart, open_checkpoints, read_best, restore_params
 from jaxgpt.run.folder import Run, load_run
 from jaxgpt.run.integrity import DIGESTS, damage, newest_whole
@@ -141,14 +141,16 @@ def _restore(origin: Origin, abstract: Params, alone: bool) -> Params:
         return restore_params(checkpoints, step, abstract)
 
 
-def load_trained(path: str | Path) -> Trained:
+def load_trained(path: str | Path, int8: bool = False) -> Trained:
     """Returns a run with its parameters, sharded as its training had them, as far as there are devices here.
 
-    Raises as `find_origin` does.
+    `int8` puts its weights into eight bits. Raises as `find_origin` does.
     """
     origin = find_origin(path)
     config = origin.run.sized
     params = restore_origin(origin, abstract_on(inference_mesh(config.mesh), config), alone=True)
+    if int8:
+        params = jax.jit(in_int8)(params)
     # A kernel of where it was trained may not be here, and what is generated has every block apart.
     model = dataclasses.replace(config.model, attention="xla", scan_layers=False)
     config = dataclasses.replace(config, model=model, lora=LoraConfig())  # its adapters are merged

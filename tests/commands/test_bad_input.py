@@ -77,6 +77,7 @@ TUNE = ("finetune.py", "--config", "mini_talk.py", "--run.name", "bad")
         (("jaxgpt", "sample", "runs/mini", "--temperature", "-1"), "temperature: -1.0 was given"),
         (("jaxgpt", "sample", "runs/mini", "--max-tokens", "0"), "max_tokens: 0 was given"),
         (("jaxgpt", "sample", "nothing"), "nothing: no such run folder"),
+        (("jaxgpt", "chat", "runs/mini_talk", "--quantize", "int8"), "quantize: int8 was given; on a CPU"),
         (("jaxgpt", "report", "nothing"), "nothing: no such run folder"),
         (("jaxgpt", "compare", "runs/mini"), "compare: 1 run was given"),
         (("jaxgpt", "explain", "runs/mini", ""), "prompt: it is empty"),

@@ -113,6 +113,12 @@ def test_evaluating(workplace, finetuned, capsys, monkeypatch):
         assert re.search(r"bits per byte +[\d.]+ over [\d,]+ bytes", out)
     assert scores[8]["tokens"] == scores[None]["tokens"]
     assert scores[8]["loss"] < scores[None]["loss"] + 0.05  # more context does not hurt
+    cli.main(["evaluate", "runs/mini", "--split", "test", "--quantize", "int8"])
+    out = capsys.readouterr().out
+    assert re.search(r"runs/mini: weights in int8, 0.\d+ MB", out)
+    loss = float(re.search(r"loss +([\d.]+) nats per token", out)[1])
+    assert loss != scores[None]["loss"]
+    assert abs(loss - scores[None]["loss"]) < 0.01
     cli.main(["evaluate", "runs/mini_talk"])
     out = capsys.readouterr().out
     assert re.search(r"perplexity +[\d.]+ per assistant token", out)

@@ -13,6 +13,7 @@ from jaxgpt.devices.mesh import inference_mesh
 from jaxgpt.errors import UserError
 from jaxgpt.inference.generate import banned_tokens, continue_text, encode_prompt, generate, stream
 from jaxgpt.model.gpt import GPT, logits, unembedding
+from jaxgpt.model.parameters import in_floats, in_int8
 from jaxgpt.ops.sampling import GREEDY
 from jaxgpt.run.load import abstract_on
 from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
@@ -47,6 +48,15 @@ def word_by_word(params, prompt, count) -> list[int]:
         if text[-1] == STOP:
             return text[len(prompt) : -1]
     return text[len(prompt) :]
+
+
+def test_eight_bits_write_what_their_floats_would(params):
+    prompts = [[7, 8, 9], [20, 21, 22, 23, 24]]
+    small = in_int8(params)
+    sizes = [sum(x.nbytes for x in jax.tree.leaves(tree)) for tree in (small, params)]
+    assert sizes[0] < 0.4 * sizes[1]  # of a network so thin, scales and vectors are some share
+    together = generate(small, CONFIG, prompts, KEY, GREEDY, BANNED, STOP, 20)
+    assert together == [word_by_word(in_floats(small), prompt, 20) for prompt in prompts]
 
 
 def test_batch_of_different_lengths_equals_word_by_word(params):
