@@ -1,57 +1,11 @@
-"""Pretraining: text becomes a language model.
+"""Pretraining: text becomes a language model (jaxgpt/pretraining.py).
 
 python train.py --config configs/base.py
 python train.py --config configs/base.py --run.init-from runs/base --data.corpus more.txt --run.name more
 """
 
-from jaxgpt.command_line import main, parse_train
-from jaxgpt.config import Sampling, check_window
-from jaxgpt.errors import UserError
-
-
-def train() -> None:
-    arguments = parse_train("configs/base.py", __doc__)
-    config = arguments.settings
-    if config.run.init_from is None:
-        check_window(config)
-    elif arguments.model_given:
-        raise UserError(
-            f"model: continued training takes the model from {config.run.init_from}; leave these settings out"
-        )
-
-    # JAX and what stands on it take seconds to import: --help and a typo should not wait for them.
-    import jax
-
-    from jaxgpt.data.mixture import prepare_corpus
-    from jaxgpt.data.require import require_known
-    from jaxgpt.inference.generate import continue_text, encode_prompt
-    from jaxgpt.stages import Stage, begin, run_of, run_stage
-    from jaxgpt.training.plan import announce, model_of
-
-    config, origin, settled = begin(config, model_of)
-    data = prepare_corpus(config.data, origin and origin.run.tokenizer, config.model.vocab_size)
-    announce(data)
-    print(f"  {data.vocabulary or f'vocabulary: that of {config.run.init_from}'}")
-    run = run_of(config, data, settled)
-    if warning := require_known(data.manifest):
-        print(f"WARNING: {warning}")
-    model, tokenizer = run.sized.model, data.tokenizer
-    prompt = encode_prompt(config.run.sample_prompt, tokenizer, model)
-    to_line_end = data.manifest.ends_with_line(config.data)
-
-    def sample(params) -> str:
-        key, count = jax.random.key(config.run.seed), config.run.sample_tokens
-        return "".join(continue_text(params, model, tokenizer, prompt, key, Sampling(), count, to_line_end))
-
-    split = "test" if "test" in data.sources else "valid"
-    talk = "configs/tiny_chat.py" if data.manifest.name == "tinyworld" else "configs/oasst.py"
-    next_commands = [
-        ["python", "-m", "jaxgpt", "sample", str(run.path), "--prompt", config.run.sample_prompt],
-        ["python", "-m", "jaxgpt", "evaluate", str(run.path), "--split", split],
-        ["python", "finetune.py", "--config", talk, "--run.init-from", str(run.path)],
-    ]
-    run_stage(Stage(config, data, origin, sample, "a language model", next_commands), run, arguments.dry_run)
-
+from jaxgpt.command_line import main
+from jaxgpt.pretraining import pretrain
 
 if __name__ == "__main__":
-    main(train)
+    main(pretrain)

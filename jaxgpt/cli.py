@@ -44,6 +44,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"jaxgpt {metadata.version('jaxgpt')}")
         return
     with errors_in_words():
+        if arguments[:1] in (["train"], ["finetune"]):
+            _train(arguments[0], arguments[1:])
+            return
         default: Any = tyro.MISSING
         if arguments[:1] == ["plan"]:  # a preset's values are the defaults
             file = config_file(arguments)
@@ -53,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
             args=arguments,
             default=default,
             prog="jaxgpt",
-            description="Use a trained run. To train one: python train.py --help",
+            description="Use a trained run. To make one: jaxgpt train PRESET, jaxgpt finetune PRESET (each has --help)",
             config=(tyro.conf.FlagCreatePairsOff,),
         )
         verbs: dict[type, Callable[[Any], None]] = {
@@ -72,6 +75,16 @@ def main(arguments: list[str] | None = None) -> None:
             Export: export_weights,
         }
         verbs[type(verb)](verb)
+
+
+def _train(stage: str, words: list[str]) -> None:
+    """Runs train.py or finetune.py from any folder; the first word may be the preset's name or file."""
+    from jaxgpt.finetuning import finetune
+    from jaxgpt.pretraining import pretrain
+
+    if words and not words[0].startswith("-"):
+        words = ["--config", *words]
+    (pretrain if stage == "train" else finetune)(words)
 
 
 def _load(path: str, quantize: Quantize = None, writes: bool = False):
@@ -144,9 +157,10 @@ def chat(verb: Chat) -> None:
     _check_numbers(verb)
     trained, key = _load(verb.run, verb.quantize, writes=True), jax.random.key(verb.seed)
     if not trained.run.data.is_chat:
+        learn = ["python", "-m", "jaxgpt", "finetune", trained.run.data.talking_preset, "--run.init-from", verb.run]
         raise UserError(
             f"{verb.run}: this run is a language model that has not learned to talk; finetune it first "
-            f"({shlex.join(['python', 'finetune.py', '--run.init-from', verb.run])}), or let it write: "
+            f"({shlex.join(learn)}), or let it write: "
             f"{shlex.join(['python', '-m', 'jaxgpt', 'sample', verb.run])}"
         )
     if verb.prompt is not None:
@@ -199,8 +213,8 @@ def pairs(verb: Pairs) -> None:
         counts = write_own_pairs(folder, corpus, origin, drawn, verb.seed)
     for split, (count, asked) in counts.items():
         print(f"  {split}: {count:,} pairs of {asked:,} questions")
-    learn = ["--config", "configs/dpo.py", "--data.corpus", verb.out, "--run.init-from", verb.run]
-    print(f"{verb.out}: pairs. Next:\n  {shlex.join(['python', 'finetune.py', *learn])}")
+    learn = ["jaxgpt", "finetune", "dpo", "--data.corpus", verb.out, "--run.init-from", verb.run]
+    print(f"{verb.out}: pairs. Next:\n  {shlex.join(['python', '-m', *learn])}")
 
 
 def _evaluate_tasks(verb: Evaluate, tasks: str) -> None:
@@ -266,8 +280,9 @@ def explain(verb: Explain) -> None:
     from jaxgpt.text.tokenizer import tell_unknown
 
     trained = _load(verb.run)
-    tell_unknown(trained.run.tokenizer, verb.text)
-    for line in explain.explain(trained, verb.text):
+    text = " ".join(verb.text)
+    tell_unknown(trained.run.tokenizer, text)
+    for line in explain.explain(trained, text):
         print(line)
 
 
@@ -324,7 +339,7 @@ def import_weights(verb: Import) -> None:
     print(f"{path}: a run at step 0. Next:")
     use = ["chat", path] if talks else ["sample", path, "--prompt", "The"]
     print(f"  {shlex.join(['python', '-m', 'jaxgpt', *use])}")
-    print(f"  {shlex.join(['python', 'finetune.py', '--config', 'configs/oasst.py', '--run.init-from', path])}")
+    print(f"  {shlex.join(['python', '-m', 'jaxgpt', 'finetune', 'oasst', '--run.init-from', path])}")
 
 
 def export_weights(verb: Export) -> None:

@@ -10,14 +10,14 @@ import re
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import tyro
 
-from jaxgpt.config import HOW_TO_TRAIN, Config, differences, validate
+from jaxgpt.config import HOW_TO_TRAIN, Config, ModelConfig, differences, validate
 from jaxgpt.errors import INTERRUPTED, RunError, UserError
 
 
@@ -26,34 +26,106 @@ class TrainArguments:
     """What train.py and finetune.py are told."""
 
     settings: Annotated[Config, tyro.conf.arg(name="")]
-    config: Annotated[str, tyro.conf.arg(metavar="FILE.py")] = "configs/base.py"
-    """The preset whose values are the defaults of all fields below."""
+    config: Annotated[str, tyro.conf.arg(metavar="PRESET")] = "base"
+    """The preset whose values are the defaults of all fields below: its name, or a file."""
     dry_run: bool = False
     """Print the resolved config, parameters, steps, memory and time, and stop."""
     model_given: Annotated[bool, tyro.conf.Suppress] = False
     """Whether the command line says what the network is, over the preset."""
 
 
-def parse_train(default_file: str, description: str | None, arguments: list[str] | None = None) -> TrainArguments:
+@dataclass(frozen=True)
+class _Settings(Config):
+    """Those that are left where the network is given."""
+
+    model: Annotated[ModelConfig, tyro.conf.Suppress] = field(default_factory=ModelConfig)
+
+
+@dataclass(frozen=True)
+class _OfGivenModel(TrainArguments):
+    """What finetune.py is told."""
+
+    settings: Annotated[_Settings, tyro.conf.arg(name="")]
+
+
+PRESETS = Path(__file__).with_name("presets")
+"""configs/, which is installed with the package."""
+ELSEWHERE = {  # what others call a setting -> its name here
+    "lr": "learning-rate",
+    "wd": "weight-decay",
+    "bs": "batch-size",
+    "block-size": "seq-len",
+    "n-layer": "num-layers",
+    "n-head": "num-heads",
+    "n-embd": "embed-dim",
+    "hidden-size": "embed-dim",
+    "max-iters": "max-steps",
+    "gradient-accumulation-steps": "grad-accumulation-steps",
+    "max-grad-norm": "grad-clip",
+    "clip-norm": "grad-clip",
+}
+
+
+def parse_train(
+    default: str,
+    description: str | None,
+    arguments: Sequence[str] | None = None,
+    prog: str | None = None,
+    is_model_given: bool = False,
+) -> TrainArguments:
     """Returns the checked arguments: the file given by --config, then the command line on top of it.
 
-    Raises UserError for a config that cannot be; tyro itself prints help and unknown fields, and exits.
+    Raises UserError for a config that cannot be; tyro itself prints help and values that cannot be read, and exits.
+
+    default: the preset where none is given.
+    description: what help begins with.
+    arguments: the command line; None: this process's.
+    prog: how the command is called in its help; None: as this process was.
+    is_model_given: a run that training starts from says what the network is, so `model` is no setting.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
-    file = config_file(arguments) or default_file
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    file = config_file(words) or default
     from_file = load_config_file(file)
+    _check_names(words, "the run that it starts from says what the network is" if is_model_given else None)
+    kind: Any = _OfGivenModel if is_model_given else TrainArguments
+    values = {section.name: getattr(from_file, section.name) for section in dataclasses.fields(Config)}
+    defaults = kind(_Settings(**values) if is_model_given else from_file, file)
     parsed = tyro.cli(
-        TrainArguments,
-        args=arguments,
-        default=TrainArguments(settings=from_file, config=file),
+        kind,
+        args=words,
+        default=defaults,
         description=description,
+        prog=prog,
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
     )
-    if parsed.settings.run.name is None:
+    settings = Config(**{field.name: getattr(parsed.settings, field.name) for field in dataclasses.fields(Config)})
+    if settings.run.name is None:
         raise UserError("run.name: None was given; it must be one folder's name")
-    typed = {name for name, _, _ in differences(from_file, parsed.settings)}
+    typed = {name for name, _, _ in differences(from_file, settings)}
     given = any(name.startswith("model.") for name in typed - HOW_TO_TRAIN)
-    return dataclasses.replace(parsed, settings=validate(parsed.settings), model_given=given)
+    return TrainArguments(validate(settings), parsed.config, parsed.dry_run, given)
+
+
+def _check_names(words: Sequence[str], model_is: str | None) -> None:
+    """Raises UserError for a setting that there is none of, with a guess which one is meant."""
+    known = {"--config", "--dry-run", "--help"}
+    for section in dataclasses.fields(Config):
+        for setting in dataclasses.fields(typing.get_type_hints(Config)[section.name]):
+            name = setting.name.replace("_", "-")
+            known |= {f"--{section.name}.{name}", f"--{section.name}.no-{name}"}
+    for word in words:
+        name = word.split("=")[0].replace("_", "-")
+        if not word.startswith("--") or word == "--":
+            continue
+        if name.startswith("--model.") and model_is:
+            raise UserError(f"{word.split('=')[0]}: {model_is}; leave it out")
+        if name not in known:
+            section, _, last = name.removeprefix("--").rpartition(".")
+            meant = ELSEWHERE.get(last, last)
+            by_last = [flag for flag in sorted(known) if flag.rpartition(".")[2] == meant]
+            near = by_last or difflib.get_close_matches(f"--{section}.{meant}", sorted(known), n=1)
+            guess = f"perhaps you meant {near[0]}; " if near else ""
+            raise UserError(f"{word.split('=')[0]}: no such setting; {guess}--help lists them all")
 
 
 def config_file(arguments: list[str]) -> str | None:
@@ -64,7 +136,7 @@ def config_file(arguments: list[str]) -> str | None:
         if here == "--config":
             following = arguments[place + 1 : place + 2]
             if not following or following[0].startswith("--"):
-                raise UserError("--config: no file was given; for example --config configs/base.py")
+                raise UserError("--config: no file was given; for example --config base")
             return following[0]
     return None
 
@@ -76,10 +148,7 @@ def load_config_file(file: str) -> Config:
     """
     path = Path(file)
     if not path.is_file():
-        presets = sorted(str(near) for near in (path.parent, Path("configs")) for near in near.glob("*.py"))
-        near = difflib.get_close_matches(file, presets, n=1)
-        guess = f"perhaps you meant {near[0]}" if near else f"there are: {', '.join(presets) or 'none here'}"
-        raise UserError(f"--config: no file {file}; {guess}")
+        path = _preset(file)
     scope: dict[str, object] = {"__name__": "config", "__file__": str(path)}
     try:
         exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), scope)
@@ -101,6 +170,17 @@ def load_config_file(file: str) -> Config:
         return validate(config)
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
+
+
+def _preset(name: str) -> Path:
+    """Returns the file of a preset that comes with the package; raises UserError where there is none."""
+    if (path := PRESETS / f"{name}.py").is_file() and Path(name).name == name:
+        return path
+    names = sorted(path.stem for path in PRESETS.glob("[!_]*.py"))
+    beside = sorted(str(path) for path in Path(name).parent.glob("*.py"))
+    near = difflib.get_close_matches(name, [*beside, *names, *(f"configs/{stem}.py" for stem in names)], n=1)
+    guess = f"perhaps you meant {near[0]}" if near else f"presets are {', '.join(names)}"
+    raise UserError(f"--config: {name} is no file, and no preset; {guess}")
 
 
 def _explain(error: BaseException) -> str:
@@ -137,6 +217,12 @@ def _replace(error: UnicodeError) -> tuple[str, int]:
     return "".join(letter if letter.isascii() else "?" for letter in text), error.end
 
 
+def obey_no_color() -> None:
+    """Keeps tyro's help plain where NO_COLOR is set (no-color.org); rich looks by itself."""
+    if os.environ.get("NO_COLOR"):
+        tyro._experimental_options["ansi_codes"] = False
+
+
 def accept_any_text() -> None:
     """Lets standard streams of any encoding take any text: what they cannot write or read is replaced, never raised."""
     codecs.register_error("look-alike", _replace)
@@ -149,6 +235,7 @@ def accept_any_text() -> None:
 def errors_in_words() -> Iterator[None]:
     """Turns the errors meant for the user, and a disk that fails, into one line and an exit code."""
     accept_any_text()
+    obey_no_color()
     try:
         yield
     except (UserError, RunError) as error:

@@ -254,7 +254,8 @@ class RunConfig:
     log_every: int = 10
     """Steps between two lines of metrics."""
     eval_every: int = 250
-    """Steps between two checkpoints, each followed by validation and a sample; also at the end."""
+    """Steps between two checkpoints, each followed by validation and a sample; also at the end. Samples come six times
+    a run at least."""
     save_every_minutes: float = 10.0
     """Minutes after which a checkpoint is due also between evaluations; a single process only."""
     sample_prompt: str = "The"

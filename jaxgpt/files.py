@@ -1,9 +1,12 @@
 """Files written whole or not at all: a reader sees the old one or the new one, never a half; and JSON read safely."""
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,6 +46,31 @@ def write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@functools.cache
+def cache_folder(path: str) -> Path:
+    """Returns the folder that things are kept in so as not to be made again; it is made if it is not there.
+
+    Below a home that cannot be written it is a temporary one, which is told once, and removed at the end.
+    """
+    folder = Path(path).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        if not path.startswith("~"):
+            raise
+        temporary = tempfile.mkdtemp(prefix="jaxgpt-")
+        atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+        print(
+            f"NOTE: data.cache_dir: {path} cannot be written ({error.strerror}), so what is encoded and compiled is "
+            "not kept for the next time. Name a folder of yours with --data.cache-dir",
+            file=sys.stderr,
+            flush=True,
+        )
+        return Path(temporary)
 
 
 @contextlib.contextmanager

@@ -117,8 +117,8 @@ class Explain:
 
     run: RunPath
     """A run folder, for example runs/base."""
-    text: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TEXT")]
-    """What the model reads, for example "the cat sat"."""
+    text: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TEXT")]
+    """What the model reads, for example: the cat sat. A model that talks is asked it."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+import tyro
 
-from jaxgpt.command_line import load_config_file, parse_train
+from jaxgpt.command_line import errors_in_words, load_config_file, parse_train
 from jaxgpt.config import Config, DataConfig, ModelConfig, check_window, differences, from_json, to_json, validate
 from jaxgpt.errors import UserError
 
@@ -144,7 +145,7 @@ def test_broken_config_files(tmp_path, kind):
 
 def test_a_missing_file_gets_a_guess(monkeypatch):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(UserError, match=r"no file configs/bsae\.py; perhaps you meant configs/base\.py"):
+    with pytest.raises(UserError, match=r"bsae\.py is no file, and no preset; perhaps you meant configs/base\.py"):
         load_config_file("configs/bsae.py")
     for arguments in (["--config"], ["--config", "--dry-run"]):
         with pytest.raises(UserError, match="--config: no file was given"):
@@ -168,7 +169,10 @@ def test_help_is_quick_and_needs_no_jax(command):
     assert not re.search(r"\| +(jax|flax|numpy|datasets|orbax)\b", run.stderr)
     assert seconds < 5  # about 0.3 s on a quiet machine
     if command[0].endswith(".py"):
-        for section in dataclasses.fields(Config):
+        sections = [
+            section for section in dataclasses.fields(Config) if (*command, section.name) != ("finetune.py", "model")
+        ]
+        for section in sections:
             for field in dataclasses.fields(getattr(Config(), section.name)):
                 assert (
                     f"{section.name}.{'no-' if field.name == 'tie_embeddings' else ''}{field.name.replace('_', '-')}"
@@ -176,13 +180,58 @@ def test_help_is_quick_and_needs_no_jax(command):
                 )
 
 
-def test_a_typo_on_the_command_line_gets_a_guess():
-    run = subprocess.run(
-        [sys.executable, "train.py", "--optimizer.lerning-rate", "1"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert run.returncode == 2
-    assert "--optimizer.learning-rate" in run.stderr
-    assert "Traceback" not in run.stderr
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("--optimizer.lerning-rate", "perhaps you meant --optimizer.learning-rate"),
+        ("--optimizer.lr=3", "perhaps you meant --optimizer.learning-rate"),
+        ("--n_layer", "perhaps you meant --model.num-layers"),
+        ("--batch_size", "perhaps you meant --data.batch-size"),
+        ("--zzzzzzzzzz", "--help lists them all"),
+    ],
+)
+def test_a_setting_that_is_not_gets_a_guess(typed, meant):
+    with pytest.raises(UserError, match=f"^{typed.split('=')[0]}: no such setting; .*{meant}"):
+        parse_train("base", "", [typed, "1"])
+
+
+def test_settings_are_taken_with_dashes_and_underscores():
+    for typed in (["--run.max-steps", "7"], ["--run.max_steps=7"]):
+        assert parse_train("base", "", typed).settings.run.max_steps == 7
+
+
+def test_where_the_network_is_given_model_is_no_setting(capsys):
+    with pytest.raises(UserError, match=r"^--model\.dropout: the run that it starts from says what the network is"):
+        parse_train("oasst", "", ["--model.dropout", "0.1"], is_model_given=True)
+    with pytest.raises(SystemExit):
+        parse_train("oasst", "", ["--help"], prog="jaxgpt finetune", is_model_given=True)
+    told = capsys.readouterr().out
+    assert told.startswith("usage: jaxgpt finetune")
+    assert "--optimizer.learning-rate" in told
+    assert "--model." not in told
+    assert parse_train("oasst", "", [], is_model_given=True).settings == load_config_file("oasst")
+
+
+def test_presets_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config_file("tiny") == load_config_file(str(ROOT / "configs/tiny.py"))
+    for path in (ROOT / "configs").glob("*.py"):
+        assert load_config_file(path.stem).run.name == path.stem
+    with pytest.raises(UserError, match=r"--config: tinny is no file, and no preset; perhaps you meant tiny$"):
+        load_config_file("tinny")
+    (tmp_path / "tiny.py").write_text("from jaxgpt.config import Config\nconfig = Config()\n")
+    assert load_config_file("tiny.py").run.name == "tiny"
+    assert load_config_file("tiny.py") != load_config_file("tiny")
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_help_obeys_no_color(no_color, monkeypatch, capsys):
+    monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setattr("tyro._fmtlib._FORCE_ANSI", True)
+    monkeypatch.setitem(tyro._experimental_options, "ansi_codes", True)
+    with pytest.raises(SystemExit), errors_in_words():
+        parse_train("base", "", ["--help"])
+    assert ("\x1b[" in capsys.readouterr().out) == (not no_color)
 
 
 def test_the_config_of_a_run_of_version_0_1_is_read():

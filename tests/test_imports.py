@@ -26,10 +26,13 @@ MAY_USE = {
     "serve": BASE | UP_TO_MODEL | {"devices", "run", "training", "inference", "serve"},
     "stages": BASE | UP_TO_MODEL | {"devices", "run", "training", "inference", "report"},
     "terminal": BASE | UP_TO_MODEL | {"run", "inference"},
+    "pretraining": BASE | UP_TO_MODEL | {"command_line", "training", "inference", "stages"},
+    "finetuning": BASE | UP_TO_MODEL | {"command_line", "training", "inference", "stages"},
     "verbs": {"config"},
     "cli": BASE
     | UP_TO_MODEL
-    | {"command_line", "verbs", "terminal", "devices", "run", "convert", "training", "inference", "report", "serve"},
+    | {"command_line", "verbs", "terminal", "devices", "run", "convert", "training", "inference", "report", "serve"}
+    | {"pretraining", "finetuning"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 import filelock
 
-from jaxgpt.files import parse_json, write_text
+from jaxgpt.files import cache_folder, parse_json, write_text
 
 FORMAT = 2  # raise it when the meaning of what is kept changes
 SMALL = 2**26  # bytes: smaller files are digested each time they are opened, larger ones when they are written
@@ -112,7 +112,7 @@ def digest_of(path: Path) -> str:
 
 
 def _place(cache_dir: str | Path) -> Path:
-    return Path(cache_dir).expanduser() / "tokens"
+    return cache_folder(str(cache_dir)) / "tokens"
 
 
 def _is_whole(file: Path, size: int, digest: str) -> bool:

@@ -111,6 +111,11 @@ class Manifest:
         return self.kind != "text"
 
     @property
+    def talking_preset(self) -> str:
+        """By which a model of this text learns to talk, in words that it knows."""
+        return "tiny_chat" if self.name == "tinyworld" else "oasst"
+
+    @property
     def full_name(self) -> str:
         """How the data is named beside every number measured on it; a stand-in is called one."""
         return f"{self.name}, standing in for {self.fallback_for}" if self.fallback_for else self.name

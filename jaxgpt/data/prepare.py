@@ -24,7 +24,7 @@ from jaxgpt.data.require import require_documents, require_text
 from jaxgpt.data.shards import Tokens, read_shards, token_dtype
 from jaxgpt.data.sources import Packed, Source, Windows
 from jaxgpt.errors import RunError
-from jaxgpt.files import parse_json, write_text
+from jaxgpt.files import cache_folder, parse_json, write_text
 from jaxgpt.text.conversation import Message
 from jaxgpt.text.corpora import ChatCorpus, Corpus, Download, PairCorpus, Piece, Reading, Splits, TextCorpus, open_text
 from jaxgpt.text.corpora.documents import Reader, fingerprint
@@ -51,7 +51,7 @@ class Prepared:
 def find_text_of(config: DataConfig, corpus: str | None = None) -> TextCorpus:
     """Returns the text that a config asks for, or another corpus read as it says; nothing is read yet."""
     reading = Reading(config.text_field, config.paragraphs, config.skip_bad)
-    download = Download(Path(config.cache_dir), round(config.hub_gb * 1e9))
+    download = Download(cache_folder(config.cache_dir), round(config.hub_gb * 1e9))
     if corpus is not None:
         return open_text(corpus, None, reading, download)
     return open_text(config.corpus, config.fallback, reading, download)

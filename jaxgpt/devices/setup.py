@@ -1,7 +1,6 @@
 """JAX started as this program wants it, and what this machine is fast at."""
 
 import os
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ from jaxgpt.config import ModelConfig
 from jaxgpt.devices.allocator import keep_freed_memory
 from jaxgpt.devices.peak import product_flops
 from jaxgpt.errors import clipped
+from jaxgpt.files import cache_folder
 from jaxgpt.ops.attention import causal_attention
 from jaxgpt.ops.fused_attention import FUSED, LANES
 from jaxgpt.ops.matmul import precision
@@ -37,7 +37,7 @@ def start_jax(cache_dir: str, *, run_ahead: bool = True, deterministic: bool = F
     keep_freed_memory()
     jax.config.update("jax_cpu_enable_async_dispatch", run_ahead)
     jax.config.update("jax_default_matmul_precision", "highest")
-    jax.config.update("jax_compilation_cache_dir", str(Path(cache_dir).expanduser().absolute() / "compiled"))
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder(cache_dir).absolute() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxgpt.config import ModelConfig
 from jaxgpt.devices.mesh import whole_beside
+from jaxgpt.errors import RunError
 from jaxgpt.model.gpt import GPT, Params, logits, padded_vocab_size, unembedding
 from jaxgpt.model.kv_cache import KVCache, init_cache
 from jaxgpt.ops.int8 import Int8
@@ -22,6 +23,7 @@ from jaxgpt.ops.matmul import precision
 from jaxgpt.ops.sampling import Settings, Shaping, after_token, sample_each, shape_logits
 
 CANDIDATES = 20  # likeliest tokens given beside the one drawn
+NO_TOKEN = -1  # is drawn where the scores are no numbers
 BUCKET = 32  # prompts are padded to this or a power of two above it, so that few lengths are compiled
 TOGETHER = 4  # sequences of about one length that are read in one call, where so many are to be read; else one
 
@@ -172,6 +174,8 @@ class Slots:
         sequence = self.sequences[slot]
         assert sequence is not None
         outputs = outputs_of(drawn, count, sequence.candidates)
+        if any(output.token == NO_TOKEN for output in outputs):
+            raise RunError("the model's scores are no finite numbers; train it again, at a lower rate")
         stops = [place for place, output in enumerate(outputs, start=1) if output.token == sequence.stop_id]
         outputs = outputs[: stops[0] if stops else None]
         sequence.tokens += [output.token for output in outputs]
@@ -313,6 +317,8 @@ def draw(
     settings = Settings(temperature_B, top_k_B, top_p_B, min_p_B)
     shaped_BV = logits_BV if state.shaping is None else shape_logits(logits_BV, state.shaping)
     token_B = sample_each(keys_B, numbers_B + later, shaped_BV, settings)
+    drawn_B = jnp.take_along_axis(logits_BV, token_B[:, None], axis=1, mode="clip")[:, 0]
+    token_B = jnp.where(jnp.isfinite(drawn_B), token_B, NO_TOKEN)
     K = min(CANDIDATES, config.vocab_size)
 
     def wanted() -> tuple[jax.Array, jax.Array, jax.Array]:

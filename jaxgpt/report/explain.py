@@ -86,6 +86,8 @@ def _attention(model: ModelConfig, names: Sequence[str], seen: Activations, laye
         for t, name in enumerate(names):
             rows = ("".join(_shade(maps[head, t, s]) if s <= t else " " for s in range(T)) for head in range(N))
             yield f"   {name:>{width}}  {'  '.join(f'{row:{cell}}' for row in rows)}".rstrip()
+    else:
+        yield f"   left out, as side by side they are wider than {WIDEST} columns: the {N} maps of these weights"
     yield f"   what {names[-1]!r}, the last one, takes:"
     for head in range(N):
         weights_S = maps[head, -1]

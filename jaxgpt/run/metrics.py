@@ -41,11 +41,11 @@ class MetricsFile:
 def open_metrics(path: Path, start: int, trackers: Sequence[Tracker] = ()) -> Iterator[MetricsFile]:
     """Yields the run's metrics, cut back to the step it starts from: what came after is computed anew.
 
-    So is a sample whose evaluation is not on record: the process died between the two.
+    So is a sample of that very step, unless its evaluation is on record: the process may have died before or after it.
     """
     drop_after(path / "metrics.jsonl", start)
     for name in ("samples.jsonl", "answers.jsonl"):
-        drop_after(path / name, max(evaluated_steps(path), default=-1))
+        drop_after(path / name, start if start in evaluated_steps(path) else start - 1)
     seconds_before = seconds_so_far(path)
     with (path / "metrics.jsonl").open("a", encoding="utf-8") as file:
         yield MetricsFile(file, trackers, seconds_before)

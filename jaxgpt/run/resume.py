@@ -23,6 +23,8 @@ def find_start(run: Run) -> int:
             f"{'; '.join(damaged)}. No whole checkpoint is left: bring one back from a copy, or start over with "
             "--run.restart, which moves this run aside"
         )
+    if newest is None and (run.path / "run.json").exists():
+        print("no step of this run was saved yet: it begins again at step 0")
     moved = set_aside(run.checkpoints, newest)
     for text in damaged:
         print(f"WARNING: {text}. Resuming from the one before, of step {newest}", file=sys.stderr, flush=True)

@@ -4,10 +4,13 @@ import contextlib
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column
+from rich.text import Text
 
 
 def clock(seconds: float) -> str:
@@ -21,6 +24,36 @@ def clock(seconds: float) -> str:
 
 
 LEAST_STEPS = 5  # that a speed is told from
+BAR_WIDTH = 12
+
+
+class Field(NamedTuple):
+    """A part of the line about a step; of least importance is what has the highest rank."""
+
+    rank: int
+    text: str
+
+
+def fitting(fields: Sequence[Field], width: int) -> str:
+    """Returns the fields side by side, as many as so many columns hold: the least important ones go first."""
+    kept = list(fields)
+    while len(line := "  ".join(field.text for field in kept)) > width and len(kept) > 1:
+        kept.remove(max(kept, key=lambda field: field.rank))
+    return line
+
+
+class Fields(ProgressColumn):
+    """The line about a step beside the bar, on one row of the terminal however narrow that is when it is drawn."""
+
+    BESIDE = BAR_WIDTH + len("100%") + 3  # and a space after each
+
+    def __init__(self, console: Console):
+        self.console = console
+        super().__init__(Column(no_wrap=True, overflow="crop"))
+
+    def render(self, task: Task) -> Text:
+        fields = task.fields.get("fields") or [Field(0, task.description)]
+        return Text(fitting(fields, self.console.width - self.BESIDE))
 
 
 class TrainingProgress:
@@ -38,8 +71,9 @@ class TrainingProgress:
         self.durations: deque[float] = deque(maxlen=50)
         self.last: float | None = None
         self.live = sys.stdout.isatty()
-        columns = (BarColumn(bar_width=20), TaskProgressColumn(), TextColumn("{task.description}"))
-        self.bar = Progress(*columns, console=Console(highlight=False, soft_wrap=True), disable=not self.live)
+        console = Console(highlight=False, soft_wrap=True)
+        columns = (BarColumn(bar_width=BAR_WIDTH), TaskProgressColumn(), Fields(console))
+        self.bar = Progress(*columns, console=console, disable=not self.live)
         self.task = self.bar.add_task("compiling", total=num_steps, completed=start)
 
     def __enter__(self) -> "TrainingProgress":
@@ -86,17 +120,23 @@ class TrainingProgress:
     def step(self, step: int, name: str, value: float, learning_rate: float) -> None:
         """Shows a finished step, and what it is followed by: its loss, or its reward."""
         self.shown.append(value)
-        line = f"step {step}/{self.num_steps}  {name} {sum(self.shown) / len(self.shown):.3f}  lr {learning_rate:.2e}"
+        fields = [
+            Field(0, f"step {step}/{self.num_steps}"),
+            Field(1, f"{name} {sum(self.shown) / len(self.shown):.3f}"),
+            Field(4, f"lr {learning_rate:.2e}"),
+        ]
         if (speed := self.tokens_per_second) is not None:
             left = sum(self.durations) / len(self.durations) * (self.num_steps - step)
-            of_peak = "" if self.mfu is None else f"  {self.mfu:.0%} of peak"
-            line += f"  {speed:,.0f} tokens/s{of_peak}  {clock(left)} left"
+            fields.append(Field(3, f"{speed:,.0f} tokens/s"))
+            if self.mfu is not None:
+                fields.append(Field(5, f"{self.mfu:.0%} of peak"))
+            fields.append(Field(2, f"{clock(left)} left"))
         if self.live:
-            self.bar.update(self.task, completed=step, description=line)
+            self.bar.update(self.task, completed=step, fields=fields)
         due = step % self.log_every == 0 or step == self.num_steps
         if due:
             if not self.live:
-                print(line, flush=True)
+                print("  ".join(field.text for field in fields), flush=True)
             self.shown.clear()
 
     @contextlib.contextmanager

@@ -37,6 +37,7 @@ from jaxgpt.training.summary import Result, describe_all, indent, summarize, wit
 
 Told = Mapping[str, jax.Array | float]
 MOST_STEPS = 2**31  # they are counted in int32
+SAMPLES, MOST_OFTEN = 6, 20  # that a run prints at least, evenly spread; steps from one to the next
 FIRST_PROFILED, LAST_PROFILED = 5, 8  # steps of this process: the first ones compile and warm up
 
 
@@ -158,16 +159,23 @@ class Trainer:
                     self._leave_if_asked(step)
                     if self._due(step):
                         self._evaluate(step)
+                if self._speaks(step):
+                    if pending is not None:
+                        self._log(*pending)
+                        pending = None
+                    self._speak(step)
 
     def evaluate_start(self, is_new: bool) -> None:
-        """Measures the state the run starts from, where that is to be measured and is not on record.
+        """Measures the state the run starts from, where that is to be measured and is not on record; or lets it speak.
 
         That is the case before given parameters are trained (`is_new`), and when the run was stopped between a
-        checkpoint and its evaluation.
+        checkpoint and its evaluation or sample.
         """
         start = self.opened.start
         if (is_new if start == 0 else self._due(start)) and start not in self.opened.evaluated:
             self._evaluate(start)
+        elif start and self._speaks(start):
+            self._speak(start)
 
     def _batches(self, start: int) -> Generator[Batch, None, None]:
         """Yields each step's batch on the devices."""
@@ -258,16 +266,33 @@ class Trainer:
             self.opened.best = Best(step, loss)
             if is_primary():
                 write_best(self.run.checkpoints, self.opened.best)
-        params = unstacked(gather_replicated(params))
-        if is_primary():
-            text = self.sample(params)
-            append_sample(self.run.path, step, text)
+        text = self._sample(step, params)
+        if text is not None:
             append_answers(self.run.path, step, answers)
             self._record(step, measured)  # last: what is on record was judged, and has its sample
             for line in said:
                 self.progress.say(f"step {step}: {line}")
             self.progress.say(indent(text))
         self.progress.skip()
+
+    def _speak(self, step: int) -> None:
+        """Prints a sample between evaluations."""
+        text = self._sample(step, self.compiled.model_params(self.opened.state))
+        if text is not None:
+            self.progress.say(f"step {step}:\n{indent(text)}")
+        self.progress.skip()
+
+    def _sample(self, step: int, params: Params) -> str | None:
+        """Returns and records what the model says; None in all processes but the primary one."""
+        params = unstacked(gather_replicated(params))
+        if not is_primary():
+            return None
+        try:
+            text = self.sample(params)
+        except RunError as error:  # training itself says more about it
+            text = f"({error})"
+        append_sample(self.run.path, step, text)
+        return text
 
     def _judge(self, step: int, params: Params) -> tuple[dict[str, float], list[str], list[dict[str, object]]]:
         """Returns (measures, the same in words, answers) of held-out questions; the loss is the reward's negative."""
@@ -324,6 +349,10 @@ class Trainer:
 
     def _due(self, step: int) -> bool:
         return step % self.config.run.eval_every == 0 or step == self.steps
+
+    def _speaks(self, step: int) -> bool:
+        """Whether a sample is due between evaluations, each of which has its own."""
+        return step % max(math.ceil(self.steps / SAMPLES), MOST_OFTEN) == 0 and not self._due(step)
 
     def _late(self) -> bool:
         """Whether it is time to save again; processes' clocks differ, so several of them save at fixed steps."""

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-import finetune
-import train
 from jaxgpt import cli, command_line
+from jaxgpt.finetuning import finetune
+from jaxgpt.pretraining import pretrain
 from tests.commands.miniature import MODEL, TALK, shell, write_corpora
 
 MAIN = {
-    "train.py": lambda: command_line.main(train.train),
-    "finetune.py": lambda: command_line.main(finetune.finetune),
+    "train.py": lambda: command_line.main(pretrain),
+    "finetune.py": lambda: command_line.main(finetune),
     "jaxgpt": cli.main,
 }
 

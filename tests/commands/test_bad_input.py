@@ -14,7 +14,10 @@ TUNE = ("finetune.py", "--config", "mini_talk.py", "--run.name", "bad")
 @pytest.mark.parametrize(
     ("arguments", "contains"),
     [
-        (("train.py", "--config", "nothing.py"), "no file nothing.py"),
+        (("jaxgpt", "train", "tinny"), "--config: tinny is no file, and no preset; perhaps you meant tiny"),
+        (("jaxgpt", "train", "mini.py", "--optimizer.lr", "1"), "perhaps you meant --optimizer.learning-rate"),
+        (("jaxgpt", "finetune", "mini_talk.py", "--run.init-from", "nowhere"), "nowhere: no such run folder"),
+        (("train.py", "--config", "nothing.py"), "--config: nothing.py is no file, and no preset"),
         ((*TRAIN, "--model.num-heads", "5"), "model.num_heads: 5 was given; it must be a divisor of embed_dim (32)"),
         ((*TRAIN, "--data.seq-len", "64"), "data.seq_len: 64 was given; the model has positions"),
         ((*TRAIN, "--data.batch-size", "12"), "data.batch_size: 12 in 1 micro-batches does not divide over 8 devices"),
@@ -59,7 +62,7 @@ TUNE = ("finetune.py", "--config", "mini_talk.py", "--run.name", "bad")
         ((*TRAIN, "--lora.rank", "4"), "lora.rank: 4 was given; it must be None without run.init_from"),
         ((*TUNE, "--lora.rank", "0"), "lora.rank: 0 was given; it must be at least 1"),
         ((*TUNE, "--lora.rank", "4", "--optimizer.name", "muon"), "optimizer.name: 'muon' was given; it must be adamw"),
-        ((*TUNE, "--model.embed-dim", "64"), "finetuning takes the model from runs/mini"),
+        ((*TUNE, "--model.embed-dim", "64"), "the run that it starts from says what the network is; leave it out"),
         ((*TUNE, "--data.seq-len", "64"), "data.seq_len: 64 was given; the model has positions"),
         ((*TUNE, "--data.corpus", "text.txt"), "text.txt"),
         (("jaxgpt", "chat", "runs/mini"), "finetune it first"),

@@ -62,7 +62,7 @@ def test_pairs_that_a_run_makes_are_learned_from(place):
         place, "-m", "jaxgpt", "pairs", "runs/mini_talk", "own", "--from", "talk.jsonl", "--answer-tokens", "8"
     ).stdout
     assert "pairs of" in out
-    assert "finetune.py --config configs/dpo.py --data.corpus own --run.init-from runs/mini_talk" in out
+    assert "finetune dpo --data.corpus own --run.init-from runs/mini_talk" in out
     trained = shell(place, "finetune.py", "--config", "dpo.py", "--data.corpus", "own", "--run.name", "from-own")
     assert "the right way round" in trained.stdout
     again = shell(place, "-m", "jaxgpt", "pairs", "runs/mini_talk", "own", "--from", "talk.jsonl", expect=2)

@@ -186,7 +186,7 @@ def test_commands_to_copy_are_quoted(workplace, pretrained, capsys, monkeypatch)
             cli.main(["chat", "runs/a run"])
     assert stopped.value.code == 2
     told = capsys.readouterr().err
-    assert "python finetune.py --run.init-from 'runs/a run'" in told
+    assert "python -m jaxgpt finetune oasst --run.init-from 'runs/a run'" in told
     assert "python -m jaxgpt sample 'runs/a run'" in told
     (workplace / "runs/a run/run.json").write_text("[")
     assert "python -m jaxgpt report 'runs/a run'" in report_after(workplace / "runs/a run").replace(f"{workplace}/", "")

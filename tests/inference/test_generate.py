@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from jaxgpt.config import Config, MeshConfig, ModelConfig, Sampling
 from jaxgpt.devices.mesh import inference_mesh
-from jaxgpt.errors import UserError
+from jaxgpt.errors import RunError, UserError
 from jaxgpt.inference.generate import banned_tokens, continue_text, encode_prompt, generate, stream
 from jaxgpt.model.gpt import GPT, logits, unembedding
 from jaxgpt.model.parameters import in_floats, in_int8
@@ -57,6 +57,17 @@ def test_eight_bits_write_what_their_floats_would(params):
     assert sizes[0] < 0.4 * sizes[1]  # of a network so thin, scales and vectors are some share
     together = generate(small, CONFIG, prompts, KEY, GREEDY, BANNED, STOP, 20)
     assert together == [word_by_word(in_floats(small), prompt, 20) for prompt in prompts]
+
+
+def test_a_model_that_is_no_numbers_says_so(params):
+    norm = params["final_norm"]
+    for broken in (
+        jax.tree.map(lambda x: x * jnp.nan, params),
+        params | {"final_norm": {**norm, "scale": norm["scale"].at[3].set(jnp.nan)}},
+    ):
+        for sampling in (GREEDY, Sampling(), Sampling(top_k=3, top_p=0.9)):
+            with pytest.raises(RunError, match="the model's scores are no finite numbers"):
+                generate(broken, CONFIG, [[7, 8, 9]], KEY, sampling, BANNED, STOP, 20)
 
 
 def test_batch_of_different_lengths_equals_word_by_word(params):

@@ -1,11 +1,14 @@
 """Speed is told from enough steps, and never as more than the machine can do."""
 
+import io
 import itertools
 
 import pytest
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn
 
 from jaxgpt.training import progress
-from jaxgpt.training.progress import LEAST_STEPS, TrainingProgress
+from jaxgpt.training.progress import LEAST_STEPS, Field, Fields, TrainingProgress, fitting
 
 
 @pytest.fixture
@@ -58,3 +61,44 @@ def test_what_is_skipped_is_in_no_speed(clock):
     for _ in range(3):
         shown.tick()
     assert shown.tokens_per_second == pytest.approx(1_000, rel=1e-3)
+
+
+LINE = [
+    Field(0, "step 1000/1728"),
+    Field(1, "loss 2.345"),
+    Field(4, "lr 1.00e-03"),
+    Field(3, "25,300 tokens/s"),
+    Field(5, "42% of peak"),
+    Field(2, "3m 16s left"),
+]
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        (120, "step 1000/1728  loss 2.345  lr 1.00e-03  25,300 tokens/s  42% of peak  3m 16s left"),
+        (100, "step 1000/1728  loss 2.345  lr 1.00e-03  25,300 tokens/s  3m 16s left"),
+        (80, "step 1000/1728  loss 2.345  25,300 tokens/s  3m 16s left"),
+        (60, "step 1000/1728  loss 2.345  3m 16s left"),
+        (36, "step 1000/1728"),
+        (5, "step 1000/1728"),  # which the terminal cuts
+    ],
+)
+def test_what_matters_least_gives_way(columns, line):
+    assert fitting(LINE, columns - Fields.BESIDE) == line
+
+
+@pytest.mark.parametrize("columns", [20, 60, 80, 200])
+def test_the_bar_and_its_line_take_one_row(columns):
+    console = Console(width=columns, file=io.StringIO(), force_terminal=True, soft_wrap=True)
+    bar = Progress(
+        BarColumn(bar_width=progress.BAR_WIDTH),
+        TaskProgressColumn(),
+        Fields(console),
+        console=console,
+        auto_refresh=False,
+    )
+    bar.add_task("", total=10, completed=5, fields=LINE)
+    rows = console.render_lines(bar.get_renderable())
+    assert len(rows) == 1
+    assert sum(len(segment.text) for segment in rows[0]) <= columns

@@ -1,6 +1,8 @@
 """fit(): one trace of the step, its speed on record, a profile on request, and advice when memory runs out."""
 
+import contextlib
 import dataclasses
+import signal
 
 import jax
 import numpy as np
@@ -92,3 +94,40 @@ def test_a_checkpoint_is_due_after_some_minutes_too(run):
     fit(dataclasses.replace(run, config=dataclasses.replace(run.config, run=settings)))
     steps = {int(path.name) for path in run.checkpoints.glob("[0-9]*")}
     assert {9, 10} <= steps <= {7, 9, 10}
+
+
+def logged(run: Run) -> int:
+    return max((record["step"] for record in read_records(run.path / "metrics.jsonl")), default=0)
+
+
+def test_samples_come_between_evaluations_and_after_a_stop(run, monkeypatch):
+    """A run that was stopped where a sample was due has the samples of one that was not."""
+    monkeypatch.setattr(trainer, "MOST_OFTEN", 3)
+    config = dataclasses.replace(run.config, run=dataclasses.replace(run.config.run, eval_every=4))
+    whole, stopped = (dataclasses.replace(run, path=run.path.with_name(name), config=config) for name in "ab")
+    fit(whole)
+    steps = [record["step"] for record in read_records(whole.path / "samples.jsonl")]
+    assert steps == [3, 4, 6, 8, 9, 10]
+    for last in (3, 4, 6, 7):
+
+        @contextlib.contextmanager
+        def stop_on_signal(last=last):
+            yield lambda: signal.SIGINT * (logged(stopped) >= last - 1)  # this step's comes after it was asked
+
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer, "stop_on_signal", stop_on_signal)
+            with pytest.raises(SystemExit):
+                fit(stopped)
+        assert logged(stopped) == last
+    fit(stopped)
+    assert (stopped.path / "samples.jsonl").read_text() == (whole.path / "samples.jsonl").read_text()
+
+
+def test_a_run_that_saved_nothing_says_that_it_begins_again(run, monkeypatch, capsys):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(trainer.Trainer, "loop", lambda self: signal.raise_signal(signal.SIGINT))
+        patch.setattr(trainer, "stop_on_signal", lambda: contextlib.nullcontext(lambda: 0))
+        fit(run)
+    assert "begins again" not in capsys.readouterr().out
+    fit(run)
+    assert "no step of this run was saved yet: it begins again at step 0" in capsys.readouterr().out
