@@ -67,6 +67,8 @@ class SequenceState:
     candidates: int = 0
     """How many of the likeliest tokens are given with each; with 0, log-probabilities are 0."""
     penalties: Penalties = NO_PENALTIES
+    given: int = 0
+    """Tokens at the end of the prompt that count as written."""
     made: int = field(default=0, init=False)
     cached: int = field(default=0, init=False)
 
@@ -210,11 +212,12 @@ def _shaping_of(sequences: Sequence[SequenceState | None], vocab_rows: int) -> S
     for row, sequence in enumerate(sequences):
         if sequence is None or sequence.penalties == NO_PENALTIES:
             continue
-        penalties, written = sequence.penalties, sequence.tokens[len(sequence.tokens) - sequence.made :]
+        penalties, own = sequence.penalties, sequence.made + sequence.given
+        written = sequence.tokens[len(sequence.tokens) - own :]
         shaping.repetition_B[row], shaping.frequency_B[row], shaping.presence_B[row] = penalties[:3]
         shaping.bias_BV[row, list(penalties.bias)] = list(penalties.bias.values())
-        shaping.seen_BV[row, sequence.tokens] = True
-        shaping.seen_BV[row, [id for id in (sequence.stop_id,) if id >= 0]] = False  # bos may be the same token
+        shaping.seen_BV[row, sequence.tokens[1:]] = True  # the first is bos, which may be the line break or the end
+        shaping.seen_BV[row, [id for id in (sequence.stop_id,) if id >= 0]] = False
         shaping.written_BV[row] = np.bincount(written, minlength=V)
     return shaping
 

@@ -42,6 +42,7 @@ class Request(NamedTuple):
     top_k: int = 0
     min_p: float = 0.0
     penalties: Penalties = NO_PENALTIES
+    given: int = 0  # tokens at the end of the prompt that the text begins with, and so counts as its own
 
 
 # Called in the engine's thread with new tokens of a sequence, and at its end with why it ended; it must not block.
@@ -73,7 +74,7 @@ def state_of(asked: Request) -> SequenceState:
     """Returns what the decoder makes of a request, before it has read the prompt."""
     key = np.asarray(jax.random.key_data(jax.random.key(np.uint32(asked.seed % 2**32))))
     settings = asked.temperature, asked.top_k, asked.top_p, asked.min_p, asked.candidates, asked.penalties
-    return SequenceState(list(asked.prompt), key, asked.stop_id, *settings)
+    return SequenceState(list(asked.prompt), key, asked.stop_id, *settings, asked.given)
 
 
 class Engine:
@@ -92,7 +93,7 @@ class Engine:
         widths = [slots]  # how many rows may grow: compiled for a few numbers, so that few sequences are quick
         while widths[0] > 1:
             widths.insert(0, widths[0] // 4 or 1)
-        banned_V = banned_tokens(tokenizer, tokenizer.special.eos)  # a sequence's own stop token may come beside
+        banned_V = banned_tokens(tokenizer, None)  # a sequence's own stop token may come beside
         self._decoder = Slots(params, in_full_precision(config), banned_V, widths)
         self._running: list[Generation | None] = [None] * slots
         self._waiting: deque[Generation] = deque()

@@ -17,7 +17,7 @@ from jaxgpt.text.tokenizer import Tokenizer
 CHUNK = 16  # tokens made by one call of the scan, and so the grain of streaming
 
 
-def banned_tokens(tokenizer: Tokenizer, stop_id: int) -> np.ndarray:
+def banned_tokens(tokenizer: Tokenizer, stop_id: int | None) -> np.ndarray:
     """Returns banned_V, true for <unk> and the special tokens other than the stop token and the line break."""
     banned_V = np.zeros(tokenizer.vocab_size, bool)
     banned_V[tokenizer.special.ids] = True

@@ -104,7 +104,8 @@ class RunModel(TemplateLM):
             if len(continuation) > most:
                 raise UserError(f"tasks: a continuation has {len(continuation)} tokens; the model sees {most}")
             text = [*context, *continuation][-most:]
-            texts.append(text if text[:1] == [bos] else [bos, *text])
+            has_bos = text[:1] == [bos] and len(text) > len(continuation)  # which may begin with a line break itself
+            texts.append(text if has_bos else [bos, *text])
         found = [(0.0, True)] * len(requests)
         for number, outputs in score_sorted(self._params, self._config, self._banned_V, texts):
             found[number] = _summed(outputs[len(outputs) - len(requests[number][2]) :])
@@ -193,8 +194,10 @@ def _settings(given: dict[str, Any]) -> Settings:
     rest = dict(given)
     until = rest.pop("until", None) or []
     most = [rest.pop(name) for name in ("max_tokens", "max_gen_toks", "max_new_tokens") if name in rest]
-    temperature, top_p = float(rest.pop("temperature", 0.0)), float(rest.pop("top_p", 1.0))
-    if rest.pop("do_sample", None) is False:
+    draws = rest.pop("do_sample", None)
+    temperature = float(rest.pop("temperature", 1.0 if draws else 0.0))
+    top_p = float(rest.pop("top_p", 1.0))
+    if draws is False:
         temperature = 0.0
     if rest:
         raise UserError(f"tasks: a task asks for {', '.join(sorted(rest))}, which this decoder does not have")

@@ -228,7 +228,7 @@ def copying(params: Params, config: ModelConfig, ids_V: np.ndarray) -> np.ndarra
     it the first time. Heads that do are induction heads: what followed then is what they say comes next.
     """
     length = min(REPEATED, config.context_len // 2)
-    half_T = np.random.default_rng(0).choice(ids_V, length)
+    half_T = np.random.default_rng(0).choice(ids_V, length, replace=len(ids_V) < length)
     weights_LNTS = np.asarray(_attention_weights(params, config, jnp.asarray(np.tile(half_T, 2), jnp.int32)))
     later_T = np.arange(length, 2 * length)
     return weights_LNTS[:, :, later_T, later_T - length + 1].mean(axis=-1)

@@ -16,7 +16,8 @@ def answers(record: Record) -> list[Section]:
     first, last = min(by_step, default=0), max(by_step, default=0)
     if first == last:
         return []
-    beside = list(zip(by_step[first], by_step[last], strict=False))
+    asked = [{str(answer.get("question")): answer for answer in by_step[step]} for step in (first, last)]
+    beside = [(before, asked[1][question]) for question, before in asked[0].items() if question in asked[1]]
     beside.sort(key=lambda pair: (pair[0].get("given") == pair[1].get("given"), not pair[1].get("right")))
     rows = [
         (
@@ -29,7 +30,7 @@ def answers(record: Record) -> list[Section]:
     ]
     changed = sum(before.get("given") != after.get("given") for before, after in beside)
     heads = ("Question", f"Step {first:,}", f"Step {last:,}", "The corpus's answer")
-    shares = _shares(by_step[first], by_step[last])
+    shares = _shares([before for before, _ in beside], [after for _, after in beside])
     return [
         Section(
             "answers",

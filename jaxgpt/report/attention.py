@@ -16,12 +16,15 @@ MOST_MAPS = 48  # attention maps; of a larger model the layers are spread
 HABIT = 0.35  # share of a head's attention from which it is named after where that goes
 
 
-def attention(trained: Trained, record: Record, text: HeldOut | None) -> Section:
-    """Returns every head's attention on one short text, each named by its habit where it has one."""
+def attention(trained: Trained, record: Record, text: HeldOut | None, counts_V: np.ndarray | None) -> Section:
+    """Returns every head's attention on one short text, each named by its habit where it has one.
+
+    `counts_V` is how often the model has read each token, where that is known.
+    """
     model, tokenizer = trained.config.model, trained.run.tokenizer
     read = sentence(tokenizer, record, text)[: model.context_len]
     seen = introspect.activations(trained.params, model, read)
-    copying_LN = introspect.copying(trained.params, model, introspect.ordinary_tokens(tokenizer))
+    copying_LN = introspect.copying(trained.params, model, introspect.ordinary_tokens(tokenizer, counts_V))
     names = [tokenizer.token_text(token) for token in read]
     layers = range(model.num_layers)
     if model.num_layers * model.num_heads > MOST_MAPS:

@@ -141,7 +141,7 @@ def write_comparison(paths: Sequence[str]) -> tuple[Path, list[str]]:
             " and ".join(records) if len(records) == 2 else f"{len(records)} runs",
             "jaxgpt: runs side by side",
             warning or f"All measured on {first.run.data.full_name}, with one vocabulary: their losses compare.",
-            "" if warning else f"The best: {next(iter(records))}",
+            "" if warning or first.best is None else f"The best: {next(iter(records))}",
         ),
         [
             *([_swept(swept)] if swept else []),

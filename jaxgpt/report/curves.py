@@ -150,7 +150,7 @@ def live_line(record: Record, line: Line) -> dict[str, Any] | None:
         "kind": line.kind,
         "step": [round(value, 1) for value in x.tolist()],
         "step_tokens": record.step_tokens,
-        "seconds": None if seconds is None else [round(value, 1) for value in seconds.tolist()],
+        "seconds": None if seconds is None else [round(value, 3) for value in seconds.tolist()],
         "y": [float(f"{value:.5g}") for value in y.tolist()],
     }
 

@@ -95,7 +95,7 @@ def sections(trained: Trained, record: Record) -> list[Section]:
     return [
         difficulty(trained, record, text, why_not, counts_V),
         token_map(trained, counts_V),
-        attention(trained, record, text),
+        attention(trained, record, text, counts_V),
         positions(trained),
     ]
 

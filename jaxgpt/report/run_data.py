@@ -99,8 +99,7 @@ def read_record(path: str | Path) -> Record:
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:
-    entries = read_records(path)
-    return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("step"), int)]
+    return [entry for entry in read_records(path) if 0 <= entry["step"] < 2**63]
 
 
 def _machine(path: Path) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     """Returns the records of a JSON lines file; a line cut short by a crash, or damaged, is left out."""
     records = []
     with contextlib.suppress(FileNotFoundError):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):  # other line breaks may be in texts
             with contextlib.suppress(ValueError):
                 record = parse_json(line)
                 if isinstance(record, dict) and type(record.get("step")) is int:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -53,8 +54,10 @@ async def answer(
     penalties = asked.penalties
     check_tokens(list(penalties.bias), backend.served, "logit_bias")
     check_written(asked.written, backend.served)
-    shared = min(max(0, asked.top_k or 0), backend.served.config.vocab_size), asked.min_p or 0.0, penalties
+    top_k, given = min(max(0, asked.top_k or 0), backend.served.config.vocab_size), len(asked.written)
+    shared = top_k, asked.min_p or 0.0, penalties, given
     echo = isinstance(asked, CompletionRequest) and bool(asked.echo)
+    context = backend.served.config.context_len
     begun = [Prompt([*prompt.ids, *asked.written], [*prompt.before, *asked.written]) for prompt in prompts]
     each = [(prompt, seed + i) for prompt in begun for i in range(asked.n or 1)]
     requests = [
@@ -66,15 +69,17 @@ async def answer(
     echoes: list[list[Piece]] = [[] for _ in each]
     ready: list[Delivery] | None = None if max_tokens else [([], "length") for _ in each]
     if echo and candidates:
+        if (longest := max(len(prompt.ids) for prompt in begun)) > context:
+            raise ApiError(400, f"prompt: {longest} tokens with `written`; at most {context} are scored", "written")
         scored = await backend.scorer.score(requests)
         given = [_given(prompt, text.outputs) for (prompt, _), text in zip(each, scored, strict=True)]
-        echoes = [writer.read(outputs) for writer, outputs in zip(writers, given, strict=True)]
+        echoes = await run_in_threadpool(_read, writers, given)
         if max_tokens == 1:  # the pass over the prompt has drawn it
             drawn = [text.following for text in scored]
             ready = [([output], "stop" if output.token == stop_id else "length") for output in drawn]
     elif echo:
         untold = [[TokenOutput(token, 0.0, []) for token in prompt.before] for prompt, _ in each]
-        echoes = [writer.read(outputs) for writer, outputs in zip(writers, untold, strict=True)]
+        echoes = await run_in_threadpool(_read, writers, untold)
     frame = envelope(reply, backend.served.name, bool(asked.stream)) | {"jaxgpt": about}
     read = sum(len(prompt.ids) for prompt in begun)
     writing = Writing(backend.engine, requests, writers, ready)
@@ -88,6 +93,11 @@ async def answer(
         return Response(status_code=499)  # the client has gone
     choices = [reply.whole(index, pieces, finish) for index, (pieces, finish) in enumerate(whole)]
     return JsonResponse(frame | {"choices": choices, "usage": usage(read, writing.count)})
+
+
+def _read(writers: Sequence[Writer], given: Sequence[Sequence[TokenOutput]]) -> list[list[Piece]]:
+    """Returns the prompts as pieces; of a long one, with much beside each token, that takes seconds."""
+    return [writer.read(outputs) for writer, outputs in zip(writers, given, strict=True)]
 
 
 def _given(prompt: Prompt, scored: Sequence[TokenOutput]) -> list[TokenOutput]:

@@ -167,12 +167,14 @@ async def _refuse(_: Request, error: Exception) -> Response:
 async def _refuse_invalid(_: Request, error: Exception) -> Response:
     """Says what is wrong with a body first, with the field it is in."""
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
+    found = error.errors()
+    first = next((each for each in found if each["type"] == "value_error"), found[0])  # what is wrong, not which kind
     if first["type"] == "json_invalid":
         why, place = first.get("ctx", {}).get("error", ""), first["loc"][-1]
         example = """curl URL -H 'content-type: application/json' -d '{"model": "NAME", "prompt": "The"}'"""
         return ApiError(400, f"the request is not JSON: {why} (character {place}); for example {example}").response()
-    path = [str(part) for part in first["loc"][1:]]
+    path = [str(part) for part in first["loc"][1:] if isinstance(part, int) or (part.islower() and part.isidentifier())]
+    path = [part for part in path if part != "str"]  # of what may be of several kinds
     message = first["msg"].removeprefix("Value error, ")
     param = path[0] if path else message.partition(":")[0] if first["type"] == "value_error" else None
     where = f"{'.'.join(path)}: " if path else ""

@@ -11,7 +11,7 @@ from jaxgpt.inference.chat import fit_history
 from jaxgpt.inference.generate import check_prompt
 from jaxgpt.serve.errors import ApiError
 from jaxgpt.serve.responses import Json
-from jaxgpt.serve.schemas import MAX_TOKENS, ChatMessage, InspectRequest
+from jaxgpt.serve.schemas import MAX_WRITTEN, ChatMessage, InspectRequest
 from jaxgpt.text.conversation import prompt_of, render_each
 from jaxgpt.text.tokenizer import Tokenizer
 
@@ -78,8 +78,8 @@ def text_to_inspect(asked: InspectRequest, served: Served) -> tuple[list[int], l
 def check_written(written: Sequence[int], served: Served) -> None:
     """Raises ApiError where what was written before has ids that are no tokens, or more than are ever written."""
     check_tokens(written, served, "written")
-    if len(written) > MAX_TOKENS:
-        raise ApiError(400, f"written: {len(written)} tokens; at most {MAX_TOKENS} are written", "written")
+    if len(written) > MAX_WRITTEN:
+        raise ApiError(400, f"written: {len(written)} tokens; at most {MAX_WRITTEN} are taken", "written")
 
 
 def stop_of(asked: InspectRequest, served: Served) -> int:

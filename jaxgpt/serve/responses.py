@@ -80,7 +80,10 @@ class CompletionReply:
             "top_logprobs": top,
             "text_offset": offsets[: len(pieces)],
         }
-        return {"logprobs": told} | _ids(pieces, [(each or {}).values() for each in others])
+        told_of = [list((each or {}).values()) for each in others]
+        # Objects of JSON have no order: to JavaScript "1" comes before "a".
+        candidates = [[[other.token, other.name, other.logprob] for other in each] for each in told_of]
+        return {"logprobs": told, "candidates": candidates} | _ids(pieces, told_of)
 
 
 def _by_name(piece: Piece, count: int) -> dict[str, Piece] | None:

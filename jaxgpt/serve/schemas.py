@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from jaxgpt.inference.decode import CANDIDATES, Penalties
 
 MAX_TOKENS = 4096
+MAX_WRITTEN = 2**15  # a text may be gone on with many times
 MAX_STOPS, MAX_STOP_CHARACTERS = 16, 256
 MAX_BIASES = 1024
 
@@ -40,6 +41,15 @@ AT_MOST = AfterValidator(lambda tokens: min(tokens, MAX_TOKENS))
 TokenLimit = Annotated[int, Field(ge=1), AT_MOST]
 
 
+def _whole(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"character {error.start} is half of a surrogate pair") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 TokenIds = Annotated[list[TokenId], Field(max_length=MAX_TOKENS)]
 
@@ -71,7 +81,7 @@ class Asked(Checked, ABC):
     stop: str | list[str] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    written: TokenIds = []
+    written: Annotated[list[TokenId], Field(max_length=MAX_WRITTEN)] = []
     """The `token_ids` that the answer begins with, to go on from there; an extension."""
 
     @model_validator(mode="before")
@@ -130,14 +140,14 @@ class TextPart(Checked):
     """A piece of a message; there are no other kinds here than text."""
 
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class ChatMessage(Checked):
     """A message; the fields that stand empty are those of an answer that a client sends back as history."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart] | None = None
+    content: Text | list[TextPart] | None = None
     name: str | None = None
     refusal: None = None
     annotations: Annotated[list[Any], Field(max_length=0)] | None = None
@@ -180,8 +190,8 @@ class CompletionRequest(Asked):
     """POST /v1/completions"""
 
     prompt: (
-        str
-        | Annotated[list[str], Field(min_length=1)]
+        Text
+        | Annotated[list[Text], Field(min_length=1)]
         | Annotated[list[TokenId], Field(min_length=1)]
         | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1)]
     )
@@ -189,6 +199,13 @@ class CompletionRequest(Asked):
     """With 0 nothing is written: with `echo` and `logprobs` the prompt is scored."""
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=CANDIDATES)] | None = None
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _not_empty(cls, prompt: Any) -> Any:
+        if isinstance(prompt, list) and (not prompt or [] in prompt):
+            raise ValueError("it is empty")
+        return prompt
 
     @property
     def candidates(self) -> int | None:
@@ -207,7 +224,7 @@ class TokenizeRequest(Checked):
     """POST /tokenize, as vLLM has it"""
 
     model: str | None = None
-    prompt: str
+    prompt: Text
     add_special_tokens: bool = True
     return_token_strs: bool | None = None
 
@@ -224,7 +241,7 @@ class Beginning(Checked):
 
     model: str
     messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None
-    prompt: str | None = None
+    prompt: Text | None = None
 
     @model_validator(mode="after")
     def _one_beginning(self) -> "Beginning":
@@ -245,7 +262,7 @@ class InspectRequest(Beginning):
     request that it went on from.
     """
 
-    written: str | list[TokenId] = ""
+    written: Text | list[TokenId] = ""
     given: Annotated[int, Field(ge=0)] = 0
 
 

@@ -30,7 +30,7 @@ class Scorer:
 
     def __init__(self, params: Params, config: ModelConfig, tokenizer: Tokenizer, most_waiting: int) -> None:
         self._params, self._config, self._most = params, config, most_waiting
-        self._banned_V = padded(banned_tokens(tokenizer, tokenizer.special.eos), config)
+        self._banned_V = padded(banned_tokens(tokenizer, None), config)
         self._waiting: deque[Waiting] = deque()
         self._work: asyncio.Task[None] | None = None
 

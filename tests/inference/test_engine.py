@@ -152,6 +152,26 @@ def test_penalties_are_their_definition_and_change_no_other_text(params, engine)
     assert inbox.tokens() == texts[-1]
 
 
+def test_what_a_text_begins_with_counts_as_its_own(engine):
+    """Greedily, a text that is given again goes on as it did, whatever its penalties count."""
+    kinds = [Penalties(frequency=0.7), Penalties(presence=1.5), Penalties(1.5)]
+    inboxes, _ = send(engine, *(Request([10, 11, 12], NEVER, 20, penalties=kind) for kind in kinds))
+    texts = [inbox.tokens() for inbox in inboxes]
+    again = [
+        Request([10, 11, 12, *text[:8]], NEVER, 12, penalties=kind, given=8)
+        for kind, text in zip(kinds, texts, strict=True)
+    ]
+    inboxes, _ = send(engine, *again)
+    assert [inbox.tokens() for inbox in inboxes] == [text[8:] for text in texts]
+
+
+def test_special_tokens_come_in_no_text_but_to_end_it(engine):
+    requests = [Request([10 + i], stop, 40, 2.0, 1.0, i) for i in range(3) for stop in (STOP, NEVER)]
+    inboxes, _ = send(engine, *requests)
+    written = {token for inbox in inboxes for token in inbox.tokens()}
+    assert not written & (set(TOKENIZER.special.ids) - {TOKENIZER.special.newline})
+
+
 def test_cancelled_texts_free_their_slots(engine):
     """Six slots are taken by texts without end and six more wait: once they are let go, a new one is served."""
     endless = Request([10], NEVER, 10**9, 1.0)

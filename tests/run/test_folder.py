@@ -10,7 +10,7 @@ from jaxgpt.data.manifest import Manifest, TextCounts
 from jaxgpt.errors import UserError
 from jaxgpt.run.folder import Run, load_run, machine, open_run, read_run
 from jaxgpt.run.integrity import commit
-from jaxgpt.run.metrics import drop_after, open_metrics, read_records
+from jaxgpt.run.metrics import append_sample, drop_after, open_metrics, read_records
 from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 
 MANIFEST = Manifest(
@@ -22,6 +22,18 @@ MANIFEST = Manifest(
 def run(tmp_path) -> Run:
     config = Config(run=RunConfig(name="mine", folder=str(tmp_path)))
     return Run(tmp_path / "mine", config, WordTokenizer((*SPECIAL, "a")), MANIFEST)
+
+
+def test_records_hold_any_text(tmp_path):
+    texts = ["a\u2028b", "c\u0085d", "e\x1cf\x0bg", "h\r\ni", "\ud800"]
+    for step, text in enumerate(texts):
+        append_sample(tmp_path, step, text)
+    file = tmp_path / "samples.jsonl"
+    found = read_records(file)
+    assert [record["step"] for record in found] == list(range(len(texts)))
+    assert [record["text"] for record in found][:4] == texts[:4]
+    drop_after(file, 3)
+    assert read_records(file) == found[:4]
 
 
 def train_a_step(run: Run) -> None:

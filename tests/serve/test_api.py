@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import re
 import socket
 import struct
 import threading
@@ -341,6 +342,67 @@ def test_an_answer_that_has_begun_is_continued(chat_server, client):
     assert begun + rest == whole
 
 
+@pytest.mark.parametrize("text", ["\ud800", "w1 \udfff w2"])
+def test_half_a_surrogate_pair_is_refused(chat_server, text):
+    message = {"role": "user", "content": text}
+    asked = [
+        ("/v1/chat/completions", {"model": "tiny", "messages": [message]}),
+        (
+            "/v1/chat/completions",
+            {"model": "tiny", "messages": [{**message, "content": [{"type": "text", "text": text}]}]},
+        ),
+        ("/v1/completions", {"model": "tiny", "prompt": text}),
+        ("/v1/completions", {"model": "tiny", "prompt": ["w1", text]}),
+        ("/tokenize", {"prompt": text}),
+    ]
+    for path, body in asked:
+        answer = chat_server.http.post(path, content=json.dumps(body), headers={"content-type": "application/json"})
+        assert answer.status_code == 400, (path, answer.text)
+        error = answer.json()["error"]
+        assert re.fullmatch(r"[a-z.0-9]+: character [03] is half of a surrogate pair", error["message"])
+        assert error["param"] in ("messages", "prompt")
+
+
+def test_a_prompt_too_long_to_score_spoils_no_other(chat_server):
+    """Those that are scored in one pass with it get their answer."""
+    asked = {"model": "tiny", "prompt": "w1 w2", "echo": True, "logprobs": 1, "max_tokens": 1}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(
+                lambda i: chat_server.http.post(
+                    "/v1/completions", json=asked | ({"written": [9] * 90} if i % 4 == 0 else {})
+                ),
+                range(8),
+            )
+        )
+    assert [answer.status_code for answer in answers] == [400, 200, 200, 200] * 2
+    assert answers[0].json()["error"]["message"] == "prompt: 93 tokens with `written`; at most 64 are scored"
+
+
+def test_what_an_answer_begins_with_counts_for_penalties(client):
+    asked = {
+        "model": "tiny",
+        "prompt": "w1",
+        "temperature": 0,
+        "max_tokens": 12,
+        "frequency_penalty": 1.0,
+        "logprobs": 0,
+    }
+    whole = client.completions.create(**asked).choices[0]
+    rest = client.completions.create(**asked | {"max_tokens": 7}, extra_body={"written": whole.token_ids[:5]}).choices[
+        0
+    ]
+    assert whole.token_ids[5:] == rest.token_ids
+
+
+def test_candidates_keep_their_order(client):
+    asked = {"model": "tiny", "prompt": "w1", "temperature": 0, "max_tokens": 3, "logprobs": 5}
+    choice = client.completions.create(**asked).choices[0]
+    for each, ids, top in zip(choice.candidates, choice.candidate_ids, choice.logprobs.top_logprobs, strict=True):
+        assert [id for id, _, _ in each] == ids
+        assert {name: logprob for _, name, logprob in each} == top
+
+
 WRONG = [
     ({"model": "other"}, 404, "model"),
     ({"model": None}, 400, "model"),
@@ -373,6 +435,7 @@ WRONG = [
     ({"logit_bias": {"-1": 1}}, 400, "logit_bias"),
     ({"logit_bias": {"1": 101}}, 400, "logit_bias"),
     ({"no_such_thing": 1}, 400, "no_such_thing"),
+    ({"written": [1] * 32_769}, 400, "written"),
 ]
 
 

@@ -74,9 +74,10 @@ for (const figure of document.querySelectorAll(".map")) {
   input.addEventListener("input", () => {
     const asked = input.value.trim().toLowerCase();
     const plain = names.slice(0, circles.length).map((name) => name.replace(/^␣/, "").toLowerCase());
-    const exact = plain.indexOf(asked);
+    const typed = names.indexOf(input.value.trim());
+    const exact = typed >= 0 && typed < circles.length ? typed : plain.indexOf(asked);
     const found = plain.flatMap((name, i) => (asked && name.startsWith(asked) ? [i] : []));
-    if (exact >= 0) return choose(exact);
+    if (asked && exact >= 0) return choose(exact);
     clear();
     said.textContent = !asked ? hint : found.length ? `${found.length} begin so` : "None on the map begins so.";
     if (found.length) {

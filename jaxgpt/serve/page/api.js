@@ -16,12 +16,21 @@ export async function checked(response) {
 }
 
 export async function post(path, body, signal) {
-  return checked(await fetch(path, { method: "POST", headers: headers(), body: JSON.stringify(body), signal }));
+  const request = { method: "POST", headers: headers(), body: JSON.stringify(body), signal };
+  return checked(await reached(fetch(path, request)));
+}
+
+// The network's failures are TypeErrors, as are this page's own faults.
+async function reached(promise) {
+  try {
+    return await promise;
+  } catch (error) {
+    throw error instanceof TypeError ? new Error("The server cannot be reached.") : error;
+  }
 }
 
 // Returns what is wrong, for somebody who does not know the fields of the API.
 export function readable(error) {
-  if (error instanceof TypeError) return "The server cannot be reached.";
   const message = error.message.startsWith(`${error.param}: `) ? error.message.slice(error.param.length + 2) : error.message;
   return message[0].toUpperCase() + message.slice(1);
 }
@@ -30,7 +39,7 @@ export function readable(error) {
 export async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
-  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+  for (let part = await reached(reader.read()); !part.done; part = await reached(reader.read())) {
     text += part.value;
     const whole = text.split("\n\n");
     text = whole.pop();
@@ -47,7 +56,7 @@ export async function* events(response) {
 
 // The tokens of an event, in one shape for both kinds of model: what each adds to the text, which is nothing where it
 // ends in the middle of a character, and what it looks like. A word looks the same with a blank before it and without.
-export function tokensOf({ logprobs, token_ids: ids, candidate_ids: otherIds, text }, ofWords) {
+export function tokensOf({ logprobs, token_ids: ids, candidate_ids: otherIds, candidates, text }, ofWords) {
   if (!logprobs) return [];
   const name = (said) => visible(ofWords ? said.replace(/^ /, "") : said);
   const token = (id, said, logprob, text) => ({ id, name: name(said), text, chance: Number(Math.exp(logprob).toPrecision(4)) });
@@ -65,6 +74,6 @@ export function tokensOf({ logprobs, token_ids: ids, candidate_ids: otherIds, te
   const textOf = (said) => (/⟨[0-9a-f]{2}⟩/.test(said) ? "" : said);
   return logprobs.tokens.map((said, i) => ({
     ...token(ids[i], said, logprobs.token_logprobs[i], characters.slice(starts[i], starts[i + 1]).join("")),
-    others: ordered(Object.entries(logprobs.top_logprobs[i]).map(([other, logprob], k) => token(otherIds[i][k], other, logprob, textOf(other)))),
+    others: ordered(candidates[i].map(([id, other, logprob]) => token(id, other, logprob, textOf(other)))),
   }));
 }

@@ -13,11 +13,12 @@ let counting = null; // the AbortController of the count on its way
 export async function send(text = $("prompt").value) {
   if (!now.model || now.running || !text.trim()) return;
   const parent = path(now.conversation).at(-1) ?? now.conversation;
+  const { conversation } = now;
   const accepted = () => {
-    $("prompt").value = "";
+    if ($("prompt").value === text) $("prompt").value = ""; // else it is a draft
     count();
   };
-  if (!(await say(text, parent, accepted))) $("prompt").value = text;
+  if (!(await say(text, parent, accepted)) && now.conversation === conversation && !$("prompt").value) $("prompt").value = text;
 }
 
 // Says how many tokens are typed, of how many.

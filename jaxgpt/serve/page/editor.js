@@ -1,6 +1,6 @@
 // The editor of a language model: a text that people and the model write on together.
 
-import { add, path, typed } from "./conversation.js";
+import { add, path, textOf, typed } from "./conversation.js";
 import { countSoon } from "./composer.js";
 import { select } from "./inside.js";
 import { versions } from "./messages.js";
@@ -10,6 +10,8 @@ import { drawText } from "./tokens.js";
 import { $, element } from "./tools.js";
 import { regenerate, write } from "./writing.js";
 
+const LAST_LINE = "\n"; // makes an empty last line show
+
 export function drawEditor() {
   const editor = $("editor");
   const runs = path(now.conversation).map((node) => {
@@ -17,7 +19,8 @@ export function drawEditor() {
     drawText(run, node);
     return run;
   });
-  editor.replaceChildren(...runs);
+  const ends = path(now.conversation).map(textOf).join("").endsWith("\n");
+  editor.replaceChildren(...runs, ...(ends && !now.running ? [LAST_LINE] : []));
   editor.classList.remove("edited");
   editor.classList.toggle("busy", now.running !== null);
   editable(!now.running);
@@ -35,7 +38,7 @@ function editable(on) {
 
 // What is changed by hand is all of it a new beginning: the model reads it anew.
 function edited() {
-  const text = $("editor").innerText;
+  const text = $("editor").innerText.replace(/\n$/, ""); // LAST_LINE, or the browser's own
   const [first] = path(now.conversation);
   if (first && !first.children.length) first.text = text;
   else add(now.conversation, typed(text));

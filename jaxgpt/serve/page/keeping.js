@@ -12,7 +12,10 @@ export function kept(model) {
     try {
       const conversation = JSON.parse(localStorage.getItem(key));
       if (conversation.model !== model.id) continue;
-      if (conversation.weights !== weightsOf(model)) forgetTokens(conversation);
+      if (conversation.weights !== weightsOf(model)) {
+        forgetTokens(conversation);
+        conversation.weights = weightsOf(model);
+      }
       found.push(conversation);
     } catch {} // not ours
   }

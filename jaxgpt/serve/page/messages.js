@@ -7,7 +7,8 @@ import { $, button, element, lasted, notify, visible } from "./tools.js";
 import { regenerate, say, turnTo } from "./writing.js";
 
 export function drawMessages() {
-  $("messages").replaceChildren(...path(now.conversation).map(drawMessage));
+  const open = $("messages").querySelector("form.edit"); // stays while its message is there
+  $("messages").replaceChildren(...path(now.conversation).map((node) => (open?.node === node ? open.item : drawMessage(node))));
 }
 
 function drawMessage(node) {
@@ -77,7 +78,7 @@ async function copy(text) {
 }
 
 function edit(node, item) {
-  const form = element("form", "edit");
+  const form = Object.assign(element("form", "edit"), { node, item });
   const box = element("textarea");
   box.value = node.text;
   box.setAttribute("aria-label", "Edit the message");
@@ -88,7 +89,8 @@ function edit(node, item) {
   form.append(box, buttons);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    if (box.value.trim()) say(box.value, parentOf(now.conversation, node));
+    if (now.running) notify("The model is writing; stop it first.");
+    else if (box.value.trim()) say(box.value, parentOf(now.conversation, node));
   });
   form.addEventListener("keydown", (event) => {
     if (event.key === "Escape") {

@@ -90,8 +90,10 @@ function remove(conversation) {
   const at = conversations.indexOf(conversation);
   conversations.splice(at, 1);
   drop(conversation);
+  conversation.dropped = true; // what is still being written is not kept
   openNew();
   notify("Deleted.", "Undo", () => {
+    delete conversation.dropped;
     conversations.splice(at, 0, conversation);
     keep(conversation);
     open(conversation);
@@ -104,6 +106,7 @@ export function showRail(visible) {
 }
 
 $("new").addEventListener("click", () => {
+  if (!now.model) return;
   openNew();
   $(now.model.jaxgpt.chat ? "prompt" : "editor").focus();
 });

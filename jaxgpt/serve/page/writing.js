@@ -82,7 +82,7 @@ export async function write(parent, begun, accepted = () => {}) {
     withdraw(parent, running.node, shown); // a text is not shown as versions of nothing
     $("problem").textContent = running.node.problem ?? "";
   }
-  remember(conversation);
+  if (!conversation.dropped) remember(conversation);
   now.draw();
   follow();
   return true;
