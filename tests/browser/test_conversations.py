@@ -1,7 +1,11 @@
 """Conversations that the browser keeps, and what can be done to each of their messages."""
 
+import itertools
 import json
+import threading
 from pathlib import Path
+
+import pytest
 
 from tests.browser.acting import choose, expect, posted, say
 from tests.browser.conftest import PHONE
@@ -134,3 +138,50 @@ def test_on_a_phone_the_rail_comes_and_goes(open_page):
     page.get_by_role("button", name="New").click()
     expect(page.locator(".reply")).to_have_count(0)
     expect(page.get_by_role("complementary", name="Conversations")).to_be_hidden()
+
+
+@pytest.fixture
+def held(server, monkeypatch):
+    """A model that stops after a few tokens, until this is set."""
+    go_on, turn, turns = threading.Event(), server.engine._turn, itertools.count()
+    monkeypatch.setattr(server.engine, "_turn", lambda: (next(turns) == 0 or go_on.wait(60)) and turn())
+    yield go_on
+    go_on.set()
+
+
+def test_what_is_deleted_while_it_is_written_stays_deleted(open_page, held):
+    page = open_page(max_tokens=4096)
+    page.get_by_role("textbox", name="Message").fill("w1 w2")
+    page.keyboard.press("Enter")
+    expect(page.locator(".reply.busy .token").first).to_be_visible()
+    page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    assert names(page) == []
+    assert page.evaluate("Object.keys(localStorage).filter((key) => key.includes('conversation'))") == []
+    page.get_by_role("button", name="Undo").click()
+    assert names(page) == ["w1 w2"]
+
+
+def test_an_edit_stays_open_while_a_reply_ends(open_page, held):
+    page = open_page(max_tokens=40)
+    page.get_by_role("textbox", name="Message").fill("w3")
+    page.keyboard.press("Enter")
+    expect(page.locator(".reply.busy .token").first).to_be_visible()
+    page.get_by_role("button", name="Edit").first.click()
+    box = page.get_by_role("textbox", name="Edit the message")
+    box.fill("w5 w6")
+    page.get_by_role("button", name="Send again").click()
+    expect(page.get_by_text("The model is writing; stop it first.")).to_be_visible()
+    held.set()
+    expect(page.locator(".reply .tools")).to_be_visible()
+    expect(box).to_have_value("w5 w6")
+    page.get_by_role("button", name="Send again").click()
+    expect(page.locator(".said")).to_have_text("w5 w6")
+
+
+def test_a_starter_leaves_a_draft(open_page):
+    page = open_page()
+    page.get_by_role("textbox", name="Message").fill("a draft")
+    page.get_by_role("button", name="w3", exact=True).click()
+    expect(page.locator(".reply .tools")).to_be_visible()
+    expect(page.get_by_role("textbox", name="Message")).to_have_value("a draft")

@@ -145,3 +145,18 @@ def test_a_starter_begins_a_text(open_page):
     expect(page.get_by_role("button", name="Try again")).to_be_visible()
     expect(page.locator("#editor .given")).to_have_text("w1 w2")
     assert words(page)
+
+
+def test_a_line_break_at_the_end_is_one(open_page):
+    page = open_page(served="text_server", max_tokens=3)
+    sent = posted(page)
+    page.keyboard.type("w1")
+    page.keyboard.press("Enter")
+    go_on(page)
+    assert next(body for path, body in sent if path == "completions")["prompt"] == "w1\n"
+    page.get_by_role("button", name="New").click()
+    page.keyboard.type("w2")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    page.keyboard.type("w3")
+    expect(page.locator("#editor")).to_have_text("w2\n\nw3")
