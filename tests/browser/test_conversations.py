@@ -141,17 +141,24 @@ def test_on_a_phone_the_rail_comes_and_goes(open_page):
 
 
 @pytest.fixture
-def held(server, monkeypatch):
-    """A model that stops after a few tokens, until this is set."""
-    go_on, turn, turns = threading.Event(), server.engine._turn, itertools.count()
-    monkeypatch.setattr(server.engine, "_turn", lambda: (next(turns) == 0 or go_on.wait(60)) and turn())
-    yield go_on
+def hold(server, monkeypatch):
+    """Lets the model stop after a few tokens from now on, until what is returned is set."""
+    go_on, turn = threading.Event(), server.engine._turn
+
+    def hold():
+        turns = itertools.count()
+        monkeypatch.setattr(server.engine, "_turn", lambda: (next(turns) == 0 or go_on.wait(60)) and turn())
+        return go_on
+
+    yield hold
     go_on.set()
 
 
-def test_what_is_deleted_while_it_is_written_stays_deleted(open_page, held):
-    page = open_page(max_tokens=4096)
-    page.get_by_role("textbox", name="Message").fill("w1 w2")
+def test_what_is_deleted_while_it_is_written_stays_deleted(open_page, hold):
+    page = open_page(max_tokens=40)
+    say(page, "w1 w2")
+    hold()
+    page.get_by_role("textbox", name="Message").fill("w3")
     page.keyboard.press("Enter")
     expect(page.locator(".reply.busy .token").first).to_be_visible()
     page.get_by_role("button", name="Delete").click()
@@ -162,8 +169,9 @@ def test_what_is_deleted_while_it_is_written_stays_deleted(open_page, held):
     assert names(page) == ["w1 w2"]
 
 
-def test_an_edit_stays_open_while_a_reply_ends(open_page, held):
+def test_an_edit_stays_open_while_a_reply_ends(open_page, hold):
     page = open_page(max_tokens=40)
+    held = hold()
     page.get_by_role("textbox", name="Message").fill("w3")
     page.keyboard.press("Enter")
     expect(page.locator(".reply.busy .token").first).to_be_visible()
