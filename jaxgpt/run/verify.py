@@ -68,7 +68,8 @@ def _complaint(look) -> str | None:
 
 def _check_records(path: Path) -> None:
     steps = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    lines = path.read_text(encoding="utf-8").split("\n")  # other line breaks may be in texts
+    for number, line in enumerate(lines[:-1] if lines[-1] == "" else lines, start=1):
         try:
             steps.append(parse_json(line)["step"])
         except (ValueError, KeyError, TypeError):
