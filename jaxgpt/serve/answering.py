@@ -14,6 +14,7 @@ from jaxgpt.inference.decode import TokenOutput
 from jaxgpt.inference.engine import Engine, Request
 from jaxgpt.inference.writer import Piece, Writer
 from jaxgpt.serve.errors import ApiError, JsonResponse, to_json
+from jaxgpt.serve.meters import Meters
 from jaxgpt.serve.prompts import Prompt, Served, check_tokens, check_written
 from jaxgpt.serve.responses import Json, Reply, envelope, usage
 from jaxgpt.serve.schemas import Asked, ChatRequest, CompletionRequest
@@ -35,6 +36,7 @@ class Backend(NamedTuple):
     engine: Engine
     scorer: Scorer
     served: Served
+    meters: Meters
 
 
 async def answer(
@@ -82,7 +84,8 @@ async def answer(
         echoes = await run_in_threadpool(_read, writers, untold)
     frame = envelope(reply, backend.served.name, bool(asked.stream)) | {"jaxgpt": about}
     read = sum(len(prompt.ids) for prompt in begun)
-    writing = Writing(backend.engine, requests, writers, ready)
+    backend.meters.prompt_tokens.inc(read)
+    writing = Writing(backend.engine, requests, writers, backend.meters, ready)
     if asked.stream:
         return Events(writing, _events(writing, reply, frame, echoes, read, asked.include_usage))
     try:

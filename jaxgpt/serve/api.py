@@ -6,7 +6,9 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
@@ -17,6 +19,7 @@ from jaxgpt.serve.answering import Backend, answer, check_number
 from jaxgpt.serve.errors import ApiError, JsonResponse, Refusal
 from jaxgpt.serve.inspecting import Inspector, Turns, inspect, next_tokens
 from jaxgpt.serve.lengths import lengths
+from jaxgpt.serve.meters import Metered, make_meters
 from jaxgpt.serve.middleware import Access, Middleware
 from jaxgpt.serve.places import prompt_places
 from jaxgpt.serve.prompts import (
@@ -57,7 +60,9 @@ def make_app(engine: Engine, inspector: Inspector, served: Served, access: Acces
     app.add_exception_handler(HTTPException, _refuse_unknown)
     app.add_exception_handler(Exception, _fail)
     turns = Turns(WAITING_LOOKS)
-    backend = Backend(engine, Scorer(inspector.params, inspector.config, served.tokenizer, engine.max_waiting), served)
+    meters = make_meters(engine)
+    scorer = Scorer(inspector.params, inspector.config, served.tokenizer, engine.max_waiting)
+    backend = Backend(engine, scorer, served, meters)
     card = {
         "id": served.name,
         "object": "model",
@@ -76,6 +81,10 @@ def make_app(engine: Engine, inspector: Inspector, served: Served, access: Acces
     async def health() -> Response:
         writing, waiting = engine.load()
         return JsonResponse({"status": "ok", "writing": writing, "waiting": waiting, "slots": engine.slots})
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(generate_latest(meters.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/v1/models")
     async def models() -> Response:
@@ -155,8 +164,9 @@ def make_app(engine: Engine, inspector: Inspector, served: Served, access: Acces
     async def about_the_tokenizer() -> Response:
         return JsonResponse(tokenizer_info(served))
 
+    paths = frozenset(route.path for route in app.routes if isinstance(route, APIRoute))
     app.mount("/", StaticFiles(directory=PAGE, html=True))
-    return Middleware(app, access)
+    return Metered(Middleware(app, access), meters, paths)
 
 
 async def _refuse(_: Request, error: Exception) -> Response:

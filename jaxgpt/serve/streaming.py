@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Sequence
 
 from jaxgpt.inference.engine import ClosedError, Engine, Finish, Generation, QueueFullError, Request, TokenOutput
 from jaxgpt.inference.writer import Piece, Writer
 from jaxgpt.serve.errors import ApiError
+from jaxgpt.serve.meters import Meters
 
 Delivery = tuple[list[TokenOutput], Finish | None]
 """New tokens of a text, and at its end why it ended."""
@@ -20,11 +22,14 @@ class Writing:
         engine: Engine,
         requests: Sequence[Request],
         writers: Sequence[Writer],
+        meters: Meters,
         ready: Sequence[Delivery] | None = None,
     ) -> None:
         """Raises ApiError where the engine takes no more; texts that are `ready` do not come to it."""
         self._engine = engine
         self._requests, self._writers = requests, writers
+        self._meters, self._began = meters, time.perf_counter()
+        self._first: dict[int, float] = {}  # when each text got its first token
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[tuple[int, list[TokenOutput], Finish | None]] = asyncio.Queue()
         self._texts: list[Generation] = []
@@ -51,6 +56,16 @@ class Writing:
         """How many tokens have been written in all."""
         return sum(writer.count for writer in self._writers)
 
+    def _note(self, index: int, grown: int, ended: bool) -> None:
+        """Counts the tokens that have come, and how long they took."""
+        now, count = time.perf_counter(), self._writers[index].count
+        self._meters.written_tokens.inc(grown)
+        if grown and index not in self._first:
+            self._first[index] = now
+            self._meters.first_token_seconds.observe(now - self._began)
+        if ended and count > 1:
+            self._meters.token_seconds.observe((now - self._first[index]) / (count - 1))
+
     def cancel(self) -> None:
         """Lets go of all texts that are not done."""
         for text in self._texts:
@@ -70,6 +85,7 @@ class Writing:
                     else ApiError(500, "the model could not be run; the server's output says why")
                 )
             writer, ending = self._writers[index], None
+            before = writer.count
             if finish == "stop" and self._requests[index].with_stop:
                 *outputs, ending = outputs
             pieces, stopped = writer.write(outputs)
@@ -80,6 +96,7 @@ class Writing:
             elif finish:
                 pieces += writer.rest()
                 pieces += [] if ending is None else [writer.end(ending)]
+            self._note(index, writer.count - before, finish is not None)
             if finish:
                 running.remove(index)
             if pieces or finish:

@@ -315,6 +315,39 @@ def test_twenty_clients_at_once(chat_server):
     assert idle(chat_server)
 
 
+def test_what_is_done_is_counted(engine, params):
+    from prometheus_client.parser import text_string_to_metric_families
+
+    def counted(server):
+        answer = server.http.get("/metrics")
+        assert answer.headers["content-type"].startswith("text/plain; version=")
+        samples = (sample for family in text_string_to_metric_families(answer.text) for sample in family.samples)
+        return {(sample.name, *sample.labels.values()): sample.value for sample in samples}
+
+    with running(engine, params) as server:
+        asked = {"model": "tiny", "prompt": "w1 w2", "max_tokens": 9, "n": 2, "temperature": 0, "stop": "nothing"}
+        used = server.http.post("/v1/completions", json=asked).json()["usage"]
+        with server.http.stream("POST", "/v1/completions", json=asked | {"stream": True}) as answer:
+            assert answer.read()
+        assert server.http.post("/v1/completions", json=asked | {"top_p": 7}).status_code == 400
+        assert server.http.get("/nothing/here?at=all").status_code == 404
+        assert server.http.get("/v1/models", headers={"host": "elsewhere.example"}).status_code == 403
+        found = counted(server)
+    requests = {name[1:]: value for name, value in found.items() if name[0] == "jaxgpt_requests_total"}
+    assert requests == {
+        ("/v1/completions", "200"): 2,
+        ("/v1/completions", "400"): 1,
+        ("other", "404"): 1,
+        ("/v1/models", "403"): 1,
+    }
+    assert found["jaxgpt_prompt_tokens_total",] == 2 * used["prompt_tokens"]
+    assert found["jaxgpt_written_tokens_total",] == 2 * used["completion_tokens"]
+    assert found["jaxgpt_first_token_seconds_count",] == found["jaxgpt_token_seconds_count",] == 4
+    assert 0 < found["jaxgpt_first_token_seconds_sum",] < 60
+    assert found["jaxgpt_request_seconds_count", "/v1/completions"] == 3
+    assert (found["jaxgpt_slots",], found["jaxgpt_waiting_texts",]) == (SLOTS, 0)
+
+
 def test_what_is_forgotten_and_what_cannot_be_read(chat_server):
     messages = [HELLO[0], {"role": "assistant", "content": "w5 " * 45}, {"role": "user", "content": "w1 zebra"}]
     answer = chat_server.http.post("/v1/chat/completions", json=CHAT | {"messages": messages}).json()
