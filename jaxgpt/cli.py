@@ -218,26 +218,41 @@ def pairs(verb: Pairs) -> None:
 
 
 def _evaluate_tasks(verb: Evaluate, tasks: str) -> None:
-    """Prints what tasks of lm-evaluation-harness come to, and keeps it in the run."""
+    """Prints what tasks come to, our own or those of lm-evaluation-harness, and keeps it in the run."""
     if verb.text is not None or verb.stride is not None or verb.quantize is not None:
         raise UserError(
             "tasks: they have texts and windows of their own, and run on the weights as they are; leave out --text, "
             "--stride and --quantize"
         )
+    names = [name for name in map(str.strip, tasks.split(",")) if name]
+    elsewhere = [name for name in names if not name.startswith("tinyworld-")]
+    evaluate_tasks = _harness(elsewhere[0]) if elsewhere else None
+    from jaxgpt.inference.world_tasks import TASKS
+    from jaxgpt.run.evaluations import add_evaluations
+
+    if wrong := [name for name in names if name not in elsewhere and name not in TASKS]:
+        raise UserError(f"tasks: {shown(wrong[0])} is not there; those that come along are {', '.join(TASKS)}")
+    trained = _load(verb.run)
+    print(f"{trained.run.path}, step {trained.step}", flush=True)
+    evaluations = [TASKS[name](trained) for name in names if name in TASKS]
+    if evaluate_tasks is not None:
+        evaluations += evaluate_tasks(trained, elsewhere)
+    add_evaluations(trained.run.path, evaluations)
+    for evaluation in evaluations:
+        print("\n".join(evaluation.lines()))
+
+
+def _harness(task: str) -> Callable[..., Any]:
+    """Returns what runs tasks of lm-evaluation-harness; raises UserError where that is not installed."""
     try:
         from jaxgpt.inference.harness import evaluate_tasks
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("jaxgpt"):
             raise
-        raise UserError(f'tasks: {error.name} is not installed; pip install "jaxgpt[eval]"') from None
-    from jaxgpt.run.evaluations import add_evaluations
-
-    trained = _load(verb.run)
-    evaluations = evaluate_tasks(trained, [name for name in map(str.strip, tasks.split(",")) if name])
-    add_evaluations(trained.run.path, evaluations)
-    print(f"{trained.run.path}, step {trained.step}, on lm-evaluation-harness {evaluations[0].harness}")
-    for evaluation in evaluations:
-        print("\n".join(evaluation.lines()))
+        raise UserError(
+            f'tasks: {error.name} is not installed, which {task} needs; pip install "jaxgpt[eval]"'
+        ) from None
+    return evaluate_tasks
 
 
 def check(verb: Check) -> None:

@@ -57,8 +57,8 @@ class Evaluate:
     text: str | None = None
     """Score all the text of this file in place of a split."""
     tasks: str | None = None
-    """Run these tasks of lm-evaluation-harness in place of a split, for example hellaswag,arc_easy; or files NAME.yaml.
-    What they come to is kept in the run."""
+    """Run tasks in place of a split: tinyworld-pairs, tinyworld-cloze, tinyworld-answers, which come along; or those of
+    lm-evaluation-harness, for example hellaswag,arc_easy, or files NAME.yaml. What they come to is kept in the run."""
     stride: int | None = None
     """Text: overlap the windows and score this many new tokens in each, so that every token has more context."""
     quantize: Quantize = None

@@ -55,7 +55,7 @@ def evaluate_tasks(trained: Trained, tasks: Sequence[str]) -> list[Evaluation]:
             examples=found["n-samples"].get(name, {}).get("effective"),
             num_fewshot=found["n-shot"].get(name),
             version=found["versions"].get(name),
-            harness=metadata.version("lm_eval"),
+            harness=f"lm-evaluation-harness {metadata.version('lm_eval')}",
         )
         for name, of_task in found["results"].items()
     ]

@@ -10,6 +10,7 @@ from jaxgpt.report import model_sections, training_sections
 from jaxgpt.report.answer_sections import answers
 from jaxgpt.report.charts import standalone
 from jaxgpt.report.curves import curves
+from jaxgpt.report.evaluation_sections import evaluations
 from jaxgpt.report.header import header
 from jaxgpt.report.page import Section, page
 from jaxgpt.report.run_data import read_record
@@ -22,7 +23,7 @@ def write_report(path: str | Path) -> Path:
     A run without a checkpoint gets a page of what it has. Raises UserError where there is no run, or it is damaged.
     """
     record = read_record(path)
-    sections = [curves(record), *answers(record), training_sections.samples(record)]
+    sections = [curves(record), *answers(record), *evaluations(record), training_sections.samples(record)]
     if record.checkpoint is not None:
         sections += model_sections.sections(load_trained(path), record)
     else:

@@ -29,13 +29,13 @@ class Evaluation:
     version: str | float | None
     """Of the task."""
     harness: str
-    """Version of lm-evaluation-harness."""
+    """What ran the task, and its version."""
 
     def lines(self) -> list[str]:
         """Returns the evaluation in words, a metric a line."""
         shots = "" if self.num_fewshot is None else f", {self.num_fewshot}-shot"
         over = "a group of tasks" if self.examples is None else f"{self.examples:,} examples{shots}"
-        told = [f"  {self.task}, version {self.version}: {over}"]
+        told = [f"  {self.task}, version {self.version}, by {self.harness}: {over}"]
         for name, value in self.metrics.items():
             if "_stderr" not in name and value is not None:
                 first, *rest = name.split(",")

@@ -9,7 +9,7 @@ from jaxgpt.run.evaluations import Evaluation, add_evaluations, read_evaluations
 
 
 def evaluation(task="endings", step=3, **metrics) -> Evaluation:
-    return Evaluation(task, step, metrics, 125, 0, 1.0, "0.4.13")
+    return Evaluation(task, step, metrics, 125, 0, 1.0, "lm-evaluation-harness 0.4.13")
 
 
 def test_evaluations_are_kept_and_replaced_by_newer_ones(tmp_path):
@@ -26,7 +26,10 @@ def test_evaluations_are_kept_and_replaced_by_newer_ones(tmp_path):
 
 def test_an_evaluation_in_words():
     told = evaluation(acc=0.25, acc_stderr=0.125).lines()
-    assert told == ["  endings, version 1.0: 125 examples, 0-shot", "    acc              0.2500 ± 0.1250"]
+    assert told == [
+        "  endings, version 1.0, by lm-evaluation-harness 0.4.13: 125 examples, 0-shot",
+        "    acc              0.2500 ± 0.1250",
+    ]
 
 
 def test_a_damaged_file_is_named(tmp_path):
