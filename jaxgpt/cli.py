@@ -1,17 +1,18 @@
 """python -m jaxgpt VERB: what one does with a run. Each verb is a few lines over the rooms below."""
 
 import contextlib
+import difflib
 import os
 import shlex
 import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import tyro
 
-from jaxgpt.command_line import config_file, errors_in_words, load_config_file
+from jaxgpt.command_line import config_file, errors_in_words, load_config_file, parse
 from jaxgpt.config import MOST, Config, ObjectiveConfig, RunConfig, check_window, validate
 from jaxgpt.errors import RunError, UserError, shown
 from jaxgpt.files import folder_made_whole
@@ -51,7 +52,12 @@ def main(arguments: list[str] | None = None) -> None:
         if arguments[:1] == ["plan"]:  # a preset's values are the defaults
             file = config_file(arguments)
             default = Plan(load_config_file(file) if file else Config(), on=tyro.MISSING, config=file)
-        verb = tyro.cli(
+        names = [kind.__name__.lower() for kind in get_args(Verb)]
+        if arguments and not arguments[0].startswith("-") and arguments[0] not in names:
+            near = difflib.get_close_matches(arguments[0], [*names, "train", "finetune"], n=1)
+            guess = f"perhaps you meant {near[0]}" if near else f"there are: train, finetune, {', '.join(names)}"
+            raise UserError(f"{shown(arguments[0])} is no command; {guess}")
+        verb = parse(
             Verb,
             args=arguments,
             default=default,

@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 
 import tyro
 
-from jaxgpt.config import HOW_TO_TRAIN, Config, ModelConfig, differences, validate
+from jaxgpt.config import Config, ModelConfig, differences, validate
 from jaxgpt.errors import INTERRUPTED, RunError, UserError
 
 
@@ -30,8 +30,8 @@ class TrainArguments:
     """The preset whose values are the defaults of all fields below: its name, or a file."""
     dry_run: bool = False
     """Print the resolved config, parameters, steps, memory and time, and stop."""
-    model_given: Annotated[bool, tyro.conf.Suppress] = False
-    """Whether the command line says what the network is, over the preset."""
+    typed: Annotated[frozenset[str], tyro.conf.Suppress] = frozenset()
+    """The settings, as section.name, that the command line changes over the preset."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def parse_train(
 ) -> TrainArguments:
     """Returns the checked arguments: the file given by --config, then the command line on top of it.
 
-    Raises UserError for a config that cannot be; tyro itself prints help and values that cannot be read, and exits.
+    Raises UserError for a config that cannot be; tyro itself prints help, and exits.
 
     default: the preset where none is given.
     description: what help begins with.
@@ -90,7 +90,7 @@ def parse_train(
     kind: Any = _OfGivenModel if is_model_given else TrainArguments
     values = {section.name: getattr(from_file, section.name) for section in dataclasses.fields(Config)}
     defaults = kind(_Settings(**values) if is_model_given else from_file, file)
-    parsed = tyro.cli(
+    parsed = parse(
         kind,
         args=words,
         default=defaults,
@@ -101,9 +101,29 @@ def parse_train(
     settings = Config(**{field.name: getattr(parsed.settings, field.name) for field in dataclasses.fields(Config)})
     if settings.run.name is None:
         raise UserError("run.name: None was given; it must be one folder's name")
-    typed = {name for name, _, _ in differences(from_file, settings)}
-    given = any(name.startswith("model.") for name in typed - HOW_TO_TRAIN)
-    return TrainArguments(validate(settings), parsed.config, parsed.dry_run, given)
+    typed = frozenset(name for name, _, _ in differences(from_file, settings))
+    return TrainArguments(validate(settings), parsed.config, parsed.dry_run, typed)
+
+
+def parse(kind: Any, **how: Any) -> Any:
+    """Returns what `tyro.cli` makes of a command line; what is wrong with that is a UserError of one line."""
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return tyro.cli(kind, **how)
+    except SystemExit as stopped:
+        if not stopped.code:
+            raise
+        raise UserError(_unboxed(told.getvalue())) from None
+
+
+def _unboxed(box: str) -> str:
+    """Returns the first part of tyro's box, and whose help says more, in a line."""
+    lines = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    parts = " ".join("\n" if line and not line.strip("─") else line for line in lines).split("\n")
+    first, last = (" ".join(part.split()).rstrip(".") for part in (parts[0], parts[-1]))
+    more = re.search(r"(?:see|run:?) (\S.* --help)$", last)
+    return f"{first}; see {more[1]}" if more else first
 
 
 def _check_names(words: Sequence[str], model_is: str | None) -> None:
@@ -130,6 +150,10 @@ def _check_names(words: Sequence[str], model_is: str | None) -> None:
 
 def config_file(arguments: list[str]) -> str | None:
     """Returns the value of --config, which must be known before the other fields have defaults."""
+    if sum(here.partition("=")[0] == "--config" for here in arguments) > 1:
+        raise UserError(
+            "--config: more than one was given; a preset's values are the defaults of all others, so give one"
+        )
     for place, here in enumerate(arguments):
         if here.startswith("--config="):
             return here.removeprefix("--config=")

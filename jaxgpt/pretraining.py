@@ -9,8 +9,10 @@ Examples:
 from collections.abc import Sequence
 
 from jaxgpt.command_line import parse_train
-from jaxgpt.config import Sampling, check_window
+from jaxgpt.config import HOW_TO_TRAIN, DataConfig, Sampling, check_window
 from jaxgpt.errors import UserError
+
+OF_THE_RUN = "model.", "data.tokenizer"  # what a run that training starts from has settled
 
 
 def pretrain(words: Sequence[str] | None = None) -> None:
@@ -19,9 +21,9 @@ def pretrain(words: Sequence[str] | None = None) -> None:
     config = arguments.settings
     if config.run.init_from is None:
         check_window(config)
-    elif arguments.model_given:
+    elif taken := sorted(name for name in arguments.typed - HOW_TO_TRAIN if name.startswith(OF_THE_RUN)):
         raise UserError(
-            f"model: continued training takes the model from {config.run.init_from}; leave these settings out"
+            f"{taken[0]}: continued training takes model and tokenizer from {config.run.init_from}; leave it out"
         )
 
     # JAX and what stands on it take seconds to import: --help and a typo should not wait for them.
@@ -54,4 +56,6 @@ def pretrain(words: Sequence[str] | None = None) -> None:
         ["python", "-m", "jaxgpt", "evaluate", str(run.path), "--split", split],
         ["python", "-m", "jaxgpt", "finetune", data.manifest.talking_preset, "--run.init-from", str(run.path)],
     ]
+    if model.context_len < DataConfig().seq_len:  # as that preset has it
+        next_commands[-1] += ["--data.seq-len", str(model.context_len)]
     run_stage(Stage(config, data, origin, sample, "a language model", next_commands), run, arguments.dry_run)

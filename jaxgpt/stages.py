@@ -10,6 +10,7 @@ from jaxgpt.data.prepare import Prepared
 from jaxgpt.data.require import require_enough
 from jaxgpt.devices.distributed import join_processes, on_primary
 from jaxgpt.devices.setup import start_jax
+from jaxgpt.errors import UserError
 from jaxgpt.model.gpt import Params
 from jaxgpt.report.build import report_after
 from jaxgpt.run.folder import Run
@@ -48,7 +49,10 @@ def begin(
     join_processes()
     origin = None
     if config.run.init_from is not None:
-        origin = find_origin(config.run.init_from)
+        try:
+            origin = find_origin(config.run.init_from)
+        except UserError as error:
+            raise UserError(f"run.init_from: {error}") from None
         print(f"from: {origin.run.path}, step {origin.step}, trained on {origin.run.data.full_name}")
         config = dataclasses.replace(config, model=model_of(origin, config))
     check_window(config)

@@ -249,3 +249,24 @@ def test_the_config_of_a_run_of_version_0_1_is_read():
         True,
         4,
     )
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (["--model.num-layers", "six"], "--model.num-layers: invalid literal for int() with base 10: 'six'; see "),
+        (
+            ["--model.positions", "rotory"],
+            "'rotory' for argument '--model.positions'. Expected one of ('learned', 'rotary'); see ",
+        ),
+        (["--run.name"], "Missing value for argument '--run.name'. Expected 1 values; see jaxgpt train --help"),
+        (["--data.mask-documents", "yes"], "Unrecognized options: yes; see jaxgpt train --help"),
+        (["--config", "base", "--config=tiny"], "--config: more than one was given"),
+    ],
+)
+def test_what_cannot_be_read_is_told_in_a_line(typed, told):
+    with pytest.raises(UserError) as error:
+        parse_train("base", "", typed, prog="jaxgpt train")
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not set("│╭─╮╰╯") & set(str(error.value))

@@ -18,6 +18,7 @@ from jaxgpt.convert.families import tensors_of
 from jaxgpt.convert.folder import Folder, match, open_folder, read_json
 from jaxgpt.convert.layout import sizes_of, to_ours
 from jaxgpt.convert.settings import dtype_names, family_of, model_of, window_of
+from jaxgpt.convert.tokenizer_files import BETWEEN_BLANKS
 from jaxgpt.data.manifest import Manifest
 from jaxgpt.devices.allocator import give_back_freed_memory
 from jaxgpt.devices.mesh import inference_mesh
@@ -27,7 +28,7 @@ from jaxgpt.model.gpt import VOCAB_MULTIPLE, Params
 from jaxgpt.run.folder import Run, locked
 from jaxgpt.run.load import abstract_on
 from jaxgpt.run.write import write_run
-from jaxgpt.text.imported_tokenizer import ids_of_folder, import_tokenizer
+from jaxgpt.text.imported_tokenizer import ImportedTokenizer, ids_of_folder, import_tokenizer
 from jaxgpt.text.tokenizer import Tokenizer
 
 RECORD = "imported.json"
@@ -84,7 +85,7 @@ def import_folder(
             lines_are_documents=False,
         )
         run = Run(building, config, tokenizer, manifest)
-        ids = proof.text_ids(tokenizer, model)
+        ids = proof.ids_to_prove(folder, tokenizer, model)
         ours_TV = proof.our_logits(params, model, ids)
         write_run(run, params)
         del params
@@ -120,6 +121,8 @@ def _tokenizer(folder: Path, model: ModelConfig) -> tuple[Tokenizer, list[str], 
             note += "; training and chat use <|user|>, <|assistant|> and <|end|>, which it has not seen"
         notes.append(note)
     tokenizer = import_tokenizer(folder, found)
+    if isinstance(tokenizer, ImportedTokenizer) and json.loads(tokenizer.content)["model"]["type"] == "WordLevel":
+        notes.append(BETWEEN_BLANKS)
     if (count := ids_of_folder(folder)) > model.vocab_size:
         raise UserError(
             f"{folder}: its tokenizer has ids up to {count - 1}, and its embedding {model.vocab_size} rows; they are "

@@ -82,6 +82,15 @@ def text_ids(tokenizer: Tokenizer, model: ModelConfig) -> list[int]:
     return found[:most]
 
 
+def ids_to_prove(folder: Path, tokenizer: Tokenizer, model: ModelConfig) -> list[int]:
+    """Returns the ids whose logits the folder keeps, where it does; else those of the text."""
+    kept = (_read_kept(folder) or {}).get("ids", [])
+    usable = (
+        kept and len(kept) <= model.context_len and all(type(id) is int and 0 <= id < model.vocab_size for id in kept)
+    )
+    return kept if usable else text_ids(tokenizer, model)
+
+
 def our_logits(params: Params, model: ModelConfig, ids: Sequence[int]) -> np.ndarray:
     """Returns the logits of a text by our network in float32, [T, vocab_size]."""
     plain = replace(model, dtype="float32", attention="xla", scan_layers=False, dropout=0.0)

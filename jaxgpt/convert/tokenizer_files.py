@@ -16,6 +16,7 @@ from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.text.word_tokenizer import EOS, UNK, WordTokenizer
 
 BLANKS = r"[\s\x1c-\x1f\x85]+"  # what Python splits words at
+BETWEEN_BLANKS = "its tokenizer takes text whose words stand between blanks, as WikiText's: 'The end .', not 'The end.'"
 IDS_ONLY = (
     "no tokenizer goes along: its words are split by rules that tokenizer.json cannot express. The model takes ids as "
     "jaxgpt's word tokenizer gives them: python -m jaxgpt tokenize TEXT --with RUN --ids"
@@ -47,7 +48,7 @@ def write_tokenizer(folder: Path, run: Run, model: ModelConfig) -> list[str]:
     if chat:
         config["chat_template"] = template_of(form)
     write_text(folder / "tokenizer_config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-    return []
+    return [BETWEEN_BLANKS] if isinstance(tokenizer, WordTokenizer) else []
 
 
 def _name(tokenizer: Tokenizer, id: int) -> str:
@@ -125,5 +126,7 @@ def _words(tokenizer: WordTokenizer) -> dict[str, Any]:
     model = Tokenizer(models.WordLevel({word: id for id, word in enumerate(tokenizer.words)}, UNK))
     model.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace("\n", f" {EOS} ")])  # type: ignore[assignment]
     model.pre_tokenizer = pre_tokenizers.Split(Regex(BLANKS), "removed")  # type: ignore[assignment]
-    model.decoder = decoders.WordPiece(prefix="", cleanup=False)  # type: ignore[assignment]
+    # A blank before each token but the first, and but for those with a prefix that no word can have.
+    spaced = decoders.WordPiece(prefix=" ", cleanup=False)
+    model.decoder = decoders.Sequence([spaced, decoders.Replace(f" {EOS}", "\n")])  # type: ignore[assignment]
     return json.loads(model.to_str())

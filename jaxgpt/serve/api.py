@@ -191,9 +191,17 @@ async def _refuse_invalid(_: Request, error: Exception) -> Response:
     return ApiError(400, f"{where}{message}"[:1000], param and param[:100]).response()
 
 
-async def _refuse_unknown(_: Request, error: Exception) -> Response:
+async def _refuse_unknown(request: Request, error: Exception) -> Response:
+    """Says what is not there; the page's files, which are looked for last, know of no other method than GET."""
     assert isinstance(error, HTTPException)
-    return ApiError(error.status_code, str(error.detail)).response()
+    path, status = request.url.path, error.status_code
+    routes = [route for route in request.app.routes if isinstance(route, APIRoute) and route.path == path]
+    if routes and status in (404, 405):
+        takes = " or ".join(sorted(method for route in routes for method in route.methods or ()))
+        return ApiError(405, f"{path}: {request.method} was used; it takes {takes}").response()
+    if status in (404, 405):
+        return ApiError(404, f"{path[:200]}: there is nothing here; /openapi.json lists what there is").response()
+    return ApiError(status, str(error.detail)).response()
 
 
 async def _fail(_: Request, error: Exception) -> Response:

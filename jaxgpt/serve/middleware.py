@@ -13,6 +13,7 @@ from jaxgpt.serve.errors import ApiError
 
 MAX_BODY = 256 * 1024
 BODY_SECONDS = 20.0
+FORM = "application/x-www-form-urlencoded"
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 WITH_KEY = ("/v1/", "/tokenize", "/detokenize")  # paths that an API key is needed for: they use the model
 HEADERS = {
@@ -70,8 +71,10 @@ class Middleware:
             await response(scope, receive, send_guarded)
             return
         if body is not None:
-            if body and "content-type" not in headers:  # there is nothing here that it could be but JSON
-                scope = {**scope, "headers": [*scope["headers"], (b"content-type", b"application/json")]}
+            kind = headers.get("content-type", FORM)
+            if body and kind.startswith(FORM):  # curl's own, or none: there is nothing here that it could be but JSON
+                others = [header for header in scope["headers"] if header[0] != b"content-type"]
+                scope = {**scope, "headers": [*others, (b"content-type", b"application/json")]}
             await self._app(scope, _replay(body, receive), send_guarded)
 
     def _check(self, path: str, headers: Headers) -> None:

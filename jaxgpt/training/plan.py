@@ -130,10 +130,19 @@ def _counts(counts: TextCounts | ChatCounts, has_unk: bool, things: str) -> str:
         return f"{counts.lines:,} lines, {counts.tokens:,} tokens, {more}"
     unknown = f"<unk>: {counts.unk_prompts:.1%} of the tokens of prompts, {counts.unk_replies:.1%} of replies"
     return (
-        f"{counts.conversations:,} {things}: {counts.kept:,} kept, {counts.cut:,} of them cut at a turn "
-        f"({counts.messages_cut:,} messages gone in all), {counts.dropped:,} dropped: nothing of them fits\n"
+        f"{counts.conversations:,} {things}: {counts.kept:,} kept{_lost(counts)}\n"
         f"    {counts.tokens:,} tokens, {counts.supervised:,} of them to learn{f'; {unknown}' if has_unk else ''}"
     )
+
+
+def _lost(counts: ChatCounts) -> str:
+    """Returns what of conversations does not fit into data.seq_len; nothing where all does."""
+    lost = ""
+    if counts.cut:
+        lost = f", {counts.cut:,} of them cut at a turn ({counts.messages_cut:,} messages gone in all)"
+    if counts.dropped:
+        lost += f", {counts.dropped:,} dropped, as nothing of them fits data.seq_len"
+    return lost
 
 
 def parameter_counts(config: Config) -> dict[str, int]:

@@ -22,6 +22,7 @@ class Result:
     step: int
     best: Best
     seconds: float
+    """All its starts together."""
 
 
 def summarize(windows: np.ndarray) -> str:

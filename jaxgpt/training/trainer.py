@@ -23,7 +23,7 @@ from jaxgpt.model.parameters import unstacked
 from jaxgpt.run.checkpoint import Best, save, write_best
 from jaxgpt.run.folder import Run
 from jaxgpt.run.load import Origin
-from jaxgpt.run.metrics import append_answers, append_sample, read_records
+from jaxgpt.run.metrics import append_answers, append_sample, read_records, seconds_so_far
 from jaxgpt.training.evaluate import Score, evaluate, num_batches, some_of
 from jaxgpt.training.flops import out_of_memory, peak_tokens_per_second
 from jaxgpt.training.objectives import Objective, next_token
@@ -110,7 +110,8 @@ def fit(
             f"{run.path}: no evaluation gave a finite loss, so no checkpoint is the best. Start over with "
             "--run.restart and a lower --optimizer.learning-rate"
         )
-    return Result(steps, trainer.opened.best, time.perf_counter() - began)
+    seconds = on_primary(lambda: seconds_so_far(run.path))
+    return Result(steps, trainer.opened.best, time.perf_counter() - began if seconds is None else seconds)
 
 
 @dataclass

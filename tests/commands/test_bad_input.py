@@ -28,7 +28,7 @@ TUNE = ("finetune.py", "--config", "mini_talk.py", "--run.name", "bad")
         ((*TRAIN, "--data.batch-size", "8000"), "data.batch_size: 8000 was given, but text.txt makes only"),
         (
             (*TRAIN, "--run.init-from", "runs/mini", "--model.num-heads", "4"),
-            "continued training takes the model from runs/mini",
+            "model.num_heads: continued training takes model and tokenizer from runs/mini; leave it out",
         ),
         ((*TRAIN, "--run.init-from", "runs/nothing"), "runs/nothing: no such run folder; there are: "),
         (("jaxgpt", "import", "nowhere"), "nowhere: no such folder; give a Hugging Face folder"),

@@ -674,8 +674,9 @@ def test_what_is_not_there(chat_server):
         ("GET", "/v1/nothing", 404),
         ("GET", "/v1/models/other", 404),
         ("GET", "/../api.py", 404),
-        ("GET", "/v1/completions", 404),
-        ("POST", "/", 405),
+        ("GET", "/v1/completions", 405),
+        ("POST", "/health", 405),
+        ("POST", "/nothing", 404),
     ):
         answer = chat_server.http.request(method, path)
         assert answer.status_code == status
