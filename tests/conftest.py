@@ -22,7 +22,7 @@ def pytest_configure(config):
 
 def pytest_ignore_collect(collection_path, config):
     name = collection_path.name
-    return True if name in ("parity", "trackers") and not config.getoption(name) else None
+    return True if name in ("clients", "parity", "trackers") and not config.getoption(name) else None
 
 
 @pytest.fixture(scope="session")
@@ -43,4 +43,6 @@ def pytest_addoption(parser):
     parser.addoption("--optimized", action="store_true", help="compile as the commands do, which takes twice as long")
     parser.addoption("--parity", action="store_true", help="compare with transformers, which the extra parity installs")
     parser.addoption("--trackers", action="store_true", help="use wandb and trackio, which the extra trackers installs")
+    parser.addoption("--clients", action="store_true", help="use LiteLLM and others, which the extra clients installs")
+    parser.addoption("--node-modules", help="folder with npm's openai; with --clients it is tested too")
     parser.addoption("--chromium", help="path of a Chromium; the tests in tests/browser run only with it")

@@ -119,7 +119,10 @@ def chat_prompt(messages_asked: Sequence[ChatMessage], served: Served) -> tuple[
 
 def _prompt_error(error: UserError, param: str, is_empty: bool) -> ApiError:
     message = str(error).replace("prompt:", f"{param}:", 1)
-    return ApiError(400, message, param, None if is_empty else "context_length_exceeded")
+    if is_empty:
+        return ApiError(400, message, param)
+    # LiteLLM and LangChain tell this error from others by these words, not by its code.
+    return ApiError(400, f"{message}; the prompt is too long", param, "context_length_exceeded")
 
 
 def check_model(name: str, served: Served) -> None:

@@ -460,6 +460,7 @@ WRONG = [
     ({"top_logprobs": 2}, 400, "top_logprobs"),
     ({"logprobs": True, "top_logprobs": 21}, 400, "top_logprobs"),
     ({"tools": [{"type": "function"}]}, 400, "tools"),
+    ({"reasoning_effort": "low"}, 400, "reasoning_effort"),
     ({"frequency_penalty": 2.5}, 400, "frequency_penalty"),
     ({"repetition_penalty": 0}, 400, "repetition_penalty"),
     ({"top_k": -2}, 400, "top_k"),
@@ -482,12 +483,23 @@ def test_wrong_requests_are_refused_in_openais_shape(chat_server, change, status
     assert param in error["message"] or status == 404
 
 
+def test_what_a_message_has_beside_text_is_named(chat_server):
+    for kind in ("image_url", "input_audio", "file"):
+        parts = [{"type": "text", "text": "w1"}, {"type": kind, kind: {"url": "x"}}]
+        answer = chat_server.http.post(
+            "/v1/chat/completions", json=CHAT | {"messages": [HELLO[0] | {"content": parts}]}
+        )
+        message = f"messages.0.content: this model reads text, no parts of type '{kind}'"
+        assert (answer.status_code, answer.json()["error"]["message"]) == (400, message)
+
+
 def test_errors_the_official_client_knows(client):
     with pytest.raises(openai.NotFoundError, match="there is no model 'other'"):
         client.chat.completions.create(**CHAT | {"model": "other"})
     with pytest.raises(openai.BadRequestError) as error:
         client.completions.create(model="tiny", prompt="w1 " * 64)
     assert error.value.code == "context_length_exceeded"
+    assert error.value.message.endswith("; the prompt is too long")  # by which LiteLLM and LangChain know it
 
 
 def test_what_others_take_is_taken(chat_server, client):
@@ -513,7 +525,7 @@ def test_broken_json_is_told_as_such(chat_server):
 
 def test_what_asks_for_nothing_more_is_taken(client):
     harmless = {"frequency_penalty": 0, "user": "me", "metadata": {"a": "b"}, "store": False, "logit_bias": {}}
-    assert client.chat.completions.create(**CHAT, **harmless).choices
+    assert client.chat.completions.create(**CHAT, **harmless, reasoning_effort="none").choices
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
