@@ -22,6 +22,8 @@ def pytest_configure(config):
 
 def pytest_ignore_collect(collection_path, config):
     name = collection_path.name
+    if name == "test_tmux.py" and not config.getoption("tmux"):
+        return True
     return True if name in ("clients", "parity", "trackers") and not config.getoption(name) else None
 
 
@@ -45,4 +47,5 @@ def pytest_addoption(parser):
     parser.addoption("--trackers", action="store_true", help="use wandb and trackio, which the extra trackers installs")
     parser.addoption("--clients", action="store_true", help="use LiteLLM and others, which the extra clients installs")
     parser.addoption("--node-modules", help="folder with npm's openai; with --clients it is tested too")
+    parser.addoption("--tmux", help="path of tmux; the tests in tests/commands/test_tmux.py run only with it")
     parser.addoption("--chromium", help="path of a Chromium; the tests in tests/browser run only with it")

@@ -1,6 +1,7 @@
 """What a person sees during a run: a bar on a terminal, plain lines elsewhere."""
 
 import contextlib
+import math
 import sys
 import time
 from collections import deque
@@ -8,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from rich.console import Console
+from rich.control import Control
+from rich.live_render import LiveRender
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column
 from rich.text import Text
@@ -56,6 +59,20 @@ class Fields(ProgressColumn):
         return Text(fitting(fields, self.console.width - self.BESIDE))
 
 
+class Reflowed(LiveRender):
+    """Takes away all rows of a line that a terminal has wrapped, as it became narrower after the line was drawn."""
+
+    def __init__(self, console: Console):
+        self.console = console
+        super().__init__("")
+
+    def position_cursor(self) -> Control:
+        if self._shape is not None:
+            width, height = self._shape
+            self._shape = width, height * max(1, math.ceil(width / self.console.width))
+        return super().position_cursor()
+
+
 class TrainingProgress:
     """Shows steps as they finish; use it in a `with` statement.
 
@@ -74,6 +91,7 @@ class TrainingProgress:
         console = Console(highlight=False, soft_wrap=True)
         columns = (BarColumn(bar_width=BAR_WIDTH), TaskProgressColumn(), Fields(console))
         self.bar = Progress(*columns, console=console, disable=not self.live)
+        self.bar.live._live_render = Reflowed(console)
         self.task = self.bar.add_task("compiling", total=num_steps, completed=start)
 
     def __enter__(self) -> "TrainingProgress":
