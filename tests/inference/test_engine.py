@@ -131,12 +131,12 @@ def with_penalties(params, prompt, count, penalties) -> list[int]:
     bias_V[list(penalties.bias)] = list(penalties.bias.values())
     for _ in range(count):
         scores_V = np.array(scores_after(jnp.array(text + [0] * (64 - len(text))), len(text)))
-        seen = list(set(text))
+        seen = list(set(text[1:]))  # all but bos
         factor = np.where(scores_V[seen] > 0, 1 / penalties.repetition, penalties.repetition)
         scores_V[seen] *= factor
         written_V = np.bincount(text[len(prompt) :], minlength=60)
         scores_V += bias_V - penalties.frequency * written_V - penalties.presence * (written_V > 0)
-        text.append(int(np.argmax(np.where(BANNED, -np.inf, scores_V))))
+        text.append(int(np.argmax(np.where(banned_tokens(TOKENIZER, None), -np.inf, scores_V))))
     return text[len(prompt) :]
 
 
@@ -144,11 +144,12 @@ def with_penalties(params, prompt, count, penalties) -> list[int]:
 def test_penalties_are_their_definition_and_change_no_other_text(params, engine):
     kinds = [Penalties(1.5), Penalties(frequency=0.7), Penalties(presence=1.5), Penalties(bias={20: -100, 30: 4.0})]
     kinds += [Penalties(0.8, -0.5, 0.5, {31: 5.0}), NO_PENALTIES]
-    inboxes, _ = send(engine, *(Request([10, 11, 12], NEVER, 20, penalties=kind) for kind in kinds))
+    prompt = [TOKENIZER.special.bos, 10, 11, 12]
+    inboxes, _ = send(engine, *(Request(prompt, NEVER, 20, penalties=kind) for kind in kinds))
     texts = [inbox.tokens() for inbox in inboxes]
-    assert texts == [with_penalties(params, [10, 11, 12], 20, kind) for kind in kinds]
+    assert texts == [with_penalties(params, prompt, 20, kind) for kind in kinds]
     assert len({tuple(text) for text in texts}) == len(kinds)
-    (inbox,), _ = send(engine, Request([10, 11, 12], NEVER, 20))
+    (inbox,), _ = send(engine, Request(prompt, NEVER, 20))
     assert inbox.tokens() == texts[-1]
 
 
