@@ -144,7 +144,7 @@ def with_penalties(params, prompt, count, penalties) -> list[int]:
 def test_penalties_are_their_definition_and_change_no_other_text(params, engine):
     kinds = [Penalties(1.5), Penalties(frequency=0.7), Penalties(presence=1.5), Penalties(bias={20: -100, 30: 4.0})]
     kinds += [Penalties(0.8, -0.5, 0.5, {31: 5.0}), NO_PENALTIES]
-    prompt = [TOKENIZER.special.bos, 10, 11, 12]
+    prompt = [TOKENIZER.special.bos, 20, 21, 22]
     inboxes, _ = send(engine, *(Request(prompt, NEVER, 20, penalties=kind) for kind in kinds))
     texts = [inbox.tokens() for inbox in inboxes]
     assert texts == [with_penalties(params, prompt, 20, kind) for kind in kinds]
