@@ -110,11 +110,13 @@ def parse(kind: Any, **how: Any) -> Any:
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
-            return tyro.cli(kind, **how)
+            parsed = tyro.cli(kind, **how)
     except SystemExit as stopped:
         if not stopped.code:
             raise
         raise UserError(_unboxed(told.getvalue())) from None
+    sys.stderr.write(told.getvalue())
+    return parsed
 
 
 def _unboxed(box: str) -> str:

@@ -14,7 +14,9 @@ from jaxgpt.errors import UserError
 
 def finetune(words: Sequence[str] | None = None) -> None:
     """Does what finetune.py is told: by these words, or by its command line."""
-    arguments = parse_train("oasst", __doc__, words, prog="jaxgpt finetune" if words else None, is_model_given=True)
+    arguments = parse_train(
+        "oasst", __doc__, words, prog=None if words is None else "jaxgpt finetune", is_model_given=True
+    )
     config = arguments.settings
     if config.run.init_from is None:
         raise UserError("run.init_from: no run was given; name the pretrained one, for example runs/base")

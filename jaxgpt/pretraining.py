@@ -17,7 +17,7 @@ OF_THE_RUN = "model.", "data.tokenizer"  # what a run that training starts from 
 
 def pretrain(words: Sequence[str] | None = None) -> None:
     """Does what train.py is told: by these words, or by its command line."""
-    arguments = parse_train("base", __doc__, words, prog="jaxgpt train" if words else None)
+    arguments = parse_train("base", __doc__, words, prog=None if words is None else "jaxgpt train")
     config = arguments.settings
     if config.run.init_from is None:
         check_window(config)

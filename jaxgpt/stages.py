@@ -31,7 +31,7 @@ class Stage:
     origin: Origin | None
     """The run whose parameters it starts from; None: they are drawn."""
     sample: Callable[[Params], str]
-    """What the model says at each evaluation."""
+    """What the model says at each evaluation, and some times between."""
     makes: str
     """What a model is after it, in words."""
     next_commands: Sequence[Sequence[str]]

@@ -104,7 +104,8 @@ def samples(record: Record) -> Section:
     return Section(
         "samples",
         "What it said",
-        "At each evaluation the model continues the same text, its draws decided by the same seed: what changes "
+        "At each evaluation, and some times between, the model continues the same text, "
+        "its draws decided by the same seed: what changes "
         "from one sample to the next is what it has learned between them, and marked.",
         f'<div class="samples">{"".join(parts)}</div>'
         if parts

@@ -6,7 +6,7 @@ data.json         what was read: corpus, source, fingerprint, counts
 run.json          command, time, versions, machine and what it decided of this start, and of the earlier ones
 checkpoints/      the latest two and the best (best.json says which), each with its digests
 metrics.jsonl     a line a step, and a line an evaluation; tensorboard/ has the same
-samples.jsonl     what the model said at each evaluation
+samples.jsonl     what the model said at each evaluation, and some times between
 answers.jsonl     of a run that learns from a reward: its answers to held-out questions at each evaluation
 evaluations.json  what it reached in tasks of lm-evaluation-harness
 imported.json     of weights from elsewhere: their family, precision and settings

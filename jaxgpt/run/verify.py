@@ -32,10 +32,10 @@ def verify_run(path: Path, source: bool = False) -> Iterator[tuple[str, str | No
     yield "tokenizer.json", _complaint(lambda: load_tokenizer(path / "tokenizer.json"))
     yield "data.json", _complaint(lambda: manifest_from_dict(parse_json(read_text(path / "data.json"))))
     answers = ["answers.jsonl"] if (path / "answers.jsonl").exists() else []
-    has_begun = bool(evaluated_steps(path))  # before that there may be neither a sample nor a checkpoint
-    for name in ("metrics.jsonl", "samples.jsonl", *answers):
-        if has_begun or (path / name).exists():
-            yield name, _complaint(lambda name=name: _check_records(path / name))
+    evaluated = evaluated_steps(path)  # before the first there may be neither a sample nor a checkpoint
+    samples = ["samples.jsonl"] if evaluated or (path / "samples.jsonl").exists() else []
+    for name in ("metrics.jsonl", *samples, *answers):
+        yield name, _complaint(lambda name=name: _check_records(path / name))
     yield from _check_data(path, source)
     checkpoints = path / "checkpoints"
     entries = list(checkpoints.iterdir()) if checkpoints.is_dir() else []
@@ -45,7 +45,7 @@ def verify_run(path: Path, source: bool = False) -> Iterator[tuple[str, str | No
             damage(checkpoints / str(step)) or _complaint(lambda s=step: _check_arrays(path, s)),
         )
     yield "checkpoints/best.json", _check_best(checkpoints)
-    if has_begun and not committed_steps(checkpoints):
+    if any(evaluated) and not committed_steps(checkpoints):  # step 0 has none
         yield "checkpoints", "there is no finished one"
 
 

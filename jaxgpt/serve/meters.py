@@ -24,7 +24,7 @@ class Meters:
     first_token_seconds: Histogram
     """From a request's acceptance to the first token of each of its texts, waiting for a slot included."""
     token_seconds: Histogram
-    """Of each text, a token after its first."""
+    """Of each text, the mean of the tokens after those that came first; none where all came at once."""
     prompt_tokens: Counter
     written_tokens: Counter
 

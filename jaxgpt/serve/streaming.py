@@ -29,7 +29,7 @@ class Writing:
         self._engine = engine
         self._requests, self._writers = requests, writers
         self._meters, self._began = meters, time.perf_counter()
-        self._first: dict[int, float] = {}  # when each text got its first token
+        self._first: dict[int, tuple[float, int]] = {}  # when each text got its first tokens, and how many at once
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[tuple[int, list[TokenOutput], Finish | None]] = asyncio.Queue()
         self._texts: list[Generation] = []
@@ -61,10 +61,12 @@ class Writing:
         now, count = time.perf_counter(), self._writers[index].count
         self._meters.written_tokens.inc(grown)
         if grown and index not in self._first:
-            self._first[index] = now
+            self._first[index] = now, count
             self._meters.first_token_seconds.observe(now - self._began)
-        if ended and count > 1:
-            self._meters.token_seconds.observe((now - self._first[index]) / (count - 1))
+        if ended and index in self._first:
+            began, at_once = self._first[index]
+            if count > at_once:
+                self._meters.token_seconds.observe((now - began) / (count - at_once))
 
     def cancel(self) -> None:
         """Lets go of all texts that are not done."""
