@@ -11,7 +11,7 @@ from jaxgpt.model.gpt import Params
 from jaxgpt.text.conversation import Rendered, exchanges, fit, prompt_of, size
 from jaxgpt.text.tokenizer import Tokenizer
 
-REPLY_SHARE = 4  # a quarter of the context is kept free for the reply
+REPLY_SHARE = 8  # an eighth of the context is kept free for the reply; it may be longer, and then the oldest tokens go
 
 
 def fit_history(messages: Sequence[Rendered], context_len: int) -> list[Rendered]:
