@@ -132,6 +132,18 @@ class Slots:
             slot for slot, sequence in enumerate(self.sequences) if sequence is not None and sequence.cached >= full
         ]
 
+    def pack(self) -> list[int]:
+        """Moves the sequences to the first slots, where they are at most half of the rows that grow; returns the slot
+        that each had, one after the other, as far as any moved."""
+        taken = [slot for slot, sequence in enumerate(self.sequences) if sequence is not None]
+        width = next(width for width in self.widths if width >= len(taken))
+        if 2 * width > next(width for width in self.widths if width > taken[-1]):
+            return []
+        self.layers = _moved(self.layers, np.asarray(taken + taken[:1] * (width - len(taken)), np.int32))
+        moved = [self.sequences[slot] for slot in taken]
+        self.sequences = [*moved, *[None] * (len(self.sequences) - len(moved))]
+        return taken
+
     def read(
         self, slots: Sequence[int], is_new: bool, meanwhile: Callable[[], None] = lambda: None, copies: int = 1
     ) -> list[tuple[int, list[TokenOutput]]]:
@@ -188,6 +200,12 @@ class Slots:
 @partial(jax.jit, static_argnums=(0, 1))
 def _empty_layers(config: ModelConfig, rows: int) -> Layers:
     return init_cache(config, rows).layers
+
+
+@partial(jax.jit, donate_argnums=0)
+def _moved(layers: Layers, slots_N: np.ndarray) -> Layers:
+    """Returns the cache with what these slots hold in its first N rows."""
+    return jax.tree.map(lambda x_BKSH: x_BKSH.at[: len(slots_N)].set(x_BKSH[slots_N]), layers)
 
 
 def slot_state(sequences: Sequence[SequenceState | None], vocab_rows: int) -> SlotState:

@@ -15,6 +15,7 @@ from jaxgpt.model.gpt import Params
 from jaxgpt.text.tokenizer import Tokenizer
 
 CHUNK = 16  # tokens made by one call of the scan, and so the grain of streaming
+MANY, FEW_AT_ONCE = 64, 4  # from so many texts on, fewer tokens: a call costs little beside them, and those that end go
 
 
 def banned_tokens(tokenizer: Tokenizer, stop_id: int | None) -> np.ndarray:
@@ -121,7 +122,9 @@ def stream(
     if not all(prompts):
         raise ValueError("a prompt is empty")
     prompts = [prompt for prompt in prompts for _ in range(copies)]
-    slots = Slots(params, in_full_precision(config), banned_V, [len(prompts)])
+    B = len(prompts)
+    widths = [B, *(B >> halvings for halvings in range(1, B.bit_length()) if B >> halvings >= MANY // 2 and B >= MANY)]
+    slots = Slots(params, in_full_precision(config), banned_V, widths[::-1])
     keys_B2 = np.broadcast_to(np.asarray(jax.random.key_data(key)), (len(prompts), 2))
     stop = -1 if stop_id is None else stop_id
     top_k = min(sampling.top_k or 0, config.vocab_size)  # however large it was given, it fits an int32
@@ -129,22 +132,25 @@ def stream(
     for row, prompt in enumerate(prompts):
         slots.sequences[row] = SequenceState(list(prompt), keys_B2[row], stop, *settings)
     fresh: list[deque[int]] = [deque() for _ in prompts]  # tokens that are not yielded yet
-    grown = slots.read(range(len(prompts)), is_new=True, copies=copies)
-    done = [False] * len(prompts)
+    rows = list(range(B))  # of the slots, which move together when many texts have ended
+    grown = slots.read(rows, is_new=True, copies=copies)
+    done = [False] * B
     for _ in range(max_tokens):
         while True:
-            for row, outputs in grown:
-                fresh[row].extend(output.token for output in outputs)
+            for slot, outputs in grown:
+                fresh[rows[slot]].extend(output.token for output in outputs)
                 if outputs[-1].token == stop:
-                    slots.sequences[row] = None
+                    slots.sequences[slot] = None
             if all(row_done or tokens for row_done, tokens in zip(done, fresh, strict=True)):
                 grown = []
                 break
             if outgrown := slots.outgrown():
-                together = len(outgrown) if len(outgrown) == len(prompts) else min(len(outgrown), TOGETHER)
+                together = len(outgrown) if len(outgrown) == B else min(len(outgrown), TOGETHER)
                 grown = slots.read(outgrown[: together if together >= TOGETHER else 1], is_new=False)
             else:
-                grown = slots.grow(CHUNK)
+                if moved := slots.pack():
+                    rows = [rows[slot] for slot in moved]
+                grown = slots.grow(CHUNK if B < MANY else FEW_AT_ONCE)
         step: list[int | None] = []
         for row, tokens in enumerate(fresh):
             token = None if done[row] else tokens.popleft()
