@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import tyro
 
-from jaxgpt.command_line import config_file, errors_in_words, load_config_file, parse
+from jaxgpt.command_line import config_file, errors_in_words, load_config_file, of_depth, parse
 from jaxgpt.config import MOST, Config, ObjectiveConfig, RunConfig, check_window, validate
 from jaxgpt.errors import RunError, UserError, shown
 from jaxgpt.files import folder_made_whole
@@ -51,7 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
         default: Any = tyro.MISSING
         if arguments[:1] == ["plan"]:  # a preset's values are the defaults
             file = config_file(arguments)
-            default = Plan(load_config_file(file) if file else Config(), on=tyro.MISSING, config=file)
+            preset = of_depth(load_config_file(file) if file else Config(), arguments)
+            default = Plan(preset, on=tyro.MISSING, config=file)
         names = [kind.__name__.lower() for kind in get_args(Verb)]
         if arguments and not arguments[0].startswith("-") and arguments[0] not in names:
             near = difflib.get_close_matches(arguments[0], [*names, "train", "finetune"], n=1)

@@ -18,6 +18,7 @@ from typing import Annotated, Any, NoReturn
 import tyro
 
 from jaxgpt.config import Config, ModelConfig, differences, validate
+from jaxgpt.depth import at_depth
 from jaxgpt.errors import INTERRUPTED, RunError, UserError
 
 
@@ -88,8 +89,9 @@ def parse_train(
     from_file = load_config_file(file)
     _check_names(words, "the run that it starts from says what the network is" if is_model_given else None)
     kind: Any = _OfGivenModel if is_model_given else TrainArguments
-    values = {section.name: getattr(from_file, section.name) for section in dataclasses.fields(Config)}
-    defaults = kind(_Settings(**values) if is_model_given else from_file, file)
+    sized = from_file if is_model_given else of_depth(from_file, words)
+    values = {section.name: getattr(sized, section.name) for section in dataclasses.fields(Config)}
+    defaults = kind(_Settings(**values) if is_model_given else sized, file)
     parsed = parse(
         kind,
         args=words,
@@ -165,6 +167,21 @@ def config_file(arguments: list[str]) -> str | None:
                 raise UserError("--config: no file was given; for example --config base")
             return following[0]
     return None
+
+
+def of_depth(config: Config, arguments: Sequence[str]) -> Config:
+    """Returns a preset at the depth that --model.depth asks for, or itself; tyro refuses what is no number."""
+    given = [config.model.depth]
+    for place, here in enumerate(arguments):
+        name, equals, value = here.partition("=")
+        if name == "--model.depth":
+            value = value if equals else "".join(arguments[place + 1 : place + 2])
+            given.append(int(value) if value.isascii() and value.isdecimal() else None)
+    depth = given[-1]
+    if depth is None:
+        return config
+    validate(dataclasses.replace(config, model=dataclasses.replace(config.model, depth=depth)))
+    return at_depth(config, depth)
 
 
 def load_config_file(file: str) -> Config:

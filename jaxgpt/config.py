@@ -14,6 +14,7 @@ from jaxgpt.files import parse_json
 
 MOST = 2**32  # no whole number of a config reaches it
 LARGEST = 3.4e38  # nor any number float32's largest
+DEEPEST = 256  # of the dial: a model of 256 blocks by its rules has 0.8 T parameters
 WIDEST, LONGEST = 2**20, 2**24  # of a vector, of a context: larger ones are mistakes, and a product of sizes overflows
 
 
@@ -35,6 +36,9 @@ class ModelConfig:
     """Width of a head. None: embed_dim / num_heads."""
     num_layers: int = 4
     """Transformer blocks."""
+    depth: int | None = None
+    """One dial for the size: so many blocks, and the width, heads, batch, learning rates and length of training that go
+    with them by the rules of jaxgpt/depth.py; what else is given wins. None: all as it is given."""
     mlp_dim: int | None = None
     """Hidden width of a block's mlp. None: 4 times embed_dim."""
     dropout: float = 0.1
@@ -249,6 +253,9 @@ class RunConfig:
     """Decides initial parameters, order of the data, and dropout."""
     epochs: int = 1
     """Passes over the training data."""
+    train_tokens: float | None = None
+    """The run's length in tokens of training, for example 10e9, where the epochs are not to be finished: the schedule
+    ends there. None: all of them."""
     max_steps: int | None = None
     """Stop after this many steps; the schedule stays that of all epochs. None: when the epochs are done."""
     log_every: int = 10
@@ -325,6 +332,7 @@ def validate(config: Config) -> Config:
     require(2 <= model.context_len <= LONGEST, "model.context_len", f"at least 2 and at most {LONGEST:,}")
     for key in ("embed_dim", "num_heads", "num_layers"):
         require(1 <= getattr(model, key) <= WIDEST, f"model.{key}", f"at least 1 and at most {WIDEST:,}")
+    require(model.depth is None or 1 <= model.depth <= DEEPEST, "model.depth", f"at least 1 and at most {DEEPEST}")
     if model.head_dim is None:
         divides = model.embed_dim % model.num_heads == 0
         require(divides, "model.num_heads", f"a divisor of embed_dim ({model.embed_dim})")
@@ -385,7 +393,8 @@ def validate(config: Config) -> Config:
     require(0 <= run.seed < 2**32, "run.seed", "at least 0 and below 2**32")
     for key in ("epochs", "log_every", "eval_every", "sample_tokens"):
         require(getattr(run, key) >= 1, f"run.{key}", "at least 1")
-    require(run.max_steps is None or run.max_steps >= 1, "run.max_steps", "at least 1, or None")
+    for key in ("max_steps", "train_tokens"):
+        require(getattr(run, key) is None or getattr(run, key) >= 1, f"run.{key}", "at least 1, or None")
     require(bool(run.sample_prompt.strip()), "run.sample_prompt", "some text")
     return config
 

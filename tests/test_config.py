@@ -61,6 +61,8 @@ OUT_OF_RANGE = [
     ("model", "num_heads", 0),
     ("model", "num_kv_heads", 3),
     ("model", "num_layers", 0),
+    ("model", "depth", 0),
+    ("model", "depth", 257),
     ("model", "embed_dim", -4),
     ("model", "mlp_dim", 0),
     ("model", "dropout", 1.0),
@@ -88,6 +90,7 @@ OUT_OF_RANGE = [
     ("run", "log_every", 0),
     ("run", "eval_every", 0),
     ("run", "max_steps", 0),
+    ("run", "train_tokens", 0),
     ("run", "sample_tokens", 0),
     ("run", "sample_prompt", " "),
 ]

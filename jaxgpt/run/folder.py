@@ -43,6 +43,7 @@ from jaxgpt.text.vocabulary import load_tokenizer, save_tokenizer
 # Settings that may differ when a run is resumed: they say how long and how often to look, not what is computed.
 MAY_CHANGE = [
     "run.epochs",
+    "run.train_tokens",
     "run.max_steps",
     "run.log_every",
     "run.eval_every",
@@ -171,7 +172,7 @@ def _move_aside(path: Path) -> str:
 def _check_same(there: Run, asked: Run) -> None:
     may_change = set(MAY_CHANGE)
     if asked.config.optimizer.schedule != "constant":
-        may_change.remove("run.epochs")  # the schedule is laid out over them
+        may_change -= {"run.epochs", "run.train_tokens"}  # the schedule is laid out over them
     changed = [
         f"{name} is {new!r}, was {old!r}"
         for name, old, new in differences(there.config, asked.config)

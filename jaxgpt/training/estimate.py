@@ -203,7 +203,8 @@ def describe(planned: Estimate, on: str, tokens: float | None) -> list[str]:
         ]
     lines += [f"  {line}" for line in _assumptions(planned)]
     lines.append(f"tokens a second: {step_tokens / planned.seconds:,.0f}")
-    steps = math.ceil(tokens / step_tokens) * config.run.epochs if tokens else config.run.max_steps
+    horizon = config.run.train_tokens or (tokens and tokens * config.run.epochs)
+    steps = math.ceil(horizon / step_tokens) if horizon else config.run.max_steps
     if steps is not None:
         seconds = steps * planned.seconds
         lines.append(

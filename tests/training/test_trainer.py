@@ -11,7 +11,7 @@ import pytest
 from jaxgpt.config import Config, DataConfig, ModelConfig, RunConfig
 from jaxgpt.data.manifest import Manifest, TextCounts
 from jaxgpt.data.sources import Windows
-from jaxgpt.errors import RunError
+from jaxgpt.errors import RunError, UserError
 from jaxgpt.run.folder import Run
 from jaxgpt.run.metrics import read_records
 from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
@@ -38,6 +38,19 @@ def run(tmp_path) -> Run:
 
 def fit(run: Run, objective: Objective = next_token) -> Result:
     return trainer.fit(run, TRAIN, VALID, lambda params: "said", objective=objective)
+
+
+def test_the_schedule_ends_with_the_tokens_asked_for(run):
+    def asked(tokens: float) -> Config:
+        return dataclasses.replace(run.config, run=dataclasses.replace(run.config.run, epochs=2, train_tokens=tokens))
+
+    windows = range(40)  # of 16 tokens, 8 in a step: two epochs are 10 steps
+    assert trainer.total_steps(asked(5 * 8 * 16 + 3), windows) == (5, 5)
+    assert trainer.total_steps(asked(10 * 8 * 16), windows) == (10, 10)
+    with pytest.raises(
+        UserError, match=r"^run\.train_tokens: 1,408 was given; 2 passes .* Give --run\.epochs 3, more text"
+    ):
+        trainer.total_steps(asked(11 * 8 * 16), windows)
 
 
 def test_the_steps_are_traced_once_each_in_a_run(run):
