@@ -4,8 +4,8 @@ from jaxgpt.config import Config, DataConfig, ObjectiveConfig, OptimizerConfig, 
 
 config = Config(
     # The model and the tokenizer are those of init_from, which makes the pairs too.
-    data=DataConfig(corpus="tinyworld-questions", seq_len=256, batch_size=16),  # half of it for each answer
-    objective=ObjectiveConfig(name="dpo", beta=0.1, next_token_weight=1.0, group_size=4, answer_tokens=24),
+    data=DataConfig(corpus="tinyworld-questions", seq_len=224, batch_size=16),  # half of it for each answer
+    objective=ObjectiveConfig(name="dpo", beta=0.1, next_token_weight=1.0, group_size=4, answer_tokens=16),
     optimizer=OptimizerConfig(
         name="muon",
         learning_rate=5e-4,
@@ -17,7 +17,7 @@ config = Config(
     run=RunConfig(
         init_from="runs/tiny_chat",
         epochs=1,
-        eval_every=50,
+        eval_every=100,
         log_every=10,
         sample_prompt="What does a cow eat?",
     ),

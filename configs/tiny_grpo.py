@@ -10,7 +10,7 @@ config = Config(
         beta=0.01,
         group_size=8,
         oversample=8,  # most questions are answered right eight times, and teach nothing
-        answer_tokens=24,
+        answer_tokens=16,
     ),
     optimizer=OptimizerConfig(
         name="muon",
@@ -23,7 +23,7 @@ config = Config(
     run=RunConfig(
         init_from="runs/tiny_chat",
         epochs=1,
-        eval_every=50,
+        eval_every=100,
         log_every=10,
         sample_prompt="What does a cow eat?",
     ),

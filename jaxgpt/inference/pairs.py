@@ -24,7 +24,7 @@ from jaxgpt.training.progress import evaluation_bar
 from jaxgpt.training.reference import with_reference
 
 MOST_WRONG = 2  # different wrong answers to a question that are made pairs
-AT_ONCE = 128  # questions that are answered together
+AT_ONCE = 256  # questions that are answered together
 
 
 def prepare_preferences(config: Config, origin: Origin) -> Prepared:

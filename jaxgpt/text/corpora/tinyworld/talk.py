@@ -13,7 +13,7 @@ from jaxgpt.text.corpora.tinyworld.world import a
 
 # seed and number of conversations
 SPLITS = {"train": (11, 12_000), "valid": (14, 500), "test": (15, 600)}
-FRESH = 12, 16_000  # of questions that a model has not been shown the answers to
+FRESH = 12, 25_600  # of questions that a model has not been shown the answers to
 
 # A story belongs to the split its checksum says, so that no conversation shares its story with another split.
 STORY_SPLITS = ("train", "train", "train", "train", "train", "train", "valid", "test")
