@@ -18,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 import tyro
 
 from jaxgpt.config import Config, ModelConfig, differences, validate
-from jaxgpt.depth import at_depth
+from jaxgpt.depth import of_depth
 from jaxgpt.errors import INTERRUPTED, RunError, UserError
 
 
@@ -167,21 +167,6 @@ def config_file(arguments: list[str]) -> str | None:
                 raise UserError("--config: no file was given; for example --config base")
             return following[0]
     return None
-
-
-def of_depth(config: Config, arguments: Sequence[str]) -> Config:
-    """Returns a preset at the depth that --model.depth asks for, or itself; tyro refuses what is no number."""
-    given = [config.model.depth]
-    for place, here in enumerate(arguments):
-        name, equals, value = here.partition("=")
-        if name == "--model.depth":
-            value = value if equals else "".join(arguments[place + 1 : place + 2])
-            given.append(int(value) if value.isascii() and value.isdecimal() else None)
-    depth = given[-1]
-    if depth is None:
-        return config
-    validate(dataclasses.replace(config, model=dataclasses.replace(config.model, depth=depth)))
-    return at_depth(config, depth)
 
 
 def load_config_file(file: str) -> Config:

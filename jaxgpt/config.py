@@ -38,7 +38,7 @@ class ModelConfig:
     """Transformer blocks."""
     depth: int | None = None
     """One dial for the size: so many blocks, and the width, heads, batch, learning rates and length of training that go
-    with them by the rules of jaxgpt/depth.py; what else is given wins. None: all as it is given."""
+    with them by the rules of jaxgpt/depth.py; what else the command line gives wins. None: all as given."""
     mlp_dim: int | None = None
     """Hidden width of a block's mlp. None: 4 times embed_dim."""
     dropout: float = 0.1

@@ -1,13 +1,14 @@
 """One dial for the size of a model: from its depth follow width, heads, batch, learning rates and horizon.
 
-The rules are nanochat's (Karpathy 2025). A preset's own batch and rates are taken to be right at the preset's own size,
-and are carried from there to the size that is asked for.
+The rules are nanochat's (Karpathy 2025), but for Adam alone, whose rate goes with 1 / width (Yang et al. 2022). A
+preset's own batch and rates are taken to be right at its own size, and are carried from there to the size asked for.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
-from jaxgpt.config import Config
+from jaxgpt.config import Config, validate
 
 HEAD = 64  # width of a head, and so of the model for each block
 TOKENS_A_PARAMETER = 20  # of the blocks' matrices (Hoffmann et al. 2022)
@@ -15,6 +16,21 @@ BATCH_EXPONENT = 0.383  # the best batch grows with the horizon to this power (B
 WIDTH_EXPONENT = {"adamw": -1.0, "muon": -0.5}  # Adam's rate grows with the width to this power
 BYTES_A_TOKEN = 5  # of the hub's text, with some to spare
 LONGEST_WARMUP = 0.1  # of the steps
+
+
+def of_depth(config: Config, arguments: Sequence[str]) -> Config:
+    """Returns a preset at the depth that --model.depth asks for, or itself; tyro refuses what is no number."""
+    given = [config.model.depth]
+    for place, here in enumerate(arguments):
+        name, equals, value = here.partition("=")
+        if name == "--model.depth":
+            value = value if equals else "".join(arguments[place + 1 : place + 2])
+            given.append(int(value) if value.isascii() and value.isdecimal() else None)
+    depth = given[-1]
+    if depth is None:
+        return config
+    validate(replace(config, model=replace(config.model, depth=depth)))
+    return at_depth(config, depth)
 
 
 def at_depth(config: Config, depth: int) -> Config:
@@ -29,15 +45,11 @@ def at_depth(config: Config, depth: int) -> Config:
     """
     model, data, optimizer, run = config.model, config.data, config.optimizer, config.run
     width = HEAD * depth
-    tokens, before = (
-        TOKENS_A_PARAMETER * matrices(*size) for size in ((depth, width), (model.num_layers, model.embed_dim))
-    )
-    micro = data.batch_size // optimizer.grad_accumulation_steps
-    windows = data.batch_size * (tokens / before) ** BATCH_EXPONENT
-    batch_size = data.batch_size * 2 ** max(
-        round(math.log2(windows / data.batch_size)), -int(math.log2(data.batch_size))
-    )
-    batch_size = max(1, int(batch_size))
+    tokens = TOKENS_A_PARAMETER * matrices(depth, width)
+    longer = matrices(depth, width) / matrices(model.num_layers, model.embed_dim)
+    doublings = round(BATCH_EXPONENT * math.log2(longer))
+    batch_size = max(1, int(data.batch_size * 2.0**doublings))
+    micro_batch = data.batch_size // optimizer.grad_accumulation_steps
     larger = math.sqrt(batch_size / data.batch_size)
     wider = (width / model.embed_dim) ** WIDTH_EXPONENT[optimizer.name]
     steps = max(1, tokens // (batch_size * data.seq_len))
@@ -58,7 +70,7 @@ def at_depth(config: Config, depth: int) -> Config:
             optimizer,
             learning_rate=rounded(optimizer.learning_rate * larger * wider),
             muon_learning_rate=rounded(optimizer.muon_learning_rate * larger),
-            grad_accumulation_steps=max(1, batch_size // micro),
+            grad_accumulation_steps=max(1, batch_size // micro_batch),
             warmup_steps=min(optimizer.warmup_steps, math.ceil(steps * LONGEST_WARMUP)),
         ),
         run=replace(run, train_tokens=steps * batch_size * data.seq_len),

@@ -143,7 +143,7 @@ class Plan:
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE.py")] = None
     """The preset whose values are the defaults of all fields below. None: the reference configuration, base."""
     tokens: float | None = None
-    """Tokens of an epoch, for example 10e9. None: of run.max_steps, or a billion."""
+    """Tokens of an epoch, for example 10e9. None, or with run.train_tokens: of that, of run.max_steps, or a billion."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,19 @@ MAY_USE = {
     "verbs": {"config"},
     "cli": BASE
     | UP_TO_MODEL
-    | {"command_line", "verbs", "terminal", "devices", "run", "convert", "training", "inference", "report", "serve"}
+    | {
+        "command_line",
+        "depth",
+        "verbs",
+        "terminal",
+        "devices",
+        "run",
+        "convert",
+        "training",
+        "inference",
+        "report",
+        "serve",
+    }
     | {"pretraining", "finetuning"},
     "__main__": {"cli"},
     "__init__": set(),

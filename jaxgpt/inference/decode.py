@@ -133,8 +133,10 @@ class Slots:
         ]
 
     def pack(self) -> list[int]:
-        """Moves the sequences to the first slots, where they are at most half of the rows that grow; returns the slot
-        that each had, one after the other, as far as any moved."""
+        """Moves the sequences to the first slots, where that halves the rows that grow; elsewhere nothing happens.
+
+        Returns the slot that each of them had, in the order of those they have now; nothing where none was moved.
+        """
         taken = [slot for slot, sequence in enumerate(self.sequences) if sequence is not None]
         width = next(width for width in self.widths if width >= len(taken))
         if 2 * width > next(width for width in self.widths if width > taken[-1]):

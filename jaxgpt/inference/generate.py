@@ -15,7 +15,8 @@ from jaxgpt.model.gpt import Params
 from jaxgpt.text.tokenizer import Tokenizer
 
 CHUNK = 16  # tokens made by one call of the scan, and so the grain of streaming
-MANY, FEW_AT_ONCE = 64, 4  # from so many texts on, fewer tokens: a call costs little beside them, and those that end go
+MANY, SHORT_CHUNK = 128, 4  # of so many texts fewer tokens: a call costs little beside them, and what has ended goes
+NARROWEST = 32  # rows that many texts are packed into at last
 
 
 def banned_tokens(tokenizer: Tokenizer, stop_id: int | None) -> np.ndarray:
@@ -123,8 +124,7 @@ def stream(
         raise ValueError("a prompt is empty")
     prompts = [prompt for prompt in prompts for _ in range(copies)]
     B = len(prompts)
-    widths = [B, *(B >> halvings for halvings in range(1, B.bit_length()) if B >> halvings >= MANY // 2 and B >= MANY)]
-    slots = Slots(params, in_full_precision(config), banned_V, widths[::-1])
+    slots = Slots(params, in_full_precision(config), banned_V, _widths(B))
     keys_B2 = np.broadcast_to(np.asarray(jax.random.key_data(key)), (len(prompts), 2))
     stop = -1 if stop_id is None else stop_id
     top_k = min(sampling.top_k or 0, config.vocab_size)  # however large it was given, it fits an int32
@@ -150,7 +150,7 @@ def stream(
             else:
                 if moved := slots.pack():
                     rows = [rows[slot] for slot in moved]
-                grown = slots.grow(CHUNK if B < MANY else FEW_AT_ONCE)
+                grown = slots.grow(CHUNK if B < MANY else SHORT_CHUNK)
         step: list[int | None] = []
         for row, tokens in enumerate(fresh):
             token = None if done[row] else tokens.popleft()
@@ -159,3 +159,11 @@ def stream(
         yield step
         if all(done):
             return
+
+
+def _widths(texts: int) -> list[int]:
+    """Returns the numbers of rows that may grow, rising: of many texts half of them, a quarter and so on as well."""
+    widths = [texts]
+    while texts >= MANY and widths[-1] // 2 >= NARROWEST:
+        widths.append(widths[-1] // 2)
+    return widths[::-1]

@@ -60,7 +60,8 @@ def total_steps(config: Config, train: Sized) -> tuple[int, int]:
 def _steps_of_tokens(config: Config, tokens: float, steps: int) -> int:
     """Returns the steps of a run of so many tokens; raises UserError where the epochs have fewer."""
     step_tokens = config.data.batch_size * config.data.seq_len
-    wanted = max(1, round(tokens / step_tokens))
+    together = config.objective.updates if config.objective.name == "grpo" else 1  # on the same answers
+    wanted = together * max(1, round(tokens / step_tokens / together))
     if wanted > steps:
         passes = f"{config.run.epochs} pass{'es' * (config.run.epochs > 1)}"
         raise UserError(

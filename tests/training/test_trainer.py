@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxgpt.config import Config, DataConfig, ModelConfig, RunConfig
+from jaxgpt.config import Config, DataConfig, ModelConfig, ObjectiveConfig, RunConfig
 from jaxgpt.data.manifest import Manifest, TextCounts
 from jaxgpt.data.sources import Windows
 from jaxgpt.errors import RunError, UserError
@@ -47,6 +47,9 @@ def test_the_schedule_ends_with_the_tokens_asked_for(run):
     windows = range(40)  # of 16 tokens, 8 in a step: two epochs are 10 steps
     assert trainer.total_steps(asked(5 * 8 * 16 + 3), windows) == (5, 5)
     assert trainer.total_steps(asked(10 * 8 * 16), windows) == (10, 10)
+    on_answers = ObjectiveConfig(name="grpo", group_size=2, updates=3)
+    rewarded = dataclasses.replace(asked(5 * 8 * 16), objective=on_answers)
+    assert trainer.total_steps(rewarded, windows) == (6, 6), "steps on the same answers are all made"
     with pytest.raises(
         UserError, match=r"^run\.train_tokens: 1,408 was given; 2 passes .* Give --run\.epochs 3, more text"
     ):
