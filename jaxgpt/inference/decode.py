@@ -3,6 +3,7 @@
 A prompt is read in one pass (prefill); then all rows grow together by a few tokens at a time, a scan over the cache.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +26,7 @@ from jaxgpt.ops.sampling import Settings, Shaping, after_token, sample_each, sha
 CANDIDATES = 20  # likeliest tokens given beside the one drawn
 NO_TOKEN = -1  # is drawn where the scores are no numbers
 BUCKET = 32  # prompts are padded to this or a power of two above it, so that few lengths are compiled
+AT_ONCE = 32  # of many new texts so many are read in one call, those of about one length
 TOGETHER = 4  # sequences of about one length that are read in one call, where so many are to be read; else one
 
 Layers = tuple[tuple[jax.Array, jax.Array], ...]  # of a KVCache; the lengths are in SlotState
@@ -103,13 +105,19 @@ def padded_size(length: int, context_len: int) -> int:
     return min(max(BUCKET, 1 << (length - 1).bit_length()), context_len)
 
 
+def finely_padded_size(length: int, context_len: int) -> int:
+    """Returns the same for many texts, for which a program more costs less than padding: eighths of the context too."""
+    eighth = max(BUCKET // 2, context_len // 8)
+    return min(padded_size(length, context_len), math.ceil(length / eighth) * eighth)
+
+
 def padded(banned_V: np.ndarray, config: ModelConfig) -> jax.Array:
     """Returns which tokens may not come, those included that stand for nothing."""
     return jnp.asarray(np.pad(banned_V, (0, padded_vocab_size(config) - len(banned_V)), constant_values=True))
 
 
 class Slots:
-    """A fixed number of rows, each free (None) or with a sequence.
+    """A fixed number of rows, each free (None) or with a sequence. `clear` or `begin` comes first: they make the cache.
 
     `widths`, rising, are the numbers of rows that may grow, each a program of its own; the last is that of all rows.
     """
@@ -119,11 +127,11 @@ class Slots:
         self.banned_V = padded(banned_V, config)
         self.sequences: list[SequenceState | None] = [None] * widths[-1]
         self.widths = widths
-        self.clear()
+        self.layers: Layers
 
     def clear(self) -> None:
         """Empties the cache. It is on a device for good, as it comes back from every call: nothing recompiles."""
-        self.layers: Layers = jax.device_put(_empty_layers(self.config, len(self.sequences)), whole_beside(self.params))
+        self.layers = jax.device_put(_empty_layers(self.config, len(self.sequences)), whole_beside(self.params))
 
     def outgrown(self) -> list[int]:
         """Returns the slots whose sequence fills the context: they must be read again, from their newer half."""
@@ -146,27 +154,57 @@ class Slots:
         self.sequences = [*moved, *[None] * (len(self.sequences) - len(moved))]
         return taken
 
+    def begin(self, copies: int) -> list[tuple[int, list[TokenOutput]]]:
+        """Reads the sequences of all slots, all new, and returns for each (slot, [the token that comes after it]).
+
+        Of so many `copies` that follow one another only the first is read. Those of about one length are read together.
+        """
+        lengths_B = np.array([0 if sequence is None else len(sequence.tokens) for sequence in self.sequences])
+        firsts_P = np.argsort(lengths_B[::copies], kind="stable") * copies
+        caches: list[Layers] = []
+        grown: list[tuple[int, list[TokenOutput]]] = []
+        for part_P in np.split(firsts_P, range(AT_ONCE, len(firsts_P), AT_ONCE)):
+            slots = (part_P[:, None] + np.arange(copies)).ravel().tolist()
+            tokens_PT = self._tokens(slots, self.config.context_len - 1, finely_padded_size)[::copies]
+            drawn, cache = read_texts(self.params, self.config, tokens_PT, self._state(slots), self.banned_V)
+            caches.append(cache)
+            grown += self._first(slots, drawn)
+        self.layers = _spread(caches, np.repeat(np.argsort(firsts_P), copies))
+        return grown
+
     def read(
-        self, slots: Sequence[int], is_new: bool, meanwhile: Callable[[], None] = lambda: None, copies: int = 1
+        self, slots: Sequence[int], is_new: bool, meanwhile: Callable[[], None] = lambda: None
     ) -> list[tuple[int, list[TokenOutput]]]:
         """Reads the sequences of these slots, and returns for each (slot, [the token that comes after it]).
 
         Of a new sequence it reads as much as leaves room for a token, of one that has outgrown the context the newer
-        half. `meanwhile` is called while the device works. Of so many `copies` that follow one another only the first
-        is read.
+        half. `meanwhile` is called while the device works.
         """
         keep = self.config.context_len - 1 if is_new else self.config.context_len // 2
-        sequences = [sequence for slot in slots if (sequence := self.sequences[slot]) is not None]
-        kept = [sequence.tokens[-keep:] for sequence in sequences]
-        size = padded_size(max(map(len, kept)), self.config.context_len)
-        tokens_PT = np.zeros((len(kept) // copies, size), np.int32)
-        for row, (sequence, tokens) in enumerate(zip(sequences, kept, strict=True)):
-            tokens_PT[row // copies, : len(tokens)] = tokens
-            sequence.cached = len(tokens)
-        state, slots_B = slot_state(sequences, len(self.banned_V)), np.asarray(slots, np.int32)
-        drawn, self.layers = prefill(self.params, self.config, self.layers, slots_B, tokens_PT, state, self.banned_V)
+        tokens_BT, state = self._tokens(slots, keep, padded_size), self._state(slots)
+        slots_B = np.asarray(slots, np.int32)
+        drawn, self.layers = prefill(self.params, self.config, self.layers, slots_B, tokens_BT, state, self.banned_V)
         meanwhile()
-        arrays = [x[None] for x in _fetched(drawn, sequences)]
+        return self._first(slots, drawn)
+
+    def _tokens(self, slots: Sequence[int], keep: int, size: Callable[[int, int], int]) -> np.ndarray:
+        """Returns the last `keep` tokens of each of these slots, padded to one size."""
+        texts = [sequence.tokens[-keep:] for sequence in self._taken(slots)]
+        tokens_BT = np.zeros((len(texts), size(max(map(len, texts)), self.config.context_len)), np.int32)
+        for sequence, row_T, tokens in zip(self._taken(slots), tokens_BT, texts, strict=True):
+            row_T[: len(tokens)] = tokens
+            sequence.cached = len(tokens)
+        return tokens_BT
+
+    def _state(self, slots: Sequence[int]) -> SlotState:
+        return slot_state(self._taken(slots), len(self.banned_V))
+
+    def _taken(self, slots: Sequence[int]) -> list[SequenceState]:
+        return [sequence for slot in slots if (sequence := self.sequences[slot]) is not None]
+
+    def _first(self, slots: Sequence[int], drawn: Drawn) -> list[tuple[int, list[TokenOutput]]]:
+        """Adds the token after what was read to the sequences of these slots; returns it for each slot."""
+        arrays = [x[None] for x in _fetched(drawn, self._taken(slots))]
         return [(slot, self._grow(slot, [x[:, row] for x in arrays], 1)) for row, slot in enumerate(slots)]
 
     def grow(self, count: int, meanwhile: Callable[[], None] = lambda: None) -> list[tuple[int, list[TokenOutput]]]:
@@ -262,28 +300,40 @@ def outputs_of(drawn: Sequence[np.ndarray], count: int, candidates: int) -> list
     return list(map(TokenOutput, tokens, logprobs, likeliest_CK))
 
 
+@partial(jax.jit, static_argnums=1)
+def read_texts(
+    params: Params, config: ModelConfig, tokens_PT: np.ndarray, state: SlotState, banned_V: jax.Array
+) -> tuple[Drawn, Layers]:
+    """Returns (the tokens after texts of the state's lengths, padded to T; a cache of P rows with them).
+
+    Each of the P texts is for as many rows of the state as go into B, which follow one another.
+    """
+    P, B = tokens_PT.shape[0], state.whole_6B.shape[1]
+    outputs: Any = GPT(config).apply({"params": params}, jnp.asarray(tokens_PT), None, None, init_cache(config, P))
+    hidden_PTD, cache = outputs
+    hidden_BD = hidden_PTD[jnp.arange(B) // (B // P), jnp.asarray(state.whole_6B)[1] - 1]
+    return draw(inference_head(params, config), hidden_BD, config, state, 0, banned_V), cache.layers
+
+
 @partial(jax.jit, static_argnums=1, donate_argnums=2)
 def prefill(
     params: Params,
     config: ModelConfig,
     layers: Layers,
     slots_B: np.ndarray,
-    tokens_PT: np.ndarray,
+    tokens_BT: np.ndarray,
     state: SlotState,
     banned_V: jax.Array,
 ) -> tuple[Drawn, Layers]:
-    """Returns (the tokens after prompts of the state's lengths, padded to T; the cache with them in these slots).
-
-    Each of the P prompts is for as many slots as go into B, which follow one another.
-    """
-    P, B = tokens_PT.shape[0], slots_B.shape[0]
-    outputs: Any = GPT(config).apply({"params": params}, jnp.asarray(tokens_PT), None, None, init_cache(config, P))
-    hidden_PTD, cache = outputs
-    prompt_B = jnp.arange(B) // (B // P)
-    hidden_BD = hidden_PTD[prompt_B, jnp.asarray(state.whole_6B)[1] - 1]
-    drawn = draw(inference_head(params, config), hidden_BD, config, state, 0, banned_V)
-    read = cache.layers if P == B else jax.tree.map(lambda x_PKSH: x_PKSH[prompt_B], cache.layers)
+    """Returns (the tokens after prompts of the state's lengths, padded to T; the cache with them in these slots)."""
+    drawn, read = read_texts(params, config, tokens_BT, state, banned_V)
     return drawn, jax.tree.map(lambda all_BKSH, new_BKSH: all_BKSH.at[slots_B].set(new_BKSH), layers, read)
+
+
+@jax.jit
+def _spread(caches: list[Layers], place_B: np.ndarray) -> Layers:
+    """Returns the cache whose row b is the row place_B[b] of all of these, one after the other."""
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts)[place_B], *caches)
 
 
 _Carry = tuple[jax.Array, KVCache, Shaping | None]

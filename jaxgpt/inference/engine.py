@@ -95,6 +95,7 @@ class Engine:
             widths.insert(0, widths[0] // 4 or 1)
         banned_V = banned_tokens(tokenizer, None)  # a sequence's own stop token may come beside
         self._decoder = Slots(params, in_full_precision(config), banned_V, widths)
+        self._decoder.clear()
         self._running: list[Generation | None] = [None] * slots
         self._waiting: deque[Generation] = deque()
         self._outbox: list[tuple[Generation, list[TokenOutput], Finish | None]] = []

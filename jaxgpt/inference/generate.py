@@ -133,7 +133,7 @@ def stream(
         slots.sequences[row] = SequenceState(list(prompt), keys_B2[row], stop, *settings)
     fresh: list[deque[int]] = [deque() for _ in prompts]  # tokens that are not yielded yet
     rows = list(range(B))  # of the slots, which move together when many texts have ended
-    grown = slots.read(rows, is_new=True, copies=copies)
+    grown = slots.begin(copies)
     done = [False] * B
     for _ in range(max_tokens):
         while True:

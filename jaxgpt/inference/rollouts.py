@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxgpt.config import Config, Sampling
 from jaxgpt.data.batch import Batch
+from jaxgpt.data.packing import pack
 from jaxgpt.data.require import require_enough
 from jaxgpt.data.sources import EMPTY, sample_indices
 from jaxgpt.devices.distributed import on_primary
@@ -78,11 +79,11 @@ def ask(corpus: Splits[Conversation], split: str, config: Config, tokenizer: Tok
 def write_batch(
     params: Params, config: Config, tokenizer: Tokenizer, asked: Sequence[Question], reward: Reward, number: int
 ) -> tuple[Batch, dict[str, float]]:
-    """Returns (a row for each answer, with its advantage; what is told of them) of the rollout of this number.
+    """Returns (answers with their advantages, packed into rows; what is told of them) of the rollout of this number.
 
     Each question is answered group_size times, and an answer's advantage is its reward less the mean of its group's.
     Groups in which all are worth the same have none and come last: with objective.oversample above 1 there is no room
-    for most of them (dynamic sampling, Yu et al. 2025). Equal answers of a group share a row, which counts as often. A
+    for most of them (dynamic sampling, Yu et al. 2025). Equal answers of a group are one, which counts as often. A
     group is there whole or not at all: a part of its advantages would not add up to nothing.
     """
     objective, S = config.objective, config.objective.group_size
@@ -97,13 +98,15 @@ def write_batch(
     rewards_QS = np.asarray(on_primary(lambda: [reward(answer) for answer in answers]), np.float64).reshape(-1, S)
     advantages_QS = rewards_QS - rewards_QS.mean(axis=1, keepdims=True)
     alike_Q = np.ptp(rewards_QS, axis=1) == 0
-    rows: list[Drawn] = []
+    taken: list[Drawn] = []
+    rows: list[list[int]] = []
     for q in np.argsort(alike_Q, kind="stable"):
         each = zip(answers[q * S : (q + 1) * S], advantages_QS[q], strict=True)
-        group = _different([Drawn(answer, advantage, 1) for answer, advantage in each])
-        if len(rows) + len(group) <= config.data.batch_size:
-            rows += group
-    batch = rows_of(rows, config, tokenizer)
+        more = [*taken, *_different([Drawn(answer, advantage, 1) for answer, advantage in each])]
+        plan = pack([drawn.size for drawn in more], config.data.seq_len)
+        if len(plan) <= config.data.batch_size:
+            taken, rows = more, plan
+    batch = rows_of([[taken[item] for item in row] for row in rows], config, tokenizer)
     told = {
         "reward": rewards_QS.mean(),
         "right": np.mean([answer.right for answer in answers]),
@@ -121,6 +124,11 @@ class Drawn(NamedTuple):
     advantage: float
     times: int
 
+    @property
+    def size(self) -> int:
+        """How much of a row it takes, its question before it and its end after it."""
+        return len(self.answer.question.ids) + len(self.answer.ids) + self.answer.ended - 1
+
 
 def _different(group: Sequence[Drawn]) -> list[Drawn]:
     """Returns the different answers of a group with their times; equal ones that a reward tells apart stay apart."""
@@ -131,20 +139,23 @@ def _different(group: Sequence[Drawn]) -> list[Drawn]:
     return list(found.values())
 
 
-def rows_of(answers: Sequence[Drawn], config: Config, tokenizer: Tokenizer) -> Batch:
-    """Returns a batch with an answer in each row, after its question; what counts is what the model drew, ends too."""
+def rows_of(rows: Sequence[Sequence[Drawn]], config: Config, tokenizer: Tokenizer) -> Batch:
+    """Returns a batch with the answers of each row, each after its question; what counts is what the model drew."""
     B, T = config.data.batch_size, config.data.seq_len
-    tokens_BT, targets_BT = np.zeros((2, B, T), np.int32)
+    tokens_BT, targets_BT, segments_BT, positions_BT = np.zeros((4, B, T), np.int32)
     weights_BT, advantages_BT = np.zeros((2, B, T), np.float32)
-    for row, (answer, advantage, times) in enumerate(answers):
-        prompt = answer.question.ids
-        ids = [*prompt, *answer.ids, *([tokenizer.special.end] if answer.ended else [])]
-        drawn = slice(len(prompt) - 1, len(ids) - 1)  # of the targets
-        tokens_BT[row, : len(ids) - 1] = ids[:-1]
-        targets_BT[row, : len(ids) - 1] = ids[1:]
-        weights_BT[row, drawn] = times
-        advantages_BT[row, drawn] = advantage
-    return Batch(tokens_BT, targets_BT, weights_BT, advantages=advantages_BT)
+    for b, row in enumerate(rows):
+        start = 0
+        for segment, (answer, advantage, times) in enumerate(row, start=1):
+            prompt = answer.question.ids
+            ids = [*prompt, *answer.ids, *([tokenizer.special.end] if answer.ended else [])]
+            end = start + len(ids) - 1
+            tokens_BT[b, start:end], targets_BT[b, start:end] = ids[:-1], ids[1:]
+            segments_BT[b, start:end], positions_BT[b, start:end] = segment, range(end - start)
+            drawn = slice(start + len(prompt) - 1, end)  # of the targets
+            weights_BT[b, drawn], advantages_BT[b, drawn] = times, advantage
+            start = end
+    return Batch(tokens_BT, targets_BT, weights_BT, segments_BT, positions_BT, advantages=advantages_BT)
 
 
 def _judged(answers: Sequence[Answer], rewards: Sequence[float]) -> Judged:

@@ -78,13 +78,13 @@ def grpo(params: Params, batch: Batch, config: Config, key: jax.Array | None) ->
 def reward_loss(log_p_BT: jax.Array, batch: Batch, config: ObjectiveConfig) -> Sums:
     """Returns the loss over answers: group relative policy optimization (Shao et al. 2024, equation 3).
 
-    Each row is an answer after its question, and its weight how often it was drawn. A token's gain is its advantage
-    times the ratio of its probability to that it was drawn with, clipped where going further would pay (Schulman et al.
-    2017). It is summed over an answer, not averaged, and an advantage is not divided by its group's spread: the first
-    would let wrong answers off the lighter the longer they are, the second favours what is almost always right or wrong
-    (Liu et al. 2025). With one update per draw and beta 0 this is REINFORCE (Williams 1992): its gradient is that of
-    advantage times log p. Measures: kl, nats per token from the reference (Schulman 2020, k3); entropy, nats per token
-    of what was drawn; clipped, the share of tokens.
+    An answer's weight is how often it was drawn; before it lies its question, without weight. A token's gain is its
+    advantage times the ratio of its probability to that it was drawn with, clipped where going further would pay
+    (Schulman et al. 2017). It is summed over an answer, not averaged, and an advantage is not divided by its group's
+    spread: the first would let wrong answers off the lighter the longer they are, the second favours what is almost
+    always right or wrong (Liu et al. 2025). With one update per draw and beta 0 this is REINFORCE (Williams 1992): its
+    gradient is that of advantage times log p. Measures: kl, nats per token from the reference (Schulman 2020, k3);
+    entropy, nats per token of what was drawn; clipped, the share of tokens.
     """
     advantages_BT, reference_BT = batch.advantages, batch.reference
     assert advantages_BT is not None, "answers come with their advantages"
@@ -97,7 +97,8 @@ def reward_loss(log_p_BT: jax.Array, batch: Batch, config: ObjectiveConfig) -> S
     lead_BT = reference_BT - log_p_BT
     kl_BT = jnp.exp(lead_BT) - lead_BT - 1
     loss = jnp.sum(batch.weights * (config.beta * kl_BT - gain_BT))
-    answers, tokens = jnp.sum(jnp.max(batch.weights, axis=1)), jnp.sum(batch.weights)
+    before_BT = jnp.pad(batch.weights, ((0, 0), (1, 0)))[:, :-1]  # questions lie between answers, and have no weight
+    answers, tokens = jnp.sum(jnp.where(before_BT == 0, batch.weights, 0.0)), jnp.sum(batch.weights)
     measures = {"kl": kl_BT, "entropy": -log_p_BT, "clipped": gain_BT < ratio_BT * advantages_BT}
     return loss, answers, {name: jnp.stack([jnp.sum(batch.weights * x), tokens]) for name, x in measures.items()}
 

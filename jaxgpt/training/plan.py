@@ -8,7 +8,6 @@ from collections.abc import Sized
 import jax
 
 from jaxgpt.config import HOW_TO_TRAIN, Config, ModelConfig, differences, run_dir
-from jaxgpt.data.batch import Batch
 from jaxgpt.data.manifest import ChatCounts, TextCounts
 from jaxgpt.data.prepare import Prepared
 from jaxgpt.data.sources import batch_at
@@ -178,7 +177,7 @@ def plan(run: Run, data: Prepared, objective: Objective = next_token, questions:
     compiled = compile_steps(config, make_optimizer(config.optimizer, planned), mesh, objective)
     first = batch_at(train, config.run.seed, 0, config.data.batch_size, config.run.epochs)
     if questions is not None:  # of answers in its shape
-        first = Batch(first.tokens, first.targets, first.weights, reference=first.weights, advantages=first.weights)
+        first = first._replace(reference=first.weights, advantages=first.weights)
     batch = compiled.put(first)
     tokens, tokenizer = data.manifest.splits["train"].tokens, data.tokenizer
     per_step = config.data.batch_size * config.data.seq_len
