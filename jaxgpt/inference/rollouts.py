@@ -19,6 +19,7 @@ from jaxgpt.errors import UserError
 from jaxgpt.inference.eval_chat import Answer, Question, answer_all, checkable, questions, right_by_kind, shares_right
 from jaxgpt.inference.rewards import Reward
 from jaxgpt.model.gpt import Params
+from jaxgpt.ops.attention import BRANCHES
 from jaxgpt.ops.sampling import GREEDY
 from jaxgpt.text.corpora import Conversation, Splits, open_chat
 from jaxgpt.text.tokenizer import Tokenizer
@@ -98,12 +99,13 @@ def write_batch(
     rewards_QS = np.asarray(on_primary(lambda: [reward(answer) for answer in answers]), np.float64).reshape(-1, S)
     advantages_QS = rewards_QS - rewards_QS.mean(axis=1, keepdims=True)
     alike_Q = np.ptp(rewards_QS, axis=1) == 0
-    taken: list[Drawn] = []
+    taken: list[Group] = []
     rows: list[list[int]] = []
     for q in np.argsort(alike_Q, kind="stable"):
         each = zip(answers[q * S : (q + 1) * S], advantages_QS[q], strict=True)
-        more = [*taken, *_different([Drawn(answer, advantage, 1) for answer, advantage in each])]
-        plan = pack([drawn.size for drawn in more], config.data.seq_len)
+        different = _different([Drawn(answer, advantage, 1) for answer, advantage in each])
+        more = [*taken, *_fitting(Group(part[q], different), config.data.seq_len)]
+        plan = pack([group.size for group in more], config.data.seq_len)
         if len(plan) <= config.data.batch_size:
             taken, rows = more, plan
     batch = rows_of([[taken[item] for item in row] for row in rows], config, tokenizer)
@@ -126,8 +128,20 @@ class Drawn(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How much of a row it takes, its question before it and its end after it."""
-        return len(self.answer.question.ids) + len(self.answer.ids) + self.answer.ended - 1
+        """The tokens of a row that it takes: each decides the next one, the first of them the last of the question."""
+        return len(self.answer.ids) + self.answer.ended
+
+
+class Group(NamedTuple):
+    """Different answers to one question."""
+
+    question: Question
+    drawn: list[Drawn]
+
+    @property
+    def size(self) -> int:
+        """The tokens of a row that it takes, the question once."""
+        return len(self.question.ids) - 1 + sum(drawn.size for drawn in self.drawn)
 
 
 def _different(group: Sequence[Drawn]) -> list[Drawn]:
@@ -139,22 +153,39 @@ def _different(group: Sequence[Drawn]) -> list[Drawn]:
     return list(found.values())
 
 
-def rows_of(rows: Sequence[Sequence[Drawn]], config: Config, tokenizer: Tokenizer) -> Batch:
-    """Returns a batch with the answers of each row, each after its question; what counts is what the model drew."""
+def _fitting(group: Group, seq_len: int) -> list[Group]:
+    """Returns a group as one that fits in a row, or several where its answers do not."""
+    parts = [Group(group.question, [])]
+    for drawn in group.drawn:
+        if parts[-1].size + drawn.size > seq_len:
+            parts.append(Group(group.question, []))
+        parts[-1].drawn.append(drawn)
+    return parts
+
+
+def rows_of(rows: Sequence[Sequence[Group]], config: Config, tokenizer: Tokenizer) -> Batch:
+    """Returns a batch with the groups of each row: a question, which is read once, and the answers that go on from it.
+
+    What counts is what the model drew. The question's last token, after which the assistant speaks, stands before each.
+    """
     B, T = config.data.batch_size, config.data.seq_len
     tokens_BT, targets_BT, segments_BT, positions_BT = np.zeros((4, B, T), np.int32)
     weights_BT, advantages_BT = np.zeros((2, B, T), np.float32)
-    for b, row in enumerate(rows):
-        start = 0
-        for segment, (answer, advantage, times) in enumerate(row, start=1):
-            prompt = answer.question.ids
-            ids = [*prompt, *answer.ids, *([tokenizer.special.end] if answer.ended else [])]
-            end = start + len(ids) - 1
-            tokens_BT[b, start:end], targets_BT[b, start:end] = ids[:-1], ids[1:]
-            segments_BT[b, start:end], positions_BT[b, start:end] = segment, range(end - start)
-            drawn = slice(start + len(prompt) - 1, end)  # of the targets
-            weights_BT[b, drawn], advantages_BT[b, drawn] = times, advantage
-            start = end
+    for b, groups in enumerate(rows):
+        end = 0
+        for number, (question, answers) in enumerate(groups, start=1):
+            *trunk, last = question.ids
+            start, end = end, end + len(trunk)
+            tokens_BT[b, start:end], targets_BT[b, start:end] = trunk, question.ids[1:]
+            segments_BT[b, start:end], positions_BT[b, start:end] = number * BRANCHES, range(len(trunk))
+            for branch, drawn in enumerate(answers, start=1):
+                ids = [last, *drawn.answer.ids, *([tokenizer.special.end] if drawn.answer.ended else [])]
+                start, end = end, end + drawn.size
+                own = b, slice(start, end)
+                tokens_BT[own], targets_BT[own] = ids[:-1], ids[1:]
+                segments_BT[own] = number * BRANCHES + branch
+                positions_BT[own] = range(len(trunk), len(trunk) + drawn.size)
+                weights_BT[own], advantages_BT[own] = drawn.times, drawn.advantage
     return Batch(tokens_BT, targets_BT, weights_BT, segments_BT, positions_BT, advantages=advantages_BT)
 
 

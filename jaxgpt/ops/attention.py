@@ -22,6 +22,7 @@ from jaxgpt.ops.norm import row_sum
 
 FLOAT32 = jnp.dtype("float32")
 MOST_PIECES = 4
+BRANCHES = 2**16  # segments n * BRANCHES + 1, + 2 and so on all go on from segment n * BRANCHES, n above 0
 LEAST_QUERIES = 64  # in a piece: smaller products cost a CPU more to start than they save
 
 
@@ -33,17 +34,22 @@ def attention_reference(q_BKGTH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array
 
 
 def attention_mask(segments_BT: jax.Array) -> jax.Array:
-    """Returns mask_BTS, true where query t may look at key s: not later, and in the same segment.
+    """Returns mask_BTS, true where query t may look at key s: not later, and in its segment or what that goes on from.
 
-    Two conversations packed in one row, segments [1, 1, 2, 2]:
+    Two conversations packed in one row, segments [1, 1, 2, 2], and two answers to one question, segments
+    [n, n, n + 1, n + 2] with n a multiple of BRANCHES:
 
-        [[1, 0, 0, 0],
-         [1, 1, 0, 0],
-         [0, 0, 1, 0],
-         [0, 0, 1, 1]]
+        [[1, 0, 0, 0],      [[1, 0, 0, 0],
+         [1, 1, 0, 0],       [1, 1, 0, 0],
+         [0, 0, 1, 0],       [1, 1, 1, 0],
+         [0, 0, 1, 1]]       [1, 1, 0, 1]]
     """
     T = segments_BT.shape[1]
-    return jnp.tril(jnp.ones((T, T), bool)) & (segments_BT[:, :, None] == segments_BT[:, None, :])
+    is_trunk_BT = (segments_BT > 0) & (segments_BT % BRANCHES == 0)
+    trunk_BT = segments_BT - segments_BT % BRANCHES
+    same_BTS = segments_BT[:, :, None] == segments_BT[:, None, :]
+    goes_on_BTS = is_trunk_BT[:, None, :] & (trunk_BT[:, :, None] == segments_BT[:, None, :])
+    return jnp.tril(jnp.ones((T, T), bool)) & (same_BTS | goes_on_BTS)
 
 
 def causal_attention(
@@ -65,7 +71,8 @@ def causal_attention(
         q_BTNH: queries.
         k_BTKH: keys; each is shared by N / K query heads.
         v_BTKH: values.
-        segments_BT: the texts that share a row, which do not see each other; None: each row is one.
+        segments_BT: the texts that share a row, which do not see each other; None: each row is one. splash knows of
+            no BRANCHES.
         kernel: xla, cudnn or splash.
         precision: of the products' factors, and of the result.
         key: drops a share `dropout_rate` of the weights, which needs the kernel xla; None drops nothing.

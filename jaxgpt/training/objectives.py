@@ -97,10 +97,19 @@ def reward_loss(log_p_BT: jax.Array, batch: Batch, config: ObjectiveConfig) -> S
     lead_BT = reference_BT - log_p_BT
     kl_BT = jnp.exp(lead_BT) - lead_BT - 1
     loss = jnp.sum(batch.weights * (config.beta * kl_BT - gain_BT))
-    before_BT = jnp.pad(batch.weights, ((0, 0), (1, 0)))[:, :-1]  # questions lie between answers, and have no weight
-    answers, tokens = jnp.sum(jnp.where(before_BT == 0, batch.weights, 0.0)), jnp.sum(batch.weights)
+    answers, tokens = jnp.sum(jnp.where(_begins(batch), batch.weights, 0.0)), jnp.sum(batch.weights)
     measures = {"kl": kl_BT, "entropy": -log_p_BT, "clipped": gain_BT < ratio_BT * advantages_BT}
     return loss, answers, {name: jnp.stack([jnp.sum(batch.weights * x), tokens]) for name, x in measures.items()}
+
+
+def _begins(batch: Batch) -> jax.Array:
+    """Returns where an answer begins: what counts after what does not, or a segment after another."""
+
+    def before(x_BT: jax.Array) -> jax.Array:
+        return jnp.pad(x_BT, ((0, 0), (1, 0)))[:, :-1]
+
+    begins_BT = before(batch.weights) == 0
+    return begins_BT if batch.segments is None else begins_BT | (before(batch.segments) != batch.segments)
 
 
 OBJECTIVES: dict[str, Objective] = {"next_token": next_token, "dpo": dpo, "grpo": grpo}

@@ -17,8 +17,10 @@ from jaxgpt.inference.pairs import wrong_answers
 from jaxgpt.inference.rewards import reward_of
 from jaxgpt.inference.rollouts import write_batch
 from jaxgpt.model.gpt import GPT
+from jaxgpt.ops.attention import BRANCHES
 from jaxgpt.ops.sampling import GREEDY
 from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
+from jaxgpt.training.objectives import log_probs
 from jaxgpt.training.rollouts import FEW, warnings
 
 WORDS = tuple(f"w{i}" for i in range(20 - len(SPECIAL)))
@@ -26,7 +28,7 @@ TOKENIZER = WordTokenizer(SPECIAL + WORDS)
 S = 4  # answers to a question
 CONFIG = Config(
     ModelConfig(vocab_size=20, context_len=32, embed_dim=16, num_heads=2, num_layers=1, dropout=0.0),
-    DataConfig(seq_len=16, batch_size=8),
+    DataConfig(seq_len=32, batch_size=8),
     objective=ObjectiveConfig(name="grpo", group_size=S, answer_tokens=6),
     run=RunConfig(init_from="a run", epochs=2),
 )
@@ -66,27 +68,55 @@ def test_the_same_rollout_is_drawn_again_and_another_is_not(params, written):
     assert not np.array_equal(written.targets, other.targets)
 
 
+def answers_in(batch: Batch) -> list[tuple[tuple[int, ...], Batch]]:
+    """Returns (its question but for the last token, what was packed) of each answer."""
+    found = []
+    for row, segments_T in enumerate(batch.segments):
+        for segment in sorted({*segments_T[segments_T % BRANCHES > 0]}):
+            own_T, question_T = segments_T == segment, segments_T == segment - segment % BRANCHES
+            answer = jax.tree.map(lambda x_BT, row=row, own_T=own_T: x_BT[row, own_T], batch)
+            found.append((tuple(batch.tokens[row, question_T]), answer))
+    return found
+
+
 def test_what_counts_is_the_answer_and_its_end(written):
-    rows = [row for row in range(8) if written.weights[row].any()]
-    for row in rows:
-        (counted,) = np.nonzero(written.weights[row])
-        assert np.array_equal(counted, np.arange(counted[0], counted[-1] + 1))
-        before = written.tokens[row, counted[0]]
-        assert (before,) == TOKENIZER.special.assistant  # the token after which the answer begins
-        said = written.targets[row, counted]
-        assert len(said) == 6 or said[-1] == TOKENIZER.special.end
-        assert TOKENIZER.special.end not in said[:-1]
-        assert np.array_equal(written.tokens[row, counted[1:]], said[:-1])
+    for question, (tokens, targets, weights, _, positions, *_) in answers_in(written):
+        assert weights.all()
+        assert np.array_equal(positions, len(question) + np.arange(len(tokens)))
+        assert (tokens[0],) == TOKENIZER.special.assistant  # the token after which the answer begins
+        assert len(targets) == 6 or targets[-1] == TOKENIZER.special.end
+        assert TOKENIZER.special.end not in targets[:-1]
+        assert np.array_equal(tokens[1:], targets[:-1])
+        assert [*question, tokens[0]] in [asked.ids for asked in QUESTIONS]
+    assert not written.weights[written.segments % BRANCHES == 0].any()
 
 
 def test_every_answer_is_counted_once_and_a_group_shares_its_advantages_out(written):
-    times = written.weights.max(axis=1)
-    advantages = np.where(written.weights > 0, written.advantages, 0)
-    per_row = np.array([row[np.argmax(np.abs(row))] for row in advantages])
-    assert times.sum() == 8  # two questions, four answers each
-    np.testing.assert_allclose((times * per_row).sum(), 0, atol=1e-6)
-    kinds = {(tuple(tokens), tuple(targets)) for tokens, targets in zip(written.tokens, written.targets, strict=True)}
-    assert len(kinds) == np.count_nonzero(times) + bool(np.any(times == 0))  # equal answers share a row
+    answers = answers_in(written)
+    times = [answer.weights.max() for _, answer in answers]
+    assert sum(times) == 8  # two questions, four answers each
+    assert sum(n * answer.advantages[0] for n, (_, answer) in zip(times, answers, strict=True)) == pytest.approx(0)
+    assert len({(question, tuple(answer.targets)) for question, answer in answers}) == len(
+        answers
+    )  # equal ones are one
+
+
+def test_answers_that_share_their_question_are_as_likely_as_each_alone(params, written):
+    told = answers_in(written._replace(reference=np.asarray(log_probs(params, written, CONFIG))))
+    assert len(told) > 2
+    for question, answer in told:
+        tokens = np.array([[*question, *answer.tokens]])
+        targets, weights = np.zeros_like(tokens), np.zeros(tokens.shape, np.float32)
+        targets[0, len(question) :], weights[0, len(question) :] = answer.targets, 1
+        alone = log_probs(params, Batch(tokens, targets, weights), CONFIG)[0, len(question) :]
+        np.testing.assert_allclose(answer.reference, alone, atol=1e-5)
+
+
+def test_a_group_that_fits_in_no_row_reads_its_question_again(params):
+    short = dataclasses.replace(CONFIG, data=DataConfig(seq_len=12, batch_size=8))
+    batch, _ = write_batch(params, short, TOKENIZER, QUESTIONS, by_words, 0)
+    assert sum(answer.weights.max() for _, answer in answers_in(batch)) == 8
+    assert len({question for question, _ in answers_in(batch)}) == 2
 
 
 def test_groups_that_teach_come_first(params):
@@ -96,12 +126,13 @@ def test_groups_that_teach_come_first(params):
     config = dataclasses.replace(CONFIG, objective=dataclasses.replace(CONFIG.objective, oversample=3))
     batch, told = write_batch(params, config, TOKENIZER, QUESTIONS, one_question_alone, 0)
     assert told["no_signal"] == pytest.approx(5 / 6)
-    assert batch.advantages[0].any()
-    for question in QUESTIONS:  # a group is there whole or not at all
-        size = len(question.ids)
-        own = [row for row in range(8) if tuple(batch.tokens[row, :size]) == tuple(question.ids)]
-        assert batch.weights[own].max(axis=1).sum() == (S if own else 0)
-    assert tuple(batch.tokens[0, : len(QUESTIONS[4].ids)]) == tuple(QUESTIONS[4].ids)
+    times: dict[tuple[int, ...], float] = {}
+    one = tuple(QUESTIONS[4].ids[:-1])
+    for question, answer in answers_in(batch):
+        times[question] = times.get(question, 0) + answer.weights.max()
+        assert answer.advantages.any() == (question == one)
+    assert set(times.values()) == {S}  # a group is there whole or not at all
+    assert one in times
 
 
 def test_copies_are_drawn_as_single_ones_are(params):

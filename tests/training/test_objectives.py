@@ -111,6 +111,17 @@ def test_an_answer_gains_its_clipped_advantage_and_pays_for_leaving_the_referenc
     np.testing.assert_allclose(measures["entropy"], [-(batch.weights * log_p).sum(), tokens], rtol=1e-5)
 
 
+def test_answers_that_share_a_row_count_as_answers_with_rows_of_their_own():
+    log_p, batch = answers_batch(drawn=True)
+    config = ObjectiveConfig(beta=0.3, clip=0.2)
+
+    def side_by_side(x_BT: np.ndarray) -> np.ndarray:
+        return np.pad(x_BT, ((0, 0), (1, 0))).reshape(2, -1)  # the end of one answer does not touch the next one
+
+    together = reward_loss(side_by_side(np.asarray(log_p)), jax.tree.map(side_by_side, batch), config)
+    chex.assert_trees_all_close(together, reward_loss(log_p, batch, config), rtol=1e-6)
+
+
 def test_one_update_without_a_reference_is_reinforce():
     log_p, batch = answers_batch(drawn=False)
     config = ObjectiveConfig(beta=0.0)
