@@ -4,12 +4,12 @@ from jaxgpt.config import Config, DataConfig, ObjectiveConfig, OptimizerConfig, 
 
 config = Config(
     # The model and the tokenizer are those of init_from.
-    data=DataConfig(corpus="tinyworld-questions", seq_len=128, batch_size=64),
+    data=DataConfig(corpus="tinyworld-questions", seq_len=128, batch_size=16),
     objective=ObjectiveConfig(
         name="grpo",
         beta=0.01,
-        group_size=8,
-        oversample=8,  # most questions are answered right eight times, and teach nothing
+        group_size=4,
+        oversample=32,  # most questions are answered right four times, and teach nothing: 128 are asked for 16 rows
         answer_tokens=16,
     ),
     optimizer=OptimizerConfig(
@@ -22,7 +22,7 @@ config = Config(
     ),
     run=RunConfig(
         init_from="runs/tiny_chat",
-        epochs=1,
+        epochs=2,
         eval_every=100,
         log_every=10,
         sample_prompt="What does a cow eat?",

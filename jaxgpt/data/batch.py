@@ -8,8 +8,9 @@ Array = Any  # numpy's on the host, jax's on the devices
 class Batch(NamedTuple):
     """`[batch, seq_len]` arrays: tokens and targets int32, weights float32; segments and positions where packed.
 
-    targets[b, t] is the token that follows tokens[b, t]; weights is 1 where it counts in the loss, else 0. What
-    preferences and rewards need beside them is float32, and 0 where weights are.
+    targets[b, t] is the token that follows tokens[b, t]; weights is 1 where it counts in the loss, else 0. Segments
+    keep apart what shares a row, or let texts go on from one (ops.attention.attention_mask). What preferences and
+    rewards need beside them is float32, and 0 where weights are.
     """
 
     tokens: Array

@@ -106,7 +106,7 @@ def padded_size(length: int, context_len: int) -> int:
 
 
 def finely_padded_size(length: int, context_len: int) -> int:
-    """Returns the same for many texts, for which a program more costs less than padding: eighths of the context too."""
+    """Returns the same with eighths of the context between: less padding, and more programs."""
     eighth = max(BUCKET // 2, context_len // 8)
     return min(padded_size(length, context_len), math.ceil(length / eighth) * eighth)
 
@@ -157,15 +157,18 @@ class Slots:
     def begin(self, copies: int) -> list[tuple[int, list[TokenOutput]]]:
         """Reads the sequences of all slots, all new, and returns for each (slot, [the token that comes after it]).
 
-        Of so many `copies` that follow one another only the first is read. Those of about one length are read together.
+        Of so many `copies` that follow one another only the first is read; of many, those of about one length together.
         """
         lengths_B = np.array([0 if sequence is None else len(sequence.tokens) for sequence in self.sequences])
         firsts_P = np.argsort(lengths_B[::copies], kind="stable") * copies
+        size, parts = padded_size, [firsts_P]
+        if len(firsts_P) >= 2 * AT_ONCE:  # a program more then costs less than padding does
+            size, parts = finely_padded_size, np.split(firsts_P, range(AT_ONCE, len(firsts_P), AT_ONCE))
         caches: list[Layers] = []
         grown: list[tuple[int, list[TokenOutput]]] = []
-        for part_P in np.split(firsts_P, range(AT_ONCE, len(firsts_P), AT_ONCE)):
+        for part_P in parts:
             slots = (part_P[:, None] + np.arange(copies)).ravel().tolist()
-            tokens_PT = self._tokens(slots, self.config.context_len - 1, finely_padded_size)[::copies]
+            tokens_PT = self._tokens(slots, self.config.context_len - 1, size)[::copies]
             drawn, cache = read_texts(self.params, self.config, tokens_PT, self._state(slots), self.banned_V)
             caches.append(cache)
             grown += self._first(slots, drawn)
