@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import pytest
 
-from jaxgpt.config import Config, DataConfig, ModelConfig, RunConfig
+from jaxgpt.config import Config, DataConfig, ModelConfig, ObjectiveConfig, RunConfig
 from jaxgpt.devices import setup
 from jaxgpt.errors import UserError
 from jaxgpt.ops import attention
@@ -118,6 +118,19 @@ class TestAttention:
         config, why = plan.settle_attention(self.config())
         assert config.model.attention == "xla"
         assert "multiples of 128 tokens" in why["model.attention"]
+
+    @pytest.mark.parametrize(("name", "kernel"), [("next_token", "splash"), ("dpo", "splash"), ("grpo", "xla")])
+    def test_answers_to_one_question_need_a_mask_that_splash_has_not(self, monkeypatch, name, kernel):
+        def fused(q, k, v, segments, precision):
+            return attention.causal_attention(q, k, v, segments, "xla", precision)
+
+        monkeypatch.setattr(setup.jax, "default_backend", lambda: "tpu")
+        monkeypatch.setattr(attention, "splash", fused)
+        config = self.config()
+        config = dataclasses.replace(config, data=DataConfig(seq_len=128), objective=ObjectiveConfig(name=name))
+        settled, why = plan.settle_attention(config)
+        assert settled.model.attention == kernel
+        assert ("one question" in why["model.attention"]) == (name == "grpo")
 
 
 def test_many_blocks_are_trained_as_a_loop():

@@ -77,8 +77,8 @@ def test_batch_of_different_lengths_equals_word_by_word(params):
 
 
 def test_many_texts_are_those_they_would_be_alone(params):
-    """Some go on past the context, and when most have ended the others move together."""
-    prompts = [[8 + (3 * i + j) % 50 for j in range(1 + i % 7)] for i in range(140)]
+    """Those of a length are read together, some go on past the context, and when most have ended the others move up."""
+    prompts = [[8 + (3 * i + j) % 50 for j in range(1 + 6 * (i % 7))] for i in range(140)]
     keys = jax.random.split(KEY, 140)
     sampling = Sampling(temperature=1.0, top_p=None)
     banned = (np.arange(60) < 8) | (np.arange(60) >= 40)  # of few words one comes soon that ends the text

@@ -19,7 +19,7 @@ from jaxgpt.model.gpt import GPT, KEPT, Block, Mlp, logits, padded_vocab_size, u
 from jaxgpt.model.kv_cache import init_cache
 from jaxgpt.model.layers import Dropout, Linear, Norm, apply_rope
 from jaxgpt.model.parameters import PARTS, abstract_params, parameter_kind, parameter_part
-from jaxgpt.ops.attention import attention_mask
+from jaxgpt.ops.attention import BRANCHES, attention_mask
 from jaxgpt.ops.dropout import hashed_bits
 from jaxgpt.ops.matmul import precision
 from tests.compiling import QUICK
@@ -171,7 +171,12 @@ def test_mask_literally():
     assert attention_mask(segments_BT).astype(int).tolist() == [
         [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
     ]
-    # One query in slot 2 of a cache whose last slot is empty (-1).
+    one, other = BRANCHES, 2 * BRANCHES
+    segments_BT = jnp.array([[one, one + 1, one + 2, other], [other, other + 1, other + 1, 0]])
+    assert attention_mask(segments_BT).astype(int).tolist() == [
+        [[1, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]],
+        [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 0, 1]],
+    ]
 
 
 def test_packed_segments_do_not_leak(config):
