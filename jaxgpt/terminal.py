@@ -120,7 +120,8 @@ class Conversation:
             with Path(name).expanduser().open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         except (OSError, ValueError, RuntimeError) as error:
-            print(f"(not saved: {clipped(str(error))}; give a file: /save talks.jsonl)")
+            why = getattr(error, "strerror", None) or str(error)
+            print(f"(not saved: {clipped(why)}; give a file: /save talks.jsonl)")
             return
         print(f"({len(self.messages)} messages added to {name})")
 

@@ -115,9 +115,10 @@ def scanned(block: type[nn.Module], num_layers: int) -> type[nn.Module]:
 class GPT(nn.Module):
     """apply({"params": params}, tokens_BT) returns (hidden_BTD, None); with a cache, (hidden_BTD, cache grown by T).
 
-    `segments_BT` keeps attention inside conversations that share a row; segment 0 is padding. `positions_BT` counts
-    from 0 in each of them. Both may be left out: one segment, positions from the start. With a cache they must be: each
-    row continues at the cache's length. Dropout is on when rngs={"dropout": key} is given.
+    `segments_BT` keeps attention inside conversations that share a row, or inside answers and the question that they
+    share (ops.attention.attention_mask); segment 0 is padding. `positions_BT` counts from 0 in each of them. Both may
+    be left out: one segment, positions from the start. With a cache they must be: each row continues at the cache's
+    length. Dropout is on when rngs={"dropout": key} is given.
     """
 
     config: ModelConfig
