@@ -210,8 +210,8 @@ class ObjectiveConfig:
     """Answers drawn to each question. grpo: each is measured against the mean of all; divides data.batch_size. dpo on
     conversations whose answers can be checked: the wrong ones are rejected."""
     oversample: int = 1
-    """grpo: questions asked for each that is trained on. Those whose answers are worth more or less than one another
-    come first, as the others teach nothing."""
+    """grpo: batch_size / group_size times so many questions are asked. Those whose answers are worth more or less than
+    one another come first, as the others teach nothing, until data.batch_size rows are full."""
     updates: int = 1
     """grpo: steps on the same answers; with more than 1 they are of older parameters, and `clip` holds the steps."""
     clip: float = 0.2

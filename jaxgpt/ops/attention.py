@@ -45,10 +45,9 @@ def attention_mask(segments_BT: jax.Array) -> jax.Array:
          [0, 0, 1, 1]]       [1, 1, 0, 1]]
     """
     T = segments_BT.shape[1]
-    is_trunk_BT = (segments_BT > 0) & (segments_BT % BRANCHES == 0)
-    trunk_BT = segments_BT - segments_BT % BRANCHES
+    trunk_BT = segments_BT - segments_BT % BRANCHES  # 0, which is no text, where a segment goes on from none
     same_BTS = segments_BT[:, :, None] == segments_BT[:, None, :]
-    goes_on_BTS = is_trunk_BT[:, None, :] & (trunk_BT[:, :, None] == segments_BT[:, None, :])
+    goes_on_BTS = (trunk_BT[:, :, None] == segments_BT[:, None, :]) & (segments_BT > 0)[:, None, :]
     return jnp.tril(jnp.ones((T, T), bool)) & (same_BTS | goes_on_BTS)
 
 

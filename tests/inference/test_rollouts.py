@@ -96,9 +96,8 @@ def test_every_answer_is_counted_once_and_a_group_shares_its_advantages_out(writ
     times = [answer.weights.max() for _, answer in answers]
     assert sum(times) == 8  # two questions, four answers each
     assert sum(n * answer.advantages[0] for n, (_, answer) in zip(times, answers, strict=True)) == pytest.approx(0)
-    assert len({(question, tuple(answer.targets)) for question, answer in answers}) == len(
-        answers
-    )  # equal ones are one
+    different = {(question, tuple(answer.targets)) for question, answer in answers}
+    assert len(different) == len(answers)  # equal ones are one
 
 
 def test_answers_that_share_their_question_are_as_likely_as_each_alone(params, written):
@@ -117,6 +116,8 @@ def test_a_group_that_fits_in_no_row_reads_its_question_again(params):
     batch, _ = write_batch(params, short, TOKENIZER, QUESTIONS, by_words, 0)
     assert sum(answer.weights.max() for _, answer in answers_in(batch)) == 8
     assert len({question for question, _ in answers_in(batch)}) == 2
+    read = {(row, segment) for row, of_row in enumerate(batch.segments) for segment in of_row if segment}
+    assert sum(segment % BRANCHES == 0 for _, segment in read) > 2
 
 
 def test_groups_that_teach_come_first(params):

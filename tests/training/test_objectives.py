@@ -122,6 +122,14 @@ def test_answers_that_share_a_row_count_as_answers_with_rows_of_their_own():
     chex.assert_trees_all_close(together, reward_loss(log_p, batch, config), rtol=1e-6)
 
 
+def test_answers_side_by_side_are_told_apart_by_their_segments():
+    zeros = np.zeros((1, 6), np.float32)
+    weights, segments = np.array([[0, 1, 1, 3, 3, 0]], np.float32), np.array([[8, 9, 9, 10, 10, 0]])
+    batch = Batch(zeros, zeros, weights, segments, reference=zeros, advantages=zeros)
+    _, answers, _ = reward_loss(jnp.asarray(zeros), batch, ObjectiveConfig())
+    assert float(answers) == 4
+
+
 def test_one_update_without_a_reference_is_reinforce():
     log_p, batch = answers_batch(drawn=False)
     config = ObjectiveConfig(beta=0.0)
