@@ -29,6 +29,11 @@ def bits(path) -> str:
     return digest.hexdigest()
 
 
+def valid_losses(workplace, run: str) -> list[float]:
+    records = map(json.loads, (workplace / "runs" / run / "metrics.jsonl").read_text().splitlines())
+    return [record["valid_loss"] for record in records if "valid_loss" in record]
+
+
 def test_says_what_is_trained_and_saves_no_more(workplace, lora):
     assert "adapters of rank 4, alpha 32, projections all: 4,608 numbers are trained beside" in lora
 
@@ -41,11 +46,7 @@ def test_says_what_is_trained_and_saves_no_more(workplace, lora):
 
 
 def test_learns_and_is_used_like_any_run(workplace, lora):
-    losses = [
-        record["valid_loss"]
-        for record in map(json.loads, (workplace / "runs" / "thin" / "metrics.jsonl").read_text().splitlines())
-        if "valid_loss" in record
-    ]
+    losses = valid_losses(workplace, "thin")
     assert losses[-1] < 0.6 * losses[0]
     asked = ("The ball of Ann is red. The ball?", "--temperature", "0")
     said = shell(workplace, "-m", "jaxgpt", "chat", "runs/thin", "--prompt", *asked).stdout
@@ -65,9 +66,8 @@ def test_stopped_and_resumed_ends_bit_for_bit_the_same(workplace, lora):
 def test_adapters_beside_adapters(workplace, lora):
     command = ("finetune.py", "--config", "mini_talk.py", "--run.name", "third", "--run.init-from", "runs/thin")
     said = shell(workplace, *command, *LORA, "--run.max-steps", "5").stdout
-    before = json.loads((workplace / "runs" / "thin" / "metrics.jsonl").read_text().splitlines()[-1])["valid_loss"]
-    first = json.loads((workplace / "runs" / "third" / "metrics.jsonl").read_text().splitlines()[0])["valid_loss"]
-    assert first == pytest.approx(before, abs=1e-4), said
+    first, *_ = valid_losses(workplace, "third")
+    assert first == pytest.approx(min(valid_losses(workplace, "thin")), abs=1e-4), said  # it goes on from the best
 
 
 def test_never_beside_other_parameters(workplace, lora, tmp_path):
