@@ -139,7 +139,7 @@ class Plan:
 
     settings: Annotated[Config, tyro.conf.arg(name="")]
     on: str
-    """The chips: v5e:4x4, v5p:4x4x4, v6e:2x2, h100:8; v5e:1 for one."""
+    """The chips: v5e:4x4, v5p:4x4x4, v6e:2x2, h100:8, a100:1; v5e:1 for one."""
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE.py")] = None
     """The preset whose values are the defaults of all fields below. None: the reference configuration, base."""
     tokens: float | None = None

@@ -16,7 +16,7 @@ MAY_USE = {
     "command_line": BASE | {"config", "depth"},
     "text": BASE | {"text"},
     "data": BASE | {"config", "text", "data"},
-    "ops": BASE | {"config", "ops"},
+    "ops": BASE | {"config", "data", "ops"},  # data: what a batch is
     "model": {"config", "ops", "model"},
     "devices": BASE | {"config", "ops", "model", "devices"},
     "run": BASE | UP_TO_MODEL | {"devices", "run"},

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 Array = Any  # numpy's on the host, jax's on the devices
+BRANCHES = 2**16  # segments n * BRANCHES + 1, + 2 and so on all go on from segment n * BRANCHES, n above 0
 
 
 class Batch(NamedTuple):

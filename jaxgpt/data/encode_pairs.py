@@ -1,4 +1,4 @@
-"""Pairs of answers to packed rows: both after the same prompt, side by side in one row."""
+"""Pairs of answers to packed rows: a prompt stands once in a row, and both answers go on from it."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -9,10 +9,10 @@ import numpy as np
 from jaxgpt.config import DataConfig
 from jaxgpt.data.encode_chat import UnknownWords
 from jaxgpt.data.manifest import ChatCounts
-from jaxgpt.data.packing import Rendered, packed_groups
+from jaxgpt.data.packing import Answered, answered_rows, pack
 from jaxgpt.data.require import require_pairs
 from jaxgpt.text.conversation import Rendered as Message
-from jaxgpt.text.conversation import fit, joined, render_each, render_message
+from jaxgpt.text.conversation import fit, prompt_of, render_each, render_message
 from jaxgpt.text.corpora import Pair, Splits
 from jaxgpt.text.corpora.documents import digest_after, fingerprint
 from jaxgpt.text.tokenizer import Tokenizer
@@ -45,10 +45,12 @@ def encode_pairs(
             cut += bool(fitted) and len(fitted) < len(prompt)
             messages_cut += len(prompt) - len(fitted)
             if fitted:
-                kept.append([_answered(fitted, answer, tokenizer) for answer in answers])
-        np.save(folder / f"{split}.npy", packed_groups(kept, config.seq_len))
-        each = [conversation for group in kept for conversation in group]
-        tokens, supervised = sum(len(ids) for ids, _ in each), sum(sum(mask[1:]) for _, mask in each)
+                both = [([*answer.content_ids, tokenizer.special.end], 1) for answer in answers]
+                kept.append(Answered(prompt_of(fitted, tokenizer), both))
+        sizes = [pair.size for pair in kept]
+        plan = [[kept[item] for item in row] for row in pack(sizes, config.seq_len)]
+        np.save(folder / f"{split}.npy", answered_rows(plan, (len(plan), config.seq_len)))
+        tokens, supervised = sum(sizes), sum(len(ids) for pair in kept for ids, _ in pair.answers)
         counts[split] = ChatCounts(pairs, len(kept), cut, dropped, messages_cut, tokens, supervised, *unknown.shares)
         digests[split] = digest
     require_pairs(name, counts["train"], config.seq_len)
@@ -64,12 +66,7 @@ def encode_pairs(
 
 def _fitted(prompt: list[Message], answers: list[Message], room: int, tokenizer: Tokenizer) -> list[Message]:
     """Returns the latest exchanges of a prompt with which each answer fits into so many tokens; maybe none."""
-    left = room + 1 - max(len(answer.ids) for answer in answers) - len(tokenizer.special.start)
+    left = room + 1 - max(len(answer.opening) + len(answer.content_ids) + 1 for answer in answers)
+    left -= len(tokenizer.special.start)
     fitted = fit(prompt, left)
     return fitted if fitted and fitted[-1] is prompt[-1] else []
-
-
-def _answered(prompt: list[Message], answer: Message, tokenizer: Tokenizer) -> Rendered:
-    """Returns (ids, mask) of an answer after its prompt; the mask is the answer's alone."""
-    before, _ = joined(prompt, tokenizer)
-    return [*before, *answer.ids], [0] * len(before) + answer.mask

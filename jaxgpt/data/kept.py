@@ -13,7 +13,7 @@ import filelock
 
 from jaxgpt.files import cache_folder, parse_json, write_text
 
-FORMAT = 2  # raise it when the meaning of what is kept changes
+FORMAT = 3  # raise it when the meaning of what is kept changes
 SMALL = 2**26  # bytes: smaller files are digested each time they are opened, larger ones when they are written
 RECORD = "record.json"
 

@@ -1,9 +1,11 @@
 """Several conversations in one row, none seeing another: attention stays inside a segment."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from jaxgpt.data.batch import BRANCHES
 from jaxgpt.errors import UserError
 
 Rendered = tuple[Sequence[int], Sequence[int]]  # (ids, mask) of a conversation
@@ -34,19 +36,50 @@ def packed_rows(conversations: Sequence[Rendered], seq_len: int) -> np.ndarray:
     Each conversation of n ids gives n - 1 pairs (token, next token); the weight is the mask of the next token. Segments
     count from 1 in each row, positions from 0 in each conversation; what is left of a row is segment 0, weight 0.
     """
-    return packed_groups([[conversation] for conversation in conversations], seq_len)
-
-
-def packed_groups(groups: Sequence[Sequence[Rendered]], seq_len: int) -> np.ndarray:
-    """Returns the same for groups of conversations, each of which stays in one row, its segments side by side."""
-    plan = pack([sum(len(ids) - 1 for ids, _ in group) for group in groups], seq_len)
+    plan = pack([len(ids) - 1 for ids, _ in conversations], seq_len)
     rows_R5T = np.zeros((len(plan), 5, seq_len), np.int32)
     for row_5T, items in zip(rows_R5T, plan, strict=True):
         at = 0
-        for segment, (ids, mask) in enumerate((each for item in items for each in groups[item]), start=1):
+        for segment, item in enumerate(items, start=1):
+            ids, mask = conversations[item]
             end = at + len(ids) - 1
             row_5T[:, at:end] = [ids[:-1], ids[1:], mask[1:], [segment] * (end - at), range(end - at)]
             at = end
+    return rows_R5T
+
+
+class Answered(NamedTuple):
+    """A question, up to where the assistant speaks, and answers that go on from it: (ids, how often it counts) each."""
+
+    question: Sequence[int]
+    answers: Sequence[tuple[Sequence[int], int]]
+
+    @property
+    def size(self) -> int:
+        """The tokens of a row that it takes: all but each answer's last, as the question's last stands before each."""
+        return len(self.question) - 1 + sum(len(ids) for ids, _ in self.answers)
+
+
+def answered_rows(plan: Sequence[Sequence[Answered]], shape: tuple[int, int]) -> np.ndarray:
+    """Returns rows_R5T as `packed_rows` does, of `shape` (R, T), in which a question stands once, before its answers.
+
+    The n-th question of a row is segment n * BRANCHES, and its answers, which alone count, those after that. The
+    question's last token stands before each of them.
+    """
+    R, T = shape
+    rows_R5T = np.zeros((R, 5, T), np.int32)
+    for row_5T, items in zip(rows_R5T, plan, strict=False):
+        at = 0
+        for number, (question, answers) in enumerate(items, start=1):
+            *trunk, last = question
+            start, segment = len(trunk), number * BRANCHES
+            parts = [(question, 0, segment, 0)]
+            parts += [([last, *ids], times, segment + n, start) for n, (ids, times) in enumerate(answers, start=1)]
+            for ids, times, segment, first in parts:
+                count = len(ids) - 1
+                own = ids[:-1], ids[1:], [times] * count, [segment] * count, range(first, first + count)
+                row_5T[:, at : at + count] = own
+                at += count
     return rows_R5T
 
 

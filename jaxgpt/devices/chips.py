@@ -37,24 +37,47 @@ CHIPS = {
     "h100-pcie": Chip("NVIDIA H100 PCIe", 756e12),
     "h200": Chip("NVIDIA H200", 989e12),
     "b200": Chip("NVIDIA B200", 2_250e12),
-    "a100": Chip("NVIDIA A100", 312e12),
+    "a100": Chip("NVIDIA A100", 312e12, 80e9, 2_039e9, 300e9),  # SXM, of 80 GB
     "l4": Chip("NVIDIA L4", 121e12),
 }
 PLANNED = [name for name, chip in CHIPS.items() if chip.memory]
-H100 = """
-gpu_device_info {
-  threads_per_block_limit: 1024  threads_per_warp: 32  shared_memory_per_block: 49152  shared_memory_per_core: 233472
-  threads_per_core_limit: 2048  core_count: 132  fpus_per_core: 128  block_dim_limit_x: 2147483647
-  block_dim_limit_y: 65535  block_dim_limit_z: 65535  memory_bandwidth: 3352320000000  l2_cache_size: 52428800
-  clock_rate_ghz: 1.98  device_memory_size: 84929347584  shared_memory_per_block_optin: 232448
-  cuda_compute_capability { major: 9 minor: 0 }  registers_per_core_limit: 65536  registers_per_block_limit: 65536
-}
+TARGET = """
+gpu_device_info {{
+  threads_per_block_limit: 1024  threads_per_warp: 32  shared_memory_per_block: 49152
+  shared_memory_per_core: {per_core}  shared_memory_per_block_optin: {per_block}
+  threads_per_core_limit: 2048  core_count: {cores}  fpus_per_core: {units}  block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535  block_dim_limit_z: 65535  memory_bandwidth: {bandwidth:.0f}  l2_cache_size: {cache}
+  clock_rate_ghz: {gigahertz}  device_memory_size: {memory}  registers_per_core_limit: 65536
+  cuda_compute_capability {{ major: {capability} minor: 0 }}  registers_per_block_limit: 65536
+}}
 platform_name: "CUDA"
-dnn_version_info { major: 9 minor: 8 }
-runtime_version { major: 12 minor: 8 patch: 0 }
-device_description_str: "NVIDIA H100 80GB HBM3"
+dnn_version_info {{ major: 9 minor: 8 }}
+runtime_version {{ major: 12 minor: 8 patch: 0 }}
+device_description_str: "{kind}"
 """
 """What XLA's compiler asks of a GPU that is not here."""
+GPUS = {
+    "h100": {
+        "capability": 9,
+        "cores": 132,
+        "units": 128,
+        "gigahertz": 1.98,
+        "memory": 84_929_347_584,
+        "cache": 52_428_800,
+        "per_core": 233_472,
+        "per_block": 232_448,
+    },
+    "a100": {
+        "capability": 8,
+        "cores": 108,
+        "units": 64,
+        "gigahertz": 1.41,
+        "memory": 85_520_809_984,
+        "cache": 41_943_040,
+        "per_core": 167_936,
+        "per_block": 166_912,
+    },
+}
 
 
 def published(kind: str) -> Chip | None:
@@ -83,20 +106,21 @@ def chips_elsewhere(on: str) -> tuple[Chip, list[Any]]:
     if chip is None or not chip.memory:
         raise UserError(
             f"on: {shown(on)} was given; it must be a chip ({', '.join(PLANNED)}) and how many, as v5e:1, v5e:4x4, "
-            "v5p:4x4x4 or h100:8"
+            "v5p:4x4x4, h100:8 or a100:1"
         )
     if not chip.hertz:
-        return chip, _gpus(on, layout)
+        return chip, _gpus(on, name, layout)
     axes = 3 if name == "v5p" else 2
     alone, smallest = layout in ("", "1"), "x".join("221"[:axes])
     topology = _topology(on, "tpu", topology_name=f"{name}:{smallest if alone else layout}")
     return chip, topology.devices[:1] if alone else topology.devices
 
 
-def _gpus(on: str, layout: str) -> list[Any]:
-    if not layout.isdecimal() and layout:
-        raise UserError(f"on: {shown(on)} was given; of GPUs it must be a number, as h100:8")
-    return _topology(on, "cuda", platform="cuda", target_config=H100, topology=f"1x1x{layout or 1}").devices
+def _gpus(on: str, name: str, layout: str) -> list[Any]:
+    if layout and (not layout.isdecimal() or int(layout) < 1):
+        raise UserError(f"on: {shown(on)} was given; of GPUs it must be a number, as {name}:8")
+    target = TARGET.format(kind=CHIPS[name].kind, bandwidth=CHIPS[name].bandwidth, **GPUS[name])
+    return _topology(on, "cuda", platform="cuda", target_config=target, topology=f"1x1x{layout or 1}").devices
 
 
 def _topology(on: str, extra: str, **what: str) -> Any:

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from jaxgpt.config import Config, Sampling
-from jaxgpt.data.batch import Batch
-from jaxgpt.data.packing import pack
+from jaxgpt.data.batch import BRANCHES, Batch
+from jaxgpt.data.packing import Answered, answered_rows, pack
 from jaxgpt.data.require import require_enough
 from jaxgpt.data.sources import EMPTY, sample_indices
 from jaxgpt.devices.distributed import on_primary
@@ -19,7 +19,6 @@ from jaxgpt.errors import UserError
 from jaxgpt.inference.eval_chat import Answer, Question, answer_all, checkable, questions, right_by_kind, shares_right
 from jaxgpt.inference.rewards import Reward
 from jaxgpt.model.gpt import Params
-from jaxgpt.ops.attention import BRANCHES
 from jaxgpt.ops.sampling import GREEDY
 from jaxgpt.text.corpora import Conversation, Splits, open_chat
 from jaxgpt.text.tokenizer import Tokenizer
@@ -103,12 +102,12 @@ def write_batch(
     rows: list[list[int]] = []
     for q in np.argsort(alike_Q, kind="stable"):
         each = zip(answers[q * S : (q + 1) * S], advantages_QS[q], strict=True)
-        different = _different([Drawn(answer, advantage, 1) for answer, advantage in each])
+        different = _different([Drawn(_whole(answer, tokenizer), advantage, 1) for answer, advantage in each])
         more = [*taken, *_fitting(Group(part[q], different), config.data.seq_len)]
-        plan = pack([group.size for group in more], config.data.seq_len)
+        plan = pack([group.answered.size for group in more], config.data.seq_len)
         if len(plan) <= config.data.batch_size:
             taken, rows = more, plan
-    batch = rows_of([[taken[item] for item in row] for row in rows], config, tokenizer)
+    batch = rows_of([[taken[item] for item in row] for row in rows], config)
     told = {
         "reward": rewards_QS.mean(),
         "right": np.mean([answer.right for answer in answers]),
@@ -119,17 +118,16 @@ def write_batch(
     return batch, {name: float(value) for name, value in told.items()}
 
 
-class Drawn(NamedTuple):
-    """An answer that was drawn, how much better it is than its group's mean, and how often the group has it."""
+def _whole(answer: Answer, tokenizer: Tokenizer) -> list[int]:
+    return [*answer.ids, *([tokenizer.special.end] if answer.ended else [])]
 
-    answer: Answer
+
+class Drawn(NamedTuple):
+    """An answer's tokens, its end included, how much better it is than its group's mean, how often the group has it."""
+
+    ids: list[int]
     advantage: float
     times: int
-
-    @property
-    def size(self) -> int:
-        """The tokens of a row that it takes: each decides the next one, the first of them the last of the question."""
-        return len(self.answer.ids) + self.answer.ended
 
 
 class Group(NamedTuple):
@@ -139,16 +137,16 @@ class Group(NamedTuple):
     drawn: list[Drawn]
 
     @property
-    def size(self) -> int:
-        """The tokens of a row that it takes, the question once."""
-        return len(self.question.ids) - 1 + sum(drawn.size for drawn in self.drawn)
+    def answered(self) -> Answered:
+        """The same as it is packed."""
+        return Answered(self.question.ids, [(drawn.ids, drawn.times) for drawn in self.drawn])
 
 
 def _different(group: Sequence[Drawn]) -> list[Drawn]:
     """Returns the different answers of a group with their times; equal ones that a reward tells apart stay apart."""
     found: dict[tuple, Drawn] = {}
     for drawn in group:
-        key = *drawn.answer.ids, drawn.answer.ended, drawn.advantage
+        key = *drawn.ids, drawn.advantage
         found[key] = drawn._replace(times=1 + (found[key].times if key in found else 0))
     return list(found.values())
 
@@ -157,35 +155,26 @@ def _fitting(group: Group, seq_len: int) -> list[Group]:
     """Returns a group as one that fits in a row, or several where its answers do not."""
     parts = [Group(group.question, [])]
     for drawn in group.drawn:
-        if parts[-1].size + drawn.size > seq_len:
+        if parts[-1].answered.size + len(drawn.ids) > seq_len:
             parts.append(Group(group.question, []))
         parts[-1].drawn.append(drawn)
     return parts
 
 
-def rows_of(rows: Sequence[Sequence[Group]], config: Config, tokenizer: Tokenizer) -> Batch:
+def rows_of(rows: Sequence[Sequence[Group]], config: Config) -> Batch:
     """Returns a batch with the groups of each row: a question, which is read once, and the answers that go on from it.
 
-    What counts is what the model drew. The question's last token, after which the assistant speaks, stands before each.
+    What counts is what the model drew.
     """
-    B, T = config.data.batch_size, config.data.seq_len
-    tokens_BT, targets_BT, segments_BT, positions_BT = np.zeros((4, B, T), np.int32)
-    weights_BT, advantages_BT = np.zeros((2, B, T), np.float32)
+    shape = config.data.batch_size, config.data.seq_len
+    plan = [[group.answered for group in groups] for groups in rows]
+    tokens_BT, targets_BT, weights_BT, segments_BT, positions_BT = np.moveaxis(answered_rows(plan, shape), 1, 0)
+    advantages_BT = np.zeros(shape, np.float32)
     for b, groups in enumerate(rows):
-        end = 0
-        for number, (question, answers) in enumerate(groups, start=1):
-            *trunk, last = question.ids
-            start, end = end, end + len(trunk)
-            tokens_BT[b, start:end], targets_BT[b, start:end] = trunk, question.ids[1:]
-            segments_BT[b, start:end], positions_BT[b, start:end] = number * BRANCHES, range(len(trunk))
-            for branch, drawn in enumerate(answers, start=1):
-                ids = [last, *drawn.answer.ids, *([tokenizer.special.end] if drawn.answer.ended else [])]
-                start, end = end, end + drawn.size
-                own = b, slice(start, end)
-                tokens_BT[own], targets_BT[own] = ids[:-1], ids[1:]
-                segments_BT[own] = number * BRANCHES + branch
-                positions_BT[own] = range(len(trunk), len(trunk) + drawn.size)
-                weights_BT[own], advantages_BT[own] = drawn.times, drawn.advantage
+        for number, group in enumerate(groups, start=1):
+            for branch, drawn in enumerate(group.drawn, start=1):
+                advantages_BT[b, segments_BT[b] == number * BRANCHES + branch] = drawn.advantage
+    weights_BT = weights_BT.astype(np.float32)
     return Batch(tokens_BT, targets_BT, weights_BT, segments_BT, positions_BT, advantages=advantages_BT)
 
 

@@ -15,6 +15,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from jaxgpt.data.batch import BRANCHES
 from jaxgpt.ops.dropout import dropout
 from jaxgpt.ops.fused_attention import FUSED, cudnn, splash
 from jaxgpt.ops.matmul import Precision, matmul, matmul_over_rows
@@ -22,7 +23,6 @@ from jaxgpt.ops.norm import row_sum
 
 FLOAT32 = jnp.dtype("float32")
 MOST_PIECES = 4
-BRANCHES = 2**16  # segments n * BRANCHES + 1, + 2 and so on all go on from segment n * BRANCHES, n above 0
 LEAST_QUERIES = 64  # in a piece: smaller products cost a CPU more to start than they save
 
 

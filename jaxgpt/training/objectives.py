@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgpt.config import Config, ObjectiveConfig
-from jaxgpt.data.batch import Batch
+from jaxgpt.data.batch import BRANCHES, Batch
 from jaxgpt.model.gpt import GPT, Params, unembedding, variables
 from jaxgpt.ops.cross_entropy import cross_entropy, token_losses
 from jaxgpt.ops.matmul import precision
@@ -22,7 +22,7 @@ Sums = tuple[jax.Array, jax.Array, dict[str, jax.Array]]
 Objective = Callable[[Params, Batch, Config, jax.Array | None], Sums]
 """(params, batch, config, key) -> sums; dropout is on when a key is given and the objective has any."""
 
-LEAST_PAIR = 8  # tokens of a row that a pair takes: two roles, two answers, and their ends
+LEAST_PAIR = 4  # tokens of a row that a pair takes: a role, an end, and two answers of which each is an end
 
 
 def next_token(params: Params, batch: Batch, config: Config, key: jax.Array | None) -> Sums:
@@ -46,7 +46,7 @@ def dpo(params: Params, batch: Batch, config: Config, key: jax.Array | None) -> 
 def preference_loss(log_p_BT: jax.Array, batch: Batch, config: ObjectiveConfig) -> Sums:
     """Returns the loss in nats over pairs: direct preference optimization (Rafailov et al. 2023, equation 7).
 
-    Segments 1 and 2 of a row are the better and the worse answer of a pair, each after its prompt, 3 and 4 of the next.
+    A row's n-th prompt is segment n * BRANCHES, the better answer to it the segment after that, the worse the next one.
     An answer's reward is beta times the log of how much likelier it is than in the reference. With label smoothing a
     pair may be the wrong way round (Mitchell 2023). Beside it next_token_weight holds the better answer itself likely,
     which the loss alone does not: it asks for a difference only (Pang et al. 2024). Measures: preferred, the share of
@@ -56,7 +56,7 @@ def preference_loss(log_p_BT: jax.Array, batch: Batch, config: ObjectiveConfig) 
     assert segments_BT is not None, "pairs are packed"
     assert reference_BT is not None, "pairs come with their reference"
     chex.assert_equal_shape([log_p_BT, batch.weights, segments_BT, reference_BT])
-    pair_BT, is_better_BT = (segments_BT + 1) // 2, segments_BT % 2 == 1  # pair 0 is padding
+    pair_BT, is_better_BT = segments_BT // BRANCHES, segments_BT % BRANCHES == 1  # pair 0 is padding
     is_of_BTP = batch.weights[..., None] * (pair_BT[..., None] == 1 + jnp.arange(pair_BT.shape[1] // LEAST_PAIR))
     reward_BT = config.beta * jnp.where(is_better_BT, 1.0, -1.0) * (log_p_BT - reference_BT)
     margin_BP = jnp.einsum("BT,BTP->BP", reward_BT, is_of_BTP)

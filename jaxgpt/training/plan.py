@@ -53,7 +53,7 @@ def settle_attention(config: Config) -> tuple[Config, dict[str, str]]:
             f"model.attention: {asked} drops no weights, and model.dropout is {model.dropout}; give 0 or xla"
         )
     kernel, why = on_primary(lambda: fused_attention(model, config.data.seq_len))
-    if kernel == "splash" and config.objective.name == "grpo":
+    if kernel == "splash" and config.objective.name != "next_token":
         kernel, why = "xla", "splash has no mask for answers that go on from one question"
     if asked not in ("auto", kernel):
         raise UserError(f"model.attention: {asked} was given; it cannot be had here ({why}); give auto or xla")

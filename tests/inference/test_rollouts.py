@@ -10,14 +10,13 @@ import pytest
 from flax import linen as nn
 
 from jaxgpt.config import Config, DataConfig, ModelConfig, ObjectiveConfig, RunConfig
-from jaxgpt.data.batch import Batch
+from jaxgpt.data.batch import BRANCHES, Batch
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.inference.eval_chat import Answer, Question, answer_all, questions
 from jaxgpt.inference.pairs import wrong_answers
 from jaxgpt.inference.rewards import reward_of
 from jaxgpt.inference.rollouts import write_batch
 from jaxgpt.model.gpt import GPT
-from jaxgpt.ops.attention import BRANCHES
 from jaxgpt.ops.sampling import GREEDY
 from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 from jaxgpt.training.objectives import log_probs

@@ -14,12 +14,13 @@ from flax import linen as nn
 from jax.ad_checkpoint import print_saved_residuals
 
 from jaxgpt.config import ModelConfig
+from jaxgpt.data.batch import BRANCHES
 from jaxgpt.model.attention import Attention
 from jaxgpt.model.gpt import GPT, KEPT, Block, Mlp, logits, padded_vocab_size, unembedding
 from jaxgpt.model.kv_cache import init_cache
 from jaxgpt.model.layers import Dropout, Linear, Norm, apply_rope
 from jaxgpt.model.parameters import PARTS, abstract_params, parameter_kind, parameter_part
-from jaxgpt.ops.attention import BRANCHES, attention_mask
+from jaxgpt.ops.attention import attention_mask
 from jaxgpt.ops.dropout import hashed_bits
 from jaxgpt.ops.matmul import precision
 from tests.compiling import QUICK

@@ -12,7 +12,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from jaxgpt.config import ObjectiveConfig
-from jaxgpt.data.batch import Batch
+from jaxgpt.data.batch import BRANCHES, Batch
 from jaxgpt.training.objectives import preference_loss, reward_loss
 from tests.training.test_objectives import random
 
@@ -76,7 +76,8 @@ def test_preferences():
     def beside(x):
         return jnp.concatenate([x[:3], x[3:]], axis=1)
 
-    segments, empty = np.repeat([[1, 2]], T, axis=1).repeat(3, axis=0), np.zeros((3, 2 * T), np.int32)
+    segments = np.repeat([[BRANCHES + 1, BRANCHES + 2]], T, axis=1).repeat(3, axis=0)
+    empty = np.zeros((3, 2 * T), np.int32)
     batch = Batch(empty, empty, beside(MASK), segments, None, beside(REFERENCE))
 
     def ours(log_p):

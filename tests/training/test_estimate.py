@@ -75,7 +75,7 @@ def test_the_arithmetic_of_attention_is_that_of_its_products():
     assert splash_flops(CONFIG) == 8 * 2 * 9 * (2 * 128 * 128 * 32) / 2
 
 
-@pytest.mark.parametrize("on", ["v9:1", "h100:many", "l4:1", ""])
+@pytest.mark.parametrize("on", ["v9:1", "h100:many", "a100:0", "l4:1", ""])
 def test_chips_that_nobody_knows_are_refused(on):
     with pytest.raises(UserError, match=r"^on: "):
         chips_elsewhere(on)

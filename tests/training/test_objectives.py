@@ -7,19 +7,21 @@ import numpy as np
 import pytest
 
 from jaxgpt.config import Config, DataConfig, ModelConfig, ObjectiveConfig
-from jaxgpt.data.batch import Batch
+from jaxgpt.data.batch import BRANCHES, Batch
+from jaxgpt.data.packing import Answered, answered_rows
 from jaxgpt.model.gpt import GPT, logits, unembedding
 from jaxgpt.training.objectives import LEAST_PAIR, log_probs, preference_loss, reward_loss
 
 # Two pairs in the first row, one in the second; 0 is padding.
-SEGMENTS = np.array([[1] * 4 + [2] * 4 + [3] * 5 + [4] * 6 + [0] * 5, [1] * 9 + [2] * 8 + [0] * 7])
-B, T = SEGMENTS.shape
-ANSWERS = np.array(
+ONE, OTHER = BRANCHES, 2 * BRANCHES
+SEGMENTS = np.array(
     [
-        [0, 0, 1, 1] * 2 + [0, 0, 0, 1, 1] + [0, 0, 0, 1, 1, 1] + [0] * 5,
-        ([0] * 5 + [1] * 4) + [0] * 5 + [1] * 3 + [0] * 7,
+        [ONE] * 4 + [ONE + 1] * 2 + [ONE + 2] * 2 + [OTHER] * 6 + [OTHER + 1] * 2 + [OTHER + 2] * 3 + [0] * 5,
+        [ONE] * 10 + [ONE + 1] * 4 + [ONE + 2] * 3 + [0] * 7,
     ]
 )
+B, T = SEGMENTS.shape
+ANSWERS = (SEGMENTS % BRANCHES > 0).astype(int)
 
 
 def random(*shape: int, seed: int) -> np.ndarray:
@@ -37,7 +39,7 @@ def pairs_batch() -> tuple[jax.Array, Batch]:
 def margins(log_p, batch: Batch, beta: float) -> list[float]:
     """Returns the margin of each pair, as the paper has it."""
     found = []
-    for row, first in ((0, 1), (0, 3), (1, 1)):
+    for row, first in ((0, ONE + 1), (0, OTHER + 1), (1, ONE + 1)):
         better, worse = (batch.segments[row] == first), (batch.segments[row] == first + 1)
         ahead = (np.asarray(log_p) - batch.reference)[row]
         found.append(beta * (ahead[better].sum() - ahead[worse].sum()))
@@ -62,18 +64,17 @@ def test_what_equals_its_reference_costs_log_2_and_the_better_answer_can_be_held
     loss, pairs, _ = preference_loss(jnp.asarray(batch.reference), batch, ObjectiveConfig(beta=0.1))
     np.testing.assert_allclose(loss / pairs, np.log(2), rtol=1e-6)
     held, _, _ = preference_loss(jnp.asarray(batch.reference), batch, ObjectiveConfig(beta=0.1, next_token_weight=0.5))
-    of_better = -(batch.reference * (batch.segments % 2 == 1)).sum()
+    of_better = -(batch.reference * (batch.segments % BRANCHES == 1)).sum()
     np.testing.assert_allclose(held - loss, 0.5 * of_better, rtol=1e-5)
 
 
 def test_every_pair_that_a_row_can_hold_is_counted():
-    T = 4 * LEAST_PAIR
-    segments = np.repeat(np.arange(1, 9), LEAST_PAIR // 2)[None]
-    ones, empty = np.ones((1, T), np.float32), np.zeros((1, T), np.int32)
-    _, pairs, _ = preference_loss(
-        jnp.zeros((1, T)), Batch(empty, empty, ones, segments, None, 0 * ones), ObjectiveConfig()
-    )
-    assert float(pairs) == 4
+    pair = Answered([0, 1, 2], [([3], 1), ([4], 1)])  # a role, an end, a role; and an end each
+    assert pair.size == LEAST_PAIR
+    tokens, targets, weights, segments, positions = np.moveaxis(answered_rows([[pair] * 5], (1, 5 * LEAST_PAIR)), 1, 0)
+    batch = Batch(tokens, targets, weights, segments, positions, np.zeros(weights.shape, np.float32))
+    _, pairs, _ = preference_loss(jnp.zeros(weights.shape), batch, ObjectiveConfig())
+    assert float(pairs) == 5
 
 
 def answers_batch(drawn: bool) -> tuple[jax.Array, Batch]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxgpt.config import DataConfig
+from jaxgpt.data.batch import BRANCHES
 from jaxgpt.data.encode_pairs import encode_pairs
 from jaxgpt.errors import UserError
 from jaxgpt.text.conversation import render
@@ -118,11 +119,11 @@ def encoded(tmp_path: Path, made: list[Pair], seq_len: int) -> tuple[np.ndarray,
     return np.load(tmp_path / "train.npy"), facts["splits"]["train"]
 
 
-def test_a_pair_lies_in_one_row_each_answer_after_its_prompt(tmp_path):
+def test_a_prompt_stands_once_in_a_row_and_both_answers_go_on_from_it(tmp_path):
     rows, counts = encoded(tmp_path, [Pair(PROMPT, "w2", "w3 w4")], 32)
     tokens, targets, weights, segments, positions = rows[0]
-    for segment, answer in ((1, "w2"), (2, "w3 w4")):
-        here = segments == segment
+    for branch, answer in ((1, "w2"), (2, "w3 w4")):
+        here = (segments == BRANCHES) | (segments == BRANCHES + branch)
         ids, mask = render([*PROMPT, {"role": "assistant", "content": answer}], TOKENIZER)
         assert tokens[here].tolist() == ids[:-1]
         assert targets[here].tolist() == ids[1:]
