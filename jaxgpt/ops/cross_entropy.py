@@ -12,6 +12,7 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from jaxgpt.ops.norm import row_sum
 from jaxgpt.ops.sharding import batch_shards
@@ -103,13 +104,20 @@ def _forward(hidden_BTD, head_VD, targets_BT, weights_BT, vocab_size, dtype, til
 
 
 def _on_devices(vocab_size, dtype, tile_tokens, hidden_BTD, head_VD, targets_BT, weights_BT):
-    """d loss / d logits = weight * (p - onehot(target)), which is fused with the softmax and written once, in dtype."""
-    V = head_VD.shape[0]
+    """d loss / d logits = weight * (p - onehot(target)), which is fused with the softmax and written once, in dtype.
+
+    Each of the S shards of a batch adds up its own gradient of the head: they meet once, after the last tile, and
+    together with that of an embedding that is the same table.
+    """
+    S, V = batch_shards(), head_VD.shape[0]
     head = head_VD.astype(dtype)
     product = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
+    def by_shard(x: jax.Array) -> jax.Array:
+        return x.reshape(S, -1, *x.shape[1:])
+
     def tile(carry, inputs):
-        loss, dhead_VD = carry
+        loss, dhead_SVD = carry
         h_BtD, targets_Bt, weights_Bt = inputs
         h_BtD = h_BtD.astype(dtype)
         logits_BtV = _tile_logits(h_BtD, head, vocab_size)
@@ -117,13 +125,14 @@ def _on_devices(vocab_size, dtype, tile_tokens, hidden_BTD, head_VD, targets_BT,
         is_target_BtV = jnp.arange(V) == targets_Bt[..., None]
         losses_Bt = total_Bt1[..., 0] - jnp.sum(jnp.where(is_target_BtV, logits_BtV, 0.0), axis=-1)
         dlogits_BtV = (weights_Bt[..., None] * (jnp.exp(logits_BtV - total_Bt1) - is_target_BtV)).astype(dtype)
-        dhead_VD = dhead_VD + product("BtV,BtD->VD", dlogits_BtV, h_BtD)
+        dhead_SVD = dhead_SVD + product("SbtV,SbtD->SVD", by_shard(dlogits_BtV), by_shard(h_BtD))
+        dhead_SVD = nn.with_logical_constraint(dhead_SVD, ("batch", "vocab", "act_embed"))
         dh_BtD = product("BtV,VD->BtD", dlogits_BtV, head)
-        return (loss + jnp.sum(weights_Bt * losses_Bt), dhead_VD), dh_BtD
+        return (loss + jnp.sum(weights_Bt * losses_Bt), dhead_SVD), dh_BtD
 
-    start = jnp.zeros((), jnp.float32), jnp.zeros(head_VD.shape, jnp.float32)
-    (loss, dhead_VD), dh = jax.lax.scan(tile, start, _tiles((hidden_BTD, targets_BT, weights_BT), tile_tokens))
-    dh_BTD = _untile(dh, targets_BT.shape[1])
+    start = jnp.zeros((), jnp.float32), jnp.zeros((S, *head_VD.shape), jnp.float32)
+    (loss, dhead_SVD), dh = jax.lax.scan(tile, start, _tiles((hidden_BTD, targets_BT, weights_BT), tile_tokens))
+    dh_BTD, dhead_VD = _untile(dh, targets_BT.shape[1]), jnp.sum(dhead_SVD, axis=0)
     return loss, (dh_BTD.astype(hidden_BTD.dtype), dhead_VD.astype(head_VD.dtype))
 
 

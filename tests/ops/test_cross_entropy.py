@@ -8,7 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxgpt.devices.hlo import read_program
+from jaxgpt.devices.mesh import RULES
 from jaxgpt.ops.cross_entropy import _on_devices, _tile_tokens, _tiles, cross_entropy, token_losses
 
 B, T, D = 4, 10, 16
@@ -59,6 +62,24 @@ def test_the_way_of_gpus_equals_plain(vocab, padded, tile_tokens):
     on_devices = jax.jit(partial(_on_devices, vocab, jnp.dtype("float32"), tile_tokens))
     loss, gradients = on_devices(hidden, head, targets, weights)
     expected, expected_gradients = plain_with_gradients(hidden, head, targets, weights, vocab)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    for got, want in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_allclose(got, want, atol=2e-5)
+
+
+def test_the_way_of_gpus_sends_the_gradient_of_the_head_once():
+    hidden, head, targets, weights = inputs(101, 128)
+    mesh = Mesh(np.array(jax.devices()[:4]).reshape(2, 2, 1), ("data", "fsdp", "tensor"))
+    rows, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ([("data", "fsdp")], []))
+    on_devices = jax.jit(
+        partial(_on_devices, 101, jnp.dtype("float32"), 2), in_shardings=(rows, whole, rows, rows), out_shardings=whole
+    )
+    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
+        program = on_devices.lower(hidden, head, targets, weights).compile()
+        loss, gradients = on_devices(hidden, head, targets, weights)
+    _, size = read_program(program.as_text() or "").sent["all-reduce"]
+    assert size < 2.1 * head.nbytes  # an all-reduce sends twice what it reduces; tiles are five
+    expected, expected_gradients = plain_with_gradients(hidden, head, targets, weights, 101)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     for got, want in zip(gradients, expected_gradients, strict=True):
         np.testing.assert_allclose(got, want, atol=2e-5)
