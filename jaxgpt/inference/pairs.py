@@ -61,7 +61,7 @@ def own_pairs(corpus: ChatCorpus, origin: Origin, objective: ObjectiveConfig, ca
         return name, {}
 
     found = open_pairs(str(make_kept(cache_dir, name, make).folder), None)
-    return replace(found, name=f"pairs of {corpus.name}", source=f"answers of {origin.run.path}")
+    return replace(found, name=f"pairs of {corpus.name}", source=f"answers of {origin.run.path}", notes=[])
 
 
 def write_own_pairs(
