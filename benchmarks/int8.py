@@ -15,7 +15,8 @@ from jax.sharding import SingleDeviceSharding
 
 from jaxgpt.devices.chips import chips_elsewhere, compile_without_devices
 from jaxgpt.devices.hlo import read_program
-from jaxgpt.inference.decode import SequenceState, decode, padded, slot_state
+from jaxgpt.inference.decode import decode, padded
+from jaxgpt.inference.slots import SequenceState, slot_state
 from jaxgpt.model.gpt import padded_vocab_size
 from jaxgpt.model.kv_cache import init_cache
 from jaxgpt.model.parameters import abstract_params, in_int8

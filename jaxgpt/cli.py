@@ -12,8 +12,9 @@ from typing import Any, get_args
 
 import tyro
 
+from jaxgpt.allowed import check_window, validate
 from jaxgpt.command_line import config_file, errors_in_words, load_config_file, parse
-from jaxgpt.config import MOST, Config, ObjectiveConfig, RunConfig, check_window, validate
+from jaxgpt.config import MOST, Config, ObjectiveConfig, RunConfig
 from jaxgpt.depth import of_depth
 from jaxgpt.errors import RunError, UserError, shown
 from jaxgpt.files import folder_made_whole

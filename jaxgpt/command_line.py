@@ -17,7 +17,8 @@ from typing import Annotated, Any, NoReturn
 
 import tyro
 
-from jaxgpt.config import Config, ModelConfig, differences, validate
+from jaxgpt.allowed import validate
+from jaxgpt.config import Config, ModelConfig, differences
 from jaxgpt.depth import of_depth
 from jaxgpt.errors import INTERRUPTED, RunError, UserError
 

@@ -8,7 +8,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from jaxgpt.config import Config, validate
+from jaxgpt.allowed import validate
+from jaxgpt.config import Config
 
 HEAD = 64  # width of a head, and so of the model for each block
 TOKENS_A_PARAMETER = 20  # of the blocks' matrices (Hoffmann et al. 2022)

@@ -8,8 +8,9 @@ Examples:
 
 from collections.abc import Sequence
 
+from jaxgpt.allowed import check_window
 from jaxgpt.command_line import parse_train
-from jaxgpt.config import HOW_TO_TRAIN, DataConfig, Sampling, check_window
+from jaxgpt.config import HOW_TO_TRAIN, DataConfig, Sampling
 from jaxgpt.errors import UserError
 
 OF_THE_RUN = "model.", "data.tokenizer"  # what a run that training starts from has settled

@@ -5,7 +5,8 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from jaxgpt.config import Config, ModelConfig, check_window, run_dir
+from jaxgpt.allowed import check_window
+from jaxgpt.config import Config, ModelConfig, run_dir
 from jaxgpt.data.prepare import Prepared
 from jaxgpt.data.require import require_enough
 from jaxgpt.devices.distributed import join_processes, on_primary

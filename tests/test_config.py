@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import tyro
 
+from jaxgpt.allowed import check_window, validate
 from jaxgpt.command_line import errors_in_words, load_config_file, parse_train
-from jaxgpt.config import Config, DataConfig, ModelConfig, check_window, differences, from_json, to_json, validate
+from jaxgpt.config import Config, DataConfig, ModelConfig, differences
+from jaxgpt.config_json import from_json, to_json
 from jaxgpt.errors import UserError
 
 ROOT = Path(__file__).parents[1]

@@ -5,8 +5,9 @@ import math
 
 import pytest
 
+from jaxgpt.allowed import validate
 from jaxgpt.command_line import load_config_file, parse_train
-from jaxgpt.config import differences, validate
+from jaxgpt.config import differences
 from jaxgpt.depth import at_depth, matrices
 from jaxgpt.errors import UserError
 

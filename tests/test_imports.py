@@ -7,13 +7,15 @@ import jaxgpt
 
 PACKAGE = Path(jaxgpt.__file__).parent
 BASE = {"errors", "files"}
-UP_TO_MODEL = {"config", "text", "data", "ops", "model"}
+UP_TO_MODEL = {"config", "allowed", "config_json", "text", "data", "ops", "model"}
 MAY_USE = {
     "errors": set(),
     "files": {"errors"},
     "config": BASE,
-    "depth": {"config"},
-    "command_line": BASE | {"config", "depth"},
+    "allowed": BASE | {"config"},
+    "config_json": BASE | {"config", "allowed"},
+    "depth": {"config", "allowed"},
+    "command_line": BASE | {"config", "allowed", "depth"},
     "text": BASE | {"text"},
     "data": BASE | {"config", "text", "data"},
     "ops": BASE | {"config", "data", "ops"},  # data: what a batch is

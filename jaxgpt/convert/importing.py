@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxgpt.config import Config, DataConfig, ModelConfig, RunConfig, validate
+from jaxgpt.allowed import validate
+from jaxgpt.config import Config, DataConfig, ModelConfig, RunConfig
 from jaxgpt.convert import proof
 from jaxgpt.convert.chat_template import chat_format, read_template
 from jaxgpt.convert.families import tensors_of

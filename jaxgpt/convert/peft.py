@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgpt.config import LoraConfig, OptimizerConfig, Projections, RunConfig, validate
+from jaxgpt.allowed import validate
+from jaxgpt.config import LoraConfig, OptimizerConfig, Projections, RunConfig
 from jaxgpt.convert.families import Family, tensors_of
 from jaxgpt.convert.folder import Folder, open_file, read_json
 from jaxgpt.convert.layout import Tensor, sizes_of, to_ours, to_theirs

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 
 from jaxgpt.config import ModelConfig
-from jaxgpt.inference.decode import NO_PENALTIES, TOGETHER, Penalties, SequenceState, Slots, TokenOutput, padded_size
 from jaxgpt.inference.generate import banned_tokens, in_full_precision
+from jaxgpt.inference.slots import NO_PENALTIES, TOGETHER, Penalties, SequenceState, Slots, TokenOutput, padded_size
 from jaxgpt.model.gpt import Params
 from jaxgpt.text.tokenizer import Tokenizer
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxgpt.config import ModelConfig, Sampling
 from jaxgpt.errors import UserError
-from jaxgpt.inference.decode import TOGETHER, SequenceState, Slots
+from jaxgpt.inference.slots import TOGETHER, SequenceState, Slots
 from jaxgpt.model.gpt import Params
 from jaxgpt.text.tokenizer import Tokenizer
 

@@ -17,10 +17,11 @@ from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # pyright: ignore[reportMissingImports]
 
 from jaxgpt.errors import RunError, UserError, shown
-from jaxgpt.inference.decode import TokenOutput, padded
+from jaxgpt.inference.decode import padded
 from jaxgpt.inference.engine import NEVER, Engine, Finish, Request
 from jaxgpt.inference.generate import banned_tokens, in_full_precision, text_stop
 from jaxgpt.inference.score import score_sorted
+from jaxgpt.inference.slots import TokenOutput
 from jaxgpt.inference.writer import Writer
 from jaxgpt.run.evaluations import Evaluation
 from jaxgpt.run.load import Trained

@@ -9,18 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgpt.config import ModelConfig
-from jaxgpt.inference.decode import (
-    CANDIDATES,
-    Drawn,
-    SequenceState,
-    SlotState,
-    TokenOutput,
-    draw,
-    inference_head,
-    outputs_of,
-    padded_size,
-    slot_state,
-)
+from jaxgpt.inference.decode import CANDIDATES, Drawn, SlotState, draw, inference_head
+from jaxgpt.inference.slots import SequenceState, TokenOutput, outputs_of, padded_size, slot_state
 from jaxgpt.model.gpt import GPT, Params, logits
 from jaxgpt.ops.sampling import likeliest
 

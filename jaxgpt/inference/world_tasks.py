@@ -16,10 +16,11 @@ from typing import NamedTuple, cast
 import jax
 
 from jaxgpt.errors import UserError
-from jaxgpt.inference.decode import TokenOutput, padded
+from jaxgpt.inference.decode import padded
 from jaxgpt.inference.eval_chat import answer_all, checkable
 from jaxgpt.inference.generate import banned_tokens, in_full_precision
 from jaxgpt.inference.score import score_sorted
+from jaxgpt.inference.slots import TokenOutput
 from jaxgpt.ops.sampling import GREEDY
 from jaxgpt.run.evaluations import Evaluation
 from jaxgpt.run.load import Trained

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from jaxgpt.inference.decode import TokenOutput
+from jaxgpt.inference.slots import TokenOutput
 from jaxgpt.text.tokenizer import Tokenizer
 
 

@@ -32,7 +32,8 @@ from typing import Any
 
 import filelock
 
-from jaxgpt.config import Config, differences, from_json, to_json
+from jaxgpt.config import Config, differences
+from jaxgpt.config_json import from_json, to_json
 from jaxgpt.data.manifest import Manifest, manifest_from_dict
 from jaxgpt.errors import UserError
 from jaxgpt.files import parse_json, read_text, write_text

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxgpt.config import from_json
+from jaxgpt.config_json import from_json
 from jaxgpt.data.manifest import manifest_from_dict
 from jaxgpt.data.recheck import check_kept, check_source
 from jaxgpt.devices.mesh import inference_mesh

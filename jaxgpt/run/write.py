@@ -4,7 +4,7 @@ import json
 
 import jax.numpy as jnp
 
-from jaxgpt.config import to_json
+from jaxgpt.config_json import to_json
 from jaxgpt.files import write_text
 from jaxgpt.model.gpt import Params
 from jaxgpt.run.checkpoint import open_checkpoints, save

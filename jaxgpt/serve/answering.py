@@ -10,8 +10,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from jaxgpt.inference.decode import TokenOutput
 from jaxgpt.inference.engine import Engine, Request
+from jaxgpt.inference.slots import TokenOutput
 from jaxgpt.inference.writer import Piece, Writer
 from jaxgpt.serve.errors import ApiError, JsonResponse, to_json
 from jaxgpt.serve.meters import Meters

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from jaxgpt.inference.decode import CANDIDATES, Penalties
+from jaxgpt.inference.decode import CANDIDATES
+from jaxgpt.inference.slots import Penalties
 
 MAX_TOKENS = 4096
 MAX_WRITTEN = 2**15  # a text may be gone on with many times

@@ -8,10 +8,11 @@ from typing import NamedTuple
 from starlette.concurrency import run_in_threadpool
 
 from jaxgpt.config import ModelConfig
-from jaxgpt.inference.decode import SequenceState, padded, padded_size
+from jaxgpt.inference.decode import padded
 from jaxgpt.inference.engine import Request, state_of
 from jaxgpt.inference.generate import banned_tokens
 from jaxgpt.inference.score import ROWS, Scored, score
+from jaxgpt.inference.slots import SequenceState, padded_size
 from jaxgpt.model.gpt import Params
 from jaxgpt.serve.errors import ApiError
 from jaxgpt.text.tokenizer import Tokenizer

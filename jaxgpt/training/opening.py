@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import orbax.checkpoint as ocp
 
-from jaxgpt.config import to_json
+from jaxgpt.config_json import to_json
 from jaxgpt.devices.distributed import failing_together, is_primary, on_primary, require_same
 from jaxgpt.errors import UserError
 from jaxgpt.run.checkpoint import Best, open_checkpoints, restore_state

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from jaxgpt.inference.decode import TokenOutput
+from jaxgpt.inference.slots import TokenOutput
 from jaxgpt.serve.responses import ChatReply, CompletionReply
 from jaxgpt.serve.streaming import Writer
 from jaxgpt.text.bpe_tokenizer import byte_tokenizer

@@ -11,9 +11,10 @@ from flax import linen as nn
 
 from jaxgpt.config import ModelConfig, Sampling
 from jaxgpt.inference import decode as decode_module
-from jaxgpt.inference.decode import NO_PENALTIES, Penalties
+from jaxgpt.inference import slots as slots_module
 from jaxgpt.inference.engine import NEVER, ClosedError, Engine, QueueFullError, Request, TokenOutput
 from jaxgpt.inference.generate import banned_tokens, generate
+from jaxgpt.inference.slots import NO_PENALTIES, Penalties
 from jaxgpt.model.gpt import GPT, logits, unembedding
 from jaxgpt.ops.sampling import GREEDY
 from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
@@ -221,7 +222,7 @@ def test_a_failing_device_loses_its_texts_and_no_others(engine, monkeypatch, cap
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(decode_module, "decode", fail)
+        patch.setattr(slots_module, "decode", fail)
         (inbox,), _ = send(engine, Request([10], STOP, 5))
         assert inbox.done.wait(60)
     assert inbox.finish == "failed"

@@ -7,9 +7,10 @@ import pytest
 from flax import linen as nn
 
 from jaxgpt.config import ModelConfig
-from jaxgpt.inference.decode import SequenceState, padded
+from jaxgpt.inference.decode import padded
 from jaxgpt.inference.generate import banned_tokens, generate
 from jaxgpt.inference.score import score, score_sorted
+from jaxgpt.inference.slots import SequenceState
 from jaxgpt.model.gpt import GPT, logits, unembedding
 from jaxgpt.ops.sampling import GREEDY
 from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer

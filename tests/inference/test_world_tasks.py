@@ -8,7 +8,7 @@ import pytest
 from jaxgpt.config import Config, ModelConfig
 from jaxgpt.errors import UserError
 from jaxgpt.inference import world_tasks
-from jaxgpt.inference.decode import TokenOutput
+from jaxgpt.inference.slots import TokenOutput
 from jaxgpt.inference.world_tasks import MOST, make_clozes, make_pairs
 from jaxgpt.text.corpora.tinyworld import log_prob, stories
 

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from jaxgpt.config import from_json, to_json
+from jaxgpt.config_json import from_json, to_json
 from jaxgpt.errors import UserError
 from jaxgpt.report.compare import read_runs, sweep, write_comparison
 

@@ -4,7 +4,9 @@ import dataclasses
 
 import pytest
 
-from jaxgpt.config import Config, RunConfig, from_json, to_json, validate
+from jaxgpt.allowed import validate
+from jaxgpt.config import Config, RunConfig
+from jaxgpt.config_json import from_json, to_json
 from jaxgpt.data.manifest import Manifest
 from jaxgpt.errors import UserError
 from jaxgpt.run import trackers

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as HuggingFace
 from tokenizers import decoders, models, normalizers, trainers
 
-from jaxgpt.inference.decode import TokenOutput
+from jaxgpt.inference.slots import TokenOutput
 from jaxgpt.inference.writer import Writer
 from jaxgpt.serve.responses import ChatReply, CompletionReply
 from jaxgpt.text.bpe_tokenizer import byte_tokenizer, train_bpe_tokenizer
