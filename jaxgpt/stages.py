@@ -10,12 +10,14 @@ from jaxgpt.config import Config, ModelConfig, run_dir
 from jaxgpt.data.prepare import Prepared
 from jaxgpt.data.require import require_enough
 from jaxgpt.devices.distributed import join_processes, on_primary
+from jaxgpt.devices.mesh import make_mesh
 from jaxgpt.devices.setup import start_jax
 from jaxgpt.errors import UserError
 from jaxgpt.model.gpt import Params
 from jaxgpt.report.build import report_after
 from jaxgpt.run.folder import Run
 from jaxgpt.run.load import Origin, find_origin
+from jaxgpt.run.trackers import require_installed
 from jaxgpt.training.objectives import Objective, next_token
 from jaxgpt.training.plan import adapters_in_words, plan, settle
 from jaxgpt.training.rollouts import Rollouts
@@ -45,9 +47,13 @@ def begin(
     config: Config, model_of: Callable[[Origin, Config], ModelConfig]
 ) -> tuple[Config, Origin | None, dict[str, str]]:
     """Starts JAX, and returns (the config with its run's model where training continues one, that run, what this
-    machine decided of the config and why, by field)."""
+    machine decided of the config and why, by field).
+
+    Raises UserError for what can be told to fail before any data is read: trackers, the run it starts from, the mesh.
+    """
     start_jax(config.data.cache_dir, run_ahead=False, deterministic=config.run.deterministic)
     join_processes()
+    on_primary(lambda: require_installed(config.run.track))
     origin = None
     if config.run.init_from is not None:
         try:
@@ -57,6 +63,7 @@ def begin(
         print(f"from: {origin.run.path}, step {origin.step}, trained on {origin.run.data.full_name}")
         config = dataclasses.replace(config, model=model_of(origin, config))
     check_window(config)
+    make_mesh(config)
     config, settled = settle(config)
     return config, origin, settled
 

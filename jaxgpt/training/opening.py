@@ -15,7 +15,7 @@ from jaxgpt.run.load import Origin, base_step, record_base, restore_origin
 from jaxgpt.run.metrics import MetricsFile, evaluated_steps, open_metrics
 from jaxgpt.run.resume import best_so_far, find_start, skipped_at_the_end
 from jaxgpt.run.state import TrainState
-from jaxgpt.run.trackers import open_trackers, require_installed
+from jaxgpt.run.trackers import open_trackers
 from jaxgpt.training.step import Compiled
 
 
@@ -44,7 +44,6 @@ def opened(run: Run, compiled: Compiled, num_steps: int, origin: Origin | None) 
     with contextlib.ExitStack() as stack:
         stack.enter_context(failing_together())
         require_same(f"{to_json(run.config)} {run.tokenizer.fingerprint} {run.data.fingerprint}")
-        on_primary(lambda: require_installed(run.config.run.track))
         on_primary(lambda: stack.enter_context(locked(run.path)))
         frozen, base = compiled.abstract_state.frozen, origin
         compared = run.config.objective.name == "dpo"

@@ -183,3 +183,11 @@ def test_a_name_that_is_no_step_among_checkpoints(workplace, pretrained, monkeyp
     shutil.copytree(workplace / "runs/mini/checkpoints/30", workplace / "runs/squared/checkpoints/²")
     cli.main(["check", "runs/squared"])
     assert "everything is as it was saved" in capsys.readouterr().out
+
+
+def test_what_needs_no_data_is_told_before_any_is_read(bad, monkeypatch):
+    monkeypatch.setattr("jaxgpt.data.mixture.prepare_corpus", None)
+    monkeypatch.setattr("jaxgpt.run.trackers.importlib.util.find_spec", lambda name: None)
+    train = "train.py", "--config", "mini.py", "--run.name", "new"
+    bad(*train, "--mesh.data", "3", contains="their product must be the number of devices")
+    bad(*train, "--run.track", "wandb", contains='run.track: wandb is not installed; pip install "jaxgpt[wandb]"')
