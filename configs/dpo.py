@@ -8,7 +8,7 @@ from jaxgpt.config import Config, DataConfig, ObjectiveConfig, OptimizerConfig, 
 
 config = Config(
     # The model and the tokenizer are those of init_from.
-    data=DataConfig(corpus="oasst1-pairs", seq_len=256, batch_size=16),  # half of it for each answer
+    data=DataConfig(corpus="oasst1-pairs", seq_len=256, batch_size=16),  # a prompt and an answer have half
     objective=ObjectiveConfig(name="dpo", beta=0.1, next_token_weight=0.1),
     optimizer=OptimizerConfig(learning_rate=5e-5, schedule="cosine", warmup_steps=50, weight_decay=0.0),
     run=RunConfig(

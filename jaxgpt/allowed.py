@@ -138,7 +138,7 @@ def check_window(config: Config) -> None:
     seq_len, context_len = config.data.seq_len, config.model.context_len
     most, such = context_len, "that"
     if config.objective.name == "dpo":
-        most, such = 2 * context_len, "twice that, half for each answer of a pair"
+        most, such = 2 * context_len, "twice that, half for a prompt and an answer"
     if seq_len > most:
         raise UserError(
             f"data.seq_len: {seq_len} was given; the model has positions for model.context_len = {context_len} tokens, "

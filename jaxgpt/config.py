@@ -130,7 +130,7 @@ class DataConfig:
     tokenized: Literal["auto", "true", "false"] = "auto"
     """Text: whether it is split into words by blanks already, punctuation included; auto judges by all its lines."""
     seq_len: int = 128
-    """Tokens in a training window; at most model.context_len, with dpo twice that: each answer of a pair has half."""
+    """Tokens in a training window; at most model.context_len, with dpo twice that: a prompt and an answer have half."""
     batch_size: int = 32
     """Windows in a step, over all devices."""
     cache_dir: str = "~/.cache/jaxgpt"

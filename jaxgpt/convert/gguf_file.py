@@ -78,7 +78,7 @@ def _package() -> Any:
     try:
         import gguf
     except ImportError:
-        raise UserError("out: a .gguf file needs the package gguf: pip install gguf") from None
+        raise UserError('out: a .gguf file needs the package gguf; pip install "jaxgpt[gguf]"') from None
     return gguf
 
 

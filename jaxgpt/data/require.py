@@ -88,7 +88,7 @@ def require_pairs(name: str, train: ChatCounts, seq_len: int) -> None:
     """Raises UserError where the tokenizer does not know the words of pairs, or none of them fits."""
     _require_known_words(name, train)
     if not train.kept:
-        raise _nothing_fits(f"no pair of {name} fits, each answer with its prompt in half of {seq_len} tokens")
+        raise _nothing_fits(f"no pair of {name} fits, its prompt with either answer in half of {seq_len} tokens")
 
 
 def _nothing_fits(what: str) -> UserError:
