@@ -19,7 +19,7 @@ from jaxgpt.serve.answering import Backend, answer, check_number
 from jaxgpt.serve.errors import ApiError, JsonResponse, Refusal
 from jaxgpt.serve.inspecting import Inspector, Turns, inspect, next_tokens
 from jaxgpt.serve.lengths import lengths
-from jaxgpt.serve.meters import Metered, make_meters
+from jaxgpt.serve.meters import Metered, Meters, make_meters
 from jaxgpt.serve.middleware import Access, Middleware
 from jaxgpt.serve.places import prompt_places
 from jaxgpt.serve.prompts import (
@@ -59,10 +59,19 @@ def make_app(engine: Engine, inspector: Inspector, served: Served, access: Acces
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
     app.add_exception_handler(HTTPException, _refuse_unknown)
     app.add_exception_handler(Exception, _fail)
-    turns = Turns(WAITING_LOOKS)
     meters = make_meters(engine)
     scorer = Scorer(inspector.params, inspector.config, served.tokenizer, engine.max_waiting)
-    backend = Backend(engine, scorer, served, meters)
+    _tell_of_the_server(app, engine, served, meters)
+    _write(app, Backend(engine, scorer, served, meters))
+    _look_inside(app, inspector, served)
+    _tokenize(app, served)
+    paths = frozenset(route.path for route in app.routes if isinstance(route, APIRoute))
+    app.mount("/", StaticFiles(directory=PAGE, html=True))
+    return Metered(Middleware(app, access), meters, paths)
+
+
+def _tell_of_the_server(app: FastAPI, engine: Engine, served: Served, meters: Meters) -> None:
+    """Adds what is there, and how busy it is."""
     card = {
         "id": served.name,
         "object": "model",
@@ -95,10 +104,15 @@ def make_app(engine: Engine, inspector: Inspector, served: Served, access: Acces
         check_model(model, served)
         return JsonResponse(card)
 
+
+def _write(app: FastAPI, backend: Backend) -> None:
+    """Adds what the model writes: OpenAI's completions, of texts and of chats."""
+    served, slots = backend.served, backend.engine.slots
+
     @app.post("/v1/completions", responses=STREAM)
     async def completions(asked: CompletionRequest, request: Request) -> Response:
         check_model(asked.model, served)
-        check_number(asked, len(asked.prompts), engine.slots)
+        check_number(asked, len(asked.prompts), slots)
         prompts = [await aside(len(given), completion_prompt, given, served) for given in asked.prompts]
         max_tokens = COMPLETION_TOKENS if asked.max_tokens is None else asked.max_tokens
         reply = CompletionReply(asked.candidates, len(prompts) * (asked.n or 1))
@@ -111,13 +125,18 @@ def make_app(engine: Engine, inspector: Inspector, served: Served, access: Acces
     @app.post("/v1/chat/completions", responses=STREAM)
     async def chat_completions(asked: ChatRequest, request: Request) -> Response:
         check_model(asked.model, served)
-        check_number(asked, 1, engine.slots)
+        check_number(asked, 1, slots)
         size = sum(len(message.plain()["content"]) for message in asked.messages)
         prompt, about = await aside(size, chat_prompt, asked.messages, served)
         max_tokens = asked.max_completion_tokens or asked.max_tokens or min(served.config.context_len, MAX_TOKENS)
         reply = ChatReply(asked.candidates)
         stop_id = served.tokenizer.special.end
         return await answer(backend, asked, reply, [prompt], stop_id, max_tokens, about, request.receive)
+
+
+def _look_inside(app: FastAPI, inspector: Inspector, served: Served) -> None:
+    """Adds what the page shows: a look inside, what may come next, how long a text is."""
+    turns = Turns(WAITING_LOOKS)
 
     @app.post("/v1/inspect")
     async def inspect_token(asked: InspectRequest) -> Response:
@@ -150,6 +169,10 @@ def make_app(engine: Engine, inspector: Inspector, served: Served, access: Acces
         told = await aside(asked.text_size, lengths, asked, served.tokenizer, served.config.context_len)
         return JsonResponse({"object": "jaxgpt.lengths", "model": served.name} | told)
 
+
+def _tokenize(app: FastAPI, served: Served) -> None:
+    """Adds text to tokens and back."""
+
     @app.post("/tokenize")
     async def tokens_of(asked: TokenizeRequest) -> Response:
         check_model(asked.model or served.name, served)
@@ -163,10 +186,6 @@ def make_app(engine: Engine, inspector: Inspector, served: Served, access: Acces
     @app.get("/tokenizer_info")
     async def about_the_tokenizer() -> Response:
         return JsonResponse(tokenizer_info(served))
-
-    paths = frozenset(route.path for route in app.routes if isinstance(route, APIRoute))
-    app.mount("/", StaticFiles(directory=PAGE, html=True))
-    return Metered(Middleware(app, access), meters, paths)
 
 
 async def _refuse(_: Request, error: Exception) -> Response:
