@@ -62,6 +62,7 @@ CASES: dict[str, tuple[str, Config]] = {
     ),
     "GPT-2 124M, 1 GPU": ("h100:1", gpt2(12, 8)),
     "2 blocks, 8 GPUs, data": ("h100:8", gpt2(2, 64)),
+    "2 blocks, 8 GPUs, fsdp": ("h100:8", gpt2(2, 64, mesh=MeshConfig(fsdp=8))),
     "2 blocks, T = 8,192, 1 GPU": ("h100:1", gpt2(2, 1, 8_192)),
     "48 blocks in a loop, 1 GPU": ("h100:1", gpt2(48, 8)),
 }
