@@ -54,7 +54,7 @@ class Inbox:
             self.done.set()
 
     def tokens(self) -> list[int]:
-        assert self.done.wait(60)
+        assert self.done.wait(300)
         return [word.token for word in self.words]
 
 
