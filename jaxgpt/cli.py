@@ -56,18 +56,14 @@ def main(arguments: list[str] | None = None) -> None:
             preset = of_depth(load_config_file(file) if file else Config(), arguments)
             default = Plan(preset, on=tyro.MISSING, config=file)
         names = [kind.__name__.lower() for kind in get_args(Verb)]
-        if arguments and not arguments[0].startswith("-") and arguments[0] not in names:
+        there_are = f"there are: train, finetune, {', '.join(names)}"
+        if not arguments:
+            raise UserError(f"no command was given; {there_are}; each has --help")
+        if not arguments[0].startswith("-") and arguments[0] not in names:
             near = difflib.get_close_matches(arguments[0], [*names, "train", "finetune"], n=1)
-            guess = f"perhaps you meant {near[0]}" if near else f"there are: train, finetune, {', '.join(names)}"
+            guess = f"perhaps you meant {near[0]}" if near else there_are
             raise UserError(f"{shown(arguments[0])} is no command; {guess}")
-        verb = parse(
-            Verb,
-            args=arguments,
-            default=default,
-            prog="jaxgpt",
-            description="Use a trained run. To make one: jaxgpt train PRESET, jaxgpt finetune PRESET (each has --help)",
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
+        verb = parse_verb(arguments, default)
         verbs: dict[type, Callable[[Any], None]] = {
             Sample: sample,
             Chat: chat,
@@ -84,6 +80,21 @@ def main(arguments: list[str] | None = None) -> None:
             Export: export_weights,
         }
         verbs[type(verb)](verb)
+
+
+def parse_verb(arguments: list[str], default: Any) -> Any:
+    """Returns what a command line tells a verb; raises UserError, which names the verb's own help."""
+    try:
+        return parse(
+            Verb,
+            args=arguments,
+            default=default,
+            prog="jaxgpt",
+            description="Use a trained run. To make one: jaxgpt train PRESET, jaxgpt finetune PRESET (each has --help)",
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    except UserError as error:
+        raise UserError(str(error).replace("see jaxgpt --help", f"see jaxgpt {arguments[0]} --help")) from None
 
 
 def _train(stage: str, words: list[str]) -> None:

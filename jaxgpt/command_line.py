@@ -68,6 +68,10 @@ ELSEWHERE = {  # what others call a setting -> its name here
 }
 
 
+KINDS = {"INT": "a whole number", "FLOAT": "a number", "STR": "a text", "{NONE}": "None"}
+"""What tyro calls a kind of value -> what it is called here."""
+
+
 def parse_train(
     default: str,
     description: str | None,
@@ -86,7 +90,10 @@ def parse_train(
     is_model_given: a run that training starts from says what the network is, so `model` is no setting.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    file = config_file(words) or default
+    if words and not words[0].startswith("-"):
+        raise UserError(f"{words[0]}: it is no option; a preset is given by --config {words[0]}")
+    given = config_file(words)
+    file = given or default
     from_file = load_config_file(file)
     _check_names(words, "the run that it starts from says what the network is" if is_model_given else None)
     kind: Any = _OfGivenModel if is_model_given else TrainArguments
@@ -104,6 +111,8 @@ def parse_train(
     settings = Config(**{field.name: getattr(parsed.settings, field.name) for field in dataclasses.fields(Config)})
     if settings.run.name is None:
         raise UserError("run.name: None was given; it must be one folder's name")
+    if given is None:
+        print(f"preset: {default}, as none was given by --config")
     typed = frozenset(name for name, _, _ in differences(from_file, settings))
     return TrainArguments(validate(settings), parsed.config, parsed.dry_run, typed)
 
@@ -127,8 +136,22 @@ def _unboxed(box: str) -> str:
     lines = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
     parts = " ".join("\n" if line and not line.strip("─") else line for line in lines).split("\n")
     first, last = (" ".join(part.split()).rstrip(".") for part in (parts[0], parts[-1]))
+    near = re.search(r"Perhaps you meant: +(--\S+)", " ".join(parts))
     more = re.search(r"(?:see|run:?) (\S.* --help)$", last)
-    return f"{first}; see {more[1]}" if more else first
+    guess = f"; perhaps you meant {near[1]}" if near else ""
+    return f"{_plainly(first)}{guess}" + (f"; see {more[1]}" if more else "")
+
+
+def _plainly(error: str) -> str:
+    """Returns what tyro says of a value that is no number as other errors are said."""
+    union = re.match(r"Error parsing (\S+): no type matching (\S+) could be instantiated from \['(.*)'\]\. Got", error)
+    number = re.match(r"Error parsing (\S+): could not convert string to (float): '(.*)'", error)
+    whole = re.match(r"Error parsing (\S+): invalid literal for (int)\(\) with base 10: '(.*)'", error)
+    if not (found := union or number or whole):
+        return error
+    flag, kinds, given = found.groups()
+    allowed = " or ".join(KINDS.get(kind.upper(), kind) for kind in reversed(kinds.split("|")))
+    return f"{flag}: {given!r} was given; it must be {allowed}"
 
 
 def _check_names(words: Sequence[str], model_is: str | None) -> None:

@@ -19,7 +19,10 @@ def finetune(words: Sequence[str] | None = None) -> None:
     )
     config = arguments.settings
     if config.run.init_from is None:
-        raise UserError("run.init_from: no run was given; name the pretrained one, for example runs/base")
+        raise UserError(
+            f"run.init_from: no run was given, and {arguments.config} names none, as presets for train.py do; "
+            "name the pretrained one, for example --run.init-from runs/base"
+        )
     if config.model != ModelConfig():
         raise UserError(f"model: finetuning takes the model from {config.run.init_from}; leave these settings out")
 

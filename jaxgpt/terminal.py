@@ -22,10 +22,11 @@ PASTE_SECONDS = 0.05
 HELP = """  /new                 forget what was said
   /retry               another reply to the last message
   /system TEXT         what the model is told before all else; without TEXT: nothing
-  /temperature NUMBER  how daring it is; 0 always takes the likeliest token
+  /temperature NUMBER  how daring it is; 0 always takes the likeliest token; without NUMBER: what it is now
   /save FILE           add the conversation to a file of JSON lines, as finetuning reads them
   /help                this list
-  Ctrl-C ends a reply, Ctrl-D the conversation. A message that begins with / is written with two: //."""
+  /quit                leave, as Ctrl-D does
+  Ctrl-C ends a reply. A message that begins with / is written with two: //."""
 
 
 def _print_piece(piece: str) -> None:
@@ -108,13 +109,17 @@ class Conversation:
 
     def _set_temperature(self, text: str) -> None:
         try:
-            self.sampling = dataclasses.replace(self.sampling, temperature=float(text))
+            if text:
+                self.sampling = dataclasses.replace(self.sampling, temperature=float(text))
         except (ValueError, UserError):
-            print(f"(temperature: {clipped(text) or 'nothing'} was given; it must be a number from 0 up)")
+            print(f"(temperature: {clipped(text)} was given; it must be a number from 0 up)")
             return
         print(f"(temperature {self.sampling.temperature:g})")
 
     def _save(self, name: str) -> None:
+        if not name:
+            print("(no file was given; for example /save talks.jsonl)")
+            return
         line = json.dumps({"messages": [message.message for message in self.messages]}, ensure_ascii=False)
         try:
             with Path(name).expanduser().open("a", encoding="utf-8") as file:
@@ -133,6 +138,8 @@ def converse(conversation: Conversation) -> None:
     while (said := _ask()) is not None:
         if said.startswith("/") and not said.startswith("//"):
             command, _, rest = said[1:].partition(" ")
+            if command == "quit":
+                return
             conversation.obey(command, rest.strip())
         elif said:
             conversation.say(said.removeprefix("/"))

@@ -259,7 +259,10 @@ def test_the_config_of_a_run_of_version_0_1_is_read():
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        (["--model.num-layers", "six"], "--model.num-layers: invalid literal for int() with base 10: 'six'; see "),
+        (["--model.num-layers", "six"], "--model.num-layers: 'six' was given; it must be a whole number; see "),
+        (["--run.max_steps", "6.5"], "--run.max-steps: '6.5' was given; it must be a whole number or None; see "),
+        (["--optimizer.grad-clip", "one"], "--optimizer.grad-clip: 'one' was given; it must be a number; see "),
+        (["tiny"], "tiny: it is no option; a preset is given by --config tiny"),
         (
             ["--model.positions", "rotory"],
             "'rotory' for argument '--model.positions'. Expected one of ('learned', 'rotary'); see ",

@@ -41,7 +41,7 @@ def encode_prompt(prompt: str, tokenizer: Tokenizer, config: ModelConfig) -> lis
 def check_prompt(ids: list[int], config: ModelConfig) -> list[int]:
     """Returns the ids; raises UserError where there are none or they leave no room in the context."""
     if not ids:
-        raise UserError("prompt: it is empty; write something for the model to continue")
+        raise UserError("prompt: it is empty; give it some text")
     if len(ids) >= config.context_len:
         raise UserError(
             f"prompt: it is {len(ids)} tokens long; this model's context is {config.context_len} tokens, so write at "

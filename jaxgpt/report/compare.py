@@ -27,8 +27,11 @@ def read_runs(paths: Sequence[str]) -> dict[str, Record]:
     Raises UserError for fewer than two, or one named twice.
     """
     records = {Path(path).resolve(): read_record(path) for path in paths}
+    if len(records) < len(paths):
+        raise UserError(f"compare: a run was given twice ({', '.join(paths)}); name each once")
     if len(records) < 2:
-        raise UserError(f"compare: {len(records)} run was given; name two or more, for example runs/base runs/tiny")
+        given = "1 run was" if records else "no run was"
+        raise UserError(f"compare: {given} given; name two or more, for example runs/base runs/tiny")
     names = [record.name for record in records.values()]
     named = {record.name if names.count(record.name) == 1 else str(path): record for path, record in records.items()}
     if not (_same_data(named) and _same_objective(named)) or (

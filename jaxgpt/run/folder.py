@@ -198,15 +198,24 @@ def load_run(path: str | Path) -> Run:
     return run
 
 
+def require_folder(path: Path) -> None:
+    """Raises UserError where a run's folder is not there."""
+    if not path.is_dir():
+        raise UserError(f"{path}: no such run folder; {_there_are()}")
+
+
+def _there_are() -> str:
+    runs = sorted(str(folder.parent) for folder in Path("runs").glob("*/config.json"))
+    return f"there are: {', '.join(runs) or 'none in runs/ yet'}"
+
+
 def read_run(path: str | Path) -> Run:
     """Returns the run of a folder, with or without a checkpoint; raises UserError when there is none."""
     path = Path(path)
-    if not path.is_dir():
-        runs = sorted(str(folder.parent) for folder in Path("runs").glob("*/config.json"))
-        raise UserError(f"{path}: no such run folder; there are: {', '.join(runs) or 'none in runs/ yet'}")
+    require_folder(path)
     for name in ("config.json", "tokenizer.json", "data.json"):
         if not (path / name).is_file():
-            raise UserError(f"{path}: not a run folder: it has no {name}")
+            raise UserError(f"{path}: not a run folder: it has no {name}; {_there_are()}")
     config = from_json(read_text(path / "config.json"), str(path / "config.json"))
     try:
         data = manifest_from_dict(parse_json(read_text(path / "data.json")))

@@ -13,7 +13,7 @@ from jaxgpt.devices.mesh import inference_mesh
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import parse_json, read_text
 from jaxgpt.run.checkpoint import read_best
-from jaxgpt.run.folder import load_run
+from jaxgpt.run.folder import load_run, require_folder
 from jaxgpt.run.integrity import committed_steps, damage, step_of
 from jaxgpt.run.load import Origin, abstract_on, restore_origin
 from jaxgpt.run.metrics import evaluated_steps
@@ -26,8 +26,7 @@ def verify_run(path: Path, source: bool = False) -> Iterator[tuple[str, str | No
     Beside it what data.cache_dir keeps of its data; with `source` also the text that was read. Raises UserError where
     there is no run folder at all.
     """
-    if not path.is_dir():
-        raise UserError(f"{path}: no such run folder")
+    require_folder(path)
     yield "config.json", _complaint(lambda: from_json((path / "config.json").read_text(encoding="utf-8"), "it"))
     yield "tokenizer.json", _complaint(lambda: load_tokenizer(path / "tokenizer.json"))
     yield "data.json", _complaint(lambda: manifest_from_dict(parse_json(read_text(path / "data.json"))))

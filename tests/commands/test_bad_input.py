@@ -14,6 +14,10 @@ TUNE = ("finetune.py", "--config", "mini_talk.py", "--run.name", "bad")
 @pytest.mark.parametrize(
     ("arguments", "contains"),
     [
+        (("jaxgpt",), "no command was given; there are: train, finetune, sample"),
+        (("jaxgpt", "evaluate", "runs/mini", "--task", "x"), "perhaps you meant --tasks; see jaxgpt evaluate --help"),
+        (("jaxgpt", "check", "runs/none"), "runs/none: no such run folder; there are: "),
+        (("jaxgpt", "finetune", "mini.py"), "run.init_from: no run was given, and mini.py names none"),
         (("jaxgpt", "train", "tinny"), "--config: tinny is no file, and no preset; perhaps you meant tiny"),
         (("jaxgpt", "train", "mini.py", "--optimizer.lr", "1"), "perhaps you meant --optimizer.learning-rate"),
         (("jaxgpt", "finetune", "mini_talk.py", "--run.init-from", "nowhere"), "nowhere: no such run folder"),

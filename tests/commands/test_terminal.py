@@ -23,7 +23,7 @@ def talk(workplace, *lines: str) -> list[str]:
 
 def test_commands(workplace, finetuned, tmp_path):
     saved = tmp_path / "talks.jsonl"
-    first, again, _, too_long, told, kept, new, empty, odd, hot, unknown, slash, unsaved, helped, *_ = talk(
+    first, again, _, too_long, told, kept, new, empty, odd, hot, still, unknown, slash, unsaved, nowhere, *rest = talk(
         workplace,
         "The box of Ann is red. The box?",
         "/retry",
@@ -35,10 +35,14 @@ def test_commands(workplace, finetuned, tmp_path):
         "/retry",
         "/temperature much",
         "/temperature 0.5",
+        "/temperature",
         "/nothing",
         "//box?",
         "/save /no/such/folder/x",
+        "/save",
         "/help",
+        "/quit",
+        "box?",
     )
     assert first.startswith("model> The ")
     assert again == first  # at temperature 0
@@ -53,11 +57,13 @@ def test_commands(workplace, finetuned, tmp_path):
     assert new == "(forgotten)"
     assert empty == "(nothing was said yet)"
     assert odd == "(temperature: much was given; it must be a number from 0 up)"
-    assert hot == "(temperature 0.5)"
+    assert hot == still == "(temperature 0.5)"
     assert unknown == "(there is no /nothing; /help lists what there is)"
     assert slash.startswith("model> ")
     assert unsaved.startswith("(not saved: ")
-    assert "/temperature NUMBER" in helped
+    assert nowhere == "(no file was given; for example /save talks.jsonl)"
+    assert "/temperature NUMBER" in "\n".join(rest)
+    assert "model>" not in "\n".join(rest)  # it was left
 
 
 @pytest.mark.long

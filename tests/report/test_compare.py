@@ -108,4 +108,8 @@ def test_runs_of_one_name_are_told_apart(copy, mini):
 
 def test_one_run_is_no_comparison(copy):
     with pytest.raises(UserError, match="1 run was given"):
+        write_comparison([str(copy)])
+    with pytest.raises(UserError, match="no run was given"):
+        write_comparison([])
+    with pytest.raises(UserError, match="a run was given twice"):
         write_comparison([str(copy), str(copy)])

@@ -105,7 +105,7 @@ def _decoded(file: BinaryIO, path: Path, on_bad: OnBad, longest: int) -> Iterato
         blank = blank and not text.strip()
         yield number, text[: -2 if text.endswith("\r\n") else -1] if text.endswith("\n") else text
     if blank:
-        on_bad(UserError(f"{path}: the file is empty; text was expected"))
+        on_bad(UserError(f"{path}: the file is empty"))
 
 
 def read_json_lines(path: Path, on_bad: OnBad = refuse) -> Iterator[tuple[str, dict[str, Any]]]:
