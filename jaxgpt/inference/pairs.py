@@ -16,7 +16,7 @@ from jaxgpt.inference.eval_chat import Question, answer_all, checkable
 from jaxgpt.model.gpt import Params
 from jaxgpt.run.folder import Run
 from jaxgpt.run.load import Origin, abstract_on, checkpoint_digest, restore_origin
-from jaxgpt.text.corpora import CHAT, ChatCorpus, Pair, PairCorpus, open_chat, open_pairs
+from jaxgpt.text.corpora import CHAT, ChatCorpus, Pair, PairCorpus, Splits, open_chat, open_pairs
 from jaxgpt.text.corpora.pairs import write_pairs
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.training.plan import announce
@@ -60,8 +60,11 @@ def own_pairs(corpus: ChatCorpus, origin: Origin, objective: ObjectiveConfig, ca
         write_own_pairs(folder, corpus, origin, objective, seed)
         return name, {}
 
+    def read() -> Splits[Pair]:
+        return replace(found.read(), notes=[])  # there is nothing to say of a folder of our own
+
     found = open_pairs(str(make_kept(cache_dir, name, make).folder), None)
-    return replace(found, name=f"pairs of {corpus.name}", source=f"answers of {origin.run.path}", notes=[])
+    return replace(found, name=f"pairs of {corpus.name}", source=f"answers of {origin.run.path}", read=read)
 
 
 def write_own_pairs(

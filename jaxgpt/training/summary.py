@@ -62,6 +62,7 @@ def describe_all(scores: Sequence[Score], loss: float, run: Run, split: str, par
     return [*lines, f"{part} loss {loss:.4f} nats per token over the mixture, {manifest.full_name}"]
 
 
+FEW_STEPS = 20  # of a whole run: a small text in large batches is read in fewer, and nothing is learned
 FLOOR_NOISE = 0.01  # nats per token by which a finite text may be easier than its source
 
 
@@ -82,8 +83,10 @@ def indent(text: str) -> str:
 
 def summary(run: Run, result: Result, made: str, report: str, next_commands: list[str]) -> str:
     """Returns the last words of a stage: what it made, what it measured, where its report is, what to do next."""
+    few = result.step < FEW_STEPS and run.config.run.max_steps is None
     lines = [
         f"{run.path}: {made}, {result.step:,} steps in {clock(result.seconds)}",
+        *([f"  {result.step} steps teach it little: --run.epochs says how often it reads its text"] if few else []),
         f"  best checkpoint: step {result.best.step}, {_loss_in_words(run, result.best.valid_loss)}",
         f"  report: {report}",
         "next:",
