@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
             near = difflib.get_close_matches(arguments[0], [*names, "train", "finetune"], n=1)
             guess = f"perhaps you meant {near[0]}" if near else there_are
             raise UserError(f"{shown(arguments[0])} is no command; {guess}")
-        verb = parse_verb(arguments, default)
+        verb = _parse_verb(arguments, default)
         verbs: dict[type, Callable[[Any], None]] = {
             Sample: sample,
             Chat: chat,
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
         verbs[type(verb)](verb)
 
 
-def parse_verb(arguments: list[str], default: Any) -> Any:
+def _parse_verb(arguments: list[str], default: Any) -> Any:
     """Returns what a command line tells a verb; raises UserError, which names the verb's own help."""
     try:
         return parse(
@@ -94,6 +94,8 @@ def parse_verb(arguments: list[str], default: Any) -> Any:
             config=(tyro.conf.FlagCreatePairsOff,),
         )
     except UserError as error:
+        if arguments[0].startswith("-"):
+            raise
         raise UserError(str(error).replace("see jaxgpt --help", f"see jaxgpt {arguments[0]} --help")) from None
 
 

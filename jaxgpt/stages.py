@@ -5,12 +5,14 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import jax
+
 from jaxgpt.allowed import check_window
 from jaxgpt.config import Config, ModelConfig, run_dir
 from jaxgpt.data.prepare import Prepared
 from jaxgpt.data.require import require_enough
 from jaxgpt.devices.distributed import join_processes, on_primary
-from jaxgpt.devices.mesh import make_mesh
+from jaxgpt.devices.mesh import mesh_shape
 from jaxgpt.devices.setup import start_jax
 from jaxgpt.errors import UserError
 from jaxgpt.model.gpt import Params
@@ -63,7 +65,7 @@ def begin(
         print(f"from: {origin.run.path}, step {origin.step}, trained on {origin.run.data.full_name}")
         config = dataclasses.replace(config, model=model_of(origin, config))
     check_window(config)
-    make_mesh(config)
+    mesh_shape(config, jax.device_count())  # the vocabulary, which must divide too, is known with the data
     config, settled = settle(config)
     return config, origin, settled
 

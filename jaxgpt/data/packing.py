@@ -1,4 +1,4 @@
-"""Several conversations in one row, none seeing another: attention stays inside a segment."""
+"""Several conversations in one row, none seeing another; or a question once, and answers that go on from it."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -67,6 +67,7 @@ def answered_rows(plan: Sequence[Sequence[Answered]], shape: tuple[int, int]) ->
     question's last token stands before each of them.
     """
     R, T = shape
+    assert len(plan) <= R, f"{len(plan)} rows do not fit in {R}"
     rows_R5T = np.zeros((R, 5, T), np.int32)
     for row_5T, items in zip(rows_R5T, plan, strict=False):
         at = 0

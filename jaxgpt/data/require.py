@@ -48,9 +48,10 @@ def require_enough(name: str, sources: Mapping[str, Sized], batch_size: int) -> 
 
 
 def _too_few_windows(name: str, windows: int, batch_size: int, at_most: str = "") -> UserError:
+    smaller = f"--data.batch-size {windows} or less, " if windows else ""
     return UserError(
         f"data.batch_size: {batch_size} was given, but {name} makes only {windows} training windows{at_most}; "
-        f"give --data.batch-size {windows} or less, a shorter --data.seq-len, or more text"
+        f"give {smaller}a shorter --data.seq-len, or more text"
     )
 
 

@@ -29,10 +29,9 @@ RULES = (
 )
 
 
-def make_mesh(config: Config, of: Sequence[Any] | None = None) -> Mesh:
-    """Returns the mesh of all devices, or of these; raises UserError where the config does not divide over them."""
-    mesh, model = config.mesh, config.model
-    devices = jax.device_count() if of is None else len(of)
+def mesh_shape(config: Config, devices: int) -> tuple[int, int, int]:
+    """Returns (data, fsdp, tensor); raises UserError where devices or batch do not divide so, whatever the model."""
+    mesh = config.mesh
     fixed = mesh.fsdp * mesh.tensor
     data = mesh.data if mesh.data != -1 else max(1, devices // fixed)
     if data * fixed != devices:
@@ -46,6 +45,13 @@ def make_mesh(config: Config, of: Sequence[Any] | None = None) -> Mesh:
             f"data.batch_size: {config.data.batch_size} in {steps} micro-batches does not divide "
             f"over {shards} devices; it must be a multiple of {shards * steps}"
         )
+    return data, mesh.fsdp, mesh.tensor
+
+
+def make_mesh(config: Config, of: Sequence[Any] | None = None) -> Mesh:
+    """Returns the mesh of all devices, or of these; raises UserError where the config does not divide over them."""
+    mesh, model = config.mesh, config.model
+    shape = mesh_shape(config, jax.device_count() if of is None else len(of))
     for name, axis, size in (
         ("model.embed_dim", "fsdp", model.embed_dim),
         ("model.num_heads", "tensor", model.num_heads),
@@ -56,7 +62,7 @@ def make_mesh(config: Config, of: Sequence[Any] | None = None) -> Mesh:
         if size % getattr(mesh, axis):
             raise UserError(f"{name}: {size} does not divide over mesh.{axis} ({getattr(mesh, axis)} devices)")
     axis_types = (AxisType.Auto,) * 3
-    shape, names = (data, mesh.fsdp, mesh.tensor), ("data", "fsdp", "tensor")
+    names = "data", "fsdp", "tensor"
     if of is not None and len(of) == 1:  # JAX would arrange it as its neighbours stand
         return Mesh(np.array(of).reshape(shape), names, axis_types=axis_types)
     return jax.make_mesh(shape, names, axis_types=axis_types, devices=of)

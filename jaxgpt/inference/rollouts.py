@@ -36,8 +36,13 @@ def prepare_rollouts(config: Config, tokenizer: Tokenizer, reward: Reward) -> Ro
     corpus = open_chat(config.data.corpus, config.data.fallback, config.data.oasst_all_paths)
     splits = corpus.read()
     asked = {split: ask(splits, split, config, tokenizer) for split in ("train", "valid")}
-    require_enough(f"{corpus.name}, asked", asked, questions_at_once(config))
-    train, valid = asked["train"], asked["valid"]
+    train, valid, at_once = asked["train"], asked["valid"], questions_at_once(config)
+    if len(train) < at_once:
+        raise UserError(
+            f"objective.oversample: {config.objective.oversample} was given, so {at_once} questions are asked at a "
+            f"time, but {corpus.name} has {len(train)} to train on; give less, or a smaller --data.batch-size"
+        )
+    require_enough(corpus.name, asked, at_once)
     places = np.linspace(0, len(valid) - 1, min(len(valid), MOST_JUDGED)).round().astype(int)
     judged = [valid[place] for place in places]
 
@@ -99,14 +104,16 @@ def write_batch(
     advantages_QS = rewards_QS - rewards_QS.mean(axis=1, keepdims=True)
     alike_Q = np.ptp(rewards_QS, axis=1) == 0
     taken: list[Group] = []
+    sizes: list[int] = []
     rows: list[list[int]] = []
     for q in np.argsort(alike_Q, kind="stable"):
         each = zip(answers[q * S : (q + 1) * S], advantages_QS[q], strict=True)
         different = _different([Drawn(_whole(answer, tokenizer), advantage, 1) for answer, advantage in each])
-        more = [*taken, *_fitting(Group(part[q], different), config.data.seq_len)]
-        plan = pack([group.answered.size for group in more], config.data.seq_len)
+        more = _fitting(Group(part[q], different), config.data.seq_len)
+        with_more = [*sizes, *(group.answered.size for group in more)]
+        plan = pack(with_more, config.data.seq_len)
         if len(plan) <= config.data.batch_size:
-            taken, rows = more, plan
+            taken, sizes, rows = taken + more, with_more, plan
     batch = rows_of([[taken[item] for item in row] for row in rows], config)
     told = {
         "reward": rewards_QS.mean(),

@@ -83,7 +83,7 @@ def indent(text: str) -> str:
 
 def summary(run: Run, result: Result, made: str, report: str, next_commands: list[str]) -> str:
     """Returns the last words of a stage: what it made, what it measured, where its report is, what to do next."""
-    few = result.step < FEW_STEPS and run.config.run.max_steps is None
+    few = result.step < FEW_STEPS and run.config.run.max_steps is None and run.config.run.train_tokens is None
     lines = [
         f"{run.path}: {made}, {result.step:,} steps in {clock(result.seconds)}",
         *([f"  {result.step} steps teach it little: --run.epochs says how often it reads its text"] if few else []),

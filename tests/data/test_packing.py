@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxgpt.data.packing import pack, packed_lines, packed_rows
+from jaxgpt.data.packing import Answered, answered_rows, pack, packed_lines, packed_rows
 from jaxgpt.errors import UserError
 
 
@@ -61,3 +61,8 @@ def test_every_supervised_token_is_a_target_once():
     learned = sorted(rows[:, 1][rows[:, 2] == 1].tolist())
     expected = sorted(id for ids, mask in conversations for id, flag in zip(ids[1:], mask[1:], strict=True) if flag)
     assert learned == expected
+
+
+def test_rows_that_do_not_fit_are_never_left_out():
+    with pytest.raises(AssertionError, match="2 rows do not fit in 1"):
+        answered_rows([[Answered([0, 1], [([2], 1)])]] * 2, (1, 4))
