@@ -134,7 +134,9 @@ def parse(kind: Any, **how: Any) -> Any:
 def _unboxed(box: str) -> str:
     """Returns the first part of tyro's box, and whose help says more, in a line."""
     lines = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
-    parts = " ".join("\n" if line and not line.strip("─") else line for line in lines).split("\n")
+    if not box.startswith("╭"):  # where output is not UTF-8 the title has a line and a rule of its own
+        lines = lines[2:]
+    parts = " ".join("\n" if line and not line.strip("─-") else line for line in lines).strip().split("\n")
     first, last = (" ".join(part.split()).rstrip(".") for part in (parts[0], parts[-1]))
     near = re.search(r"Perhaps you meant: +(--\S+)", " ".join(parts))
     more = re.search(r"(?:see|run:?) (\S.* --help)$", last)

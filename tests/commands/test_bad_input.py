@@ -16,7 +16,7 @@ TUNE = ("finetune.py", "--config", "mini_talk.py", "--run.name", "bad")
     [
         (("jaxgpt",), "no command was given; there are: train, finetune, sample"),
         (("jaxgpt", "evaluate", "runs/mini", "--task", "x"), "perhaps you meant --tasks; see jaxgpt evaluate --help"),
-        (("jaxgpt", "--nothing"), "Unrecognized options: --nothing; see jaxgpt --help"),
+        (("jaxgpt", "--foo"), "Unrecognized options: --foo; see jaxgpt --help"),
         (("jaxgpt", "check", "runs/none"), "runs/none: no such run folder; there are: "),
         (("jaxgpt", "finetune", "mini.py"), "run.init_from: no run was given, and mini.py names none"),
         (("jaxgpt", "train", "tinny"), "--config: tinny is no file, and no preset; perhaps you meant tiny"),
