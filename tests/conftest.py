@@ -7,6 +7,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import jax
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from tests.compiling import QUICK
 
@@ -18,6 +19,17 @@ def pytest_configure(config):
     if config.option.markexpr == "not long" and not config.getoption("optimized"):
         flags = [f"--{name}={str(value).lower()}" for name, value in QUICK.items()]
         os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])  # also of processes it starts
+
+
+class ByFile(LoadFileScheduling):
+    """Gives each worker whole files; those of commands go to one, which trains the runs that they share once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/commands" if nodeid.startswith("tests/commands/") else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByFile(config, log)
 
 
 def pytest_ignore_collect(collection_path, config):
