@@ -66,6 +66,18 @@ def _check_data(data: DataConfig, require: Require) -> None:
     require(data.batch_size >= 1, "data.batch_size", "at least 1")
     require(data.hub_gb > 0, "data.hub_gb", "above 0")
     require(data.tokenizer_sample >= 1, "data.tokenizer_sample", "at least 1")
+    if data.rehearse is not None:
+        corpus, _, share = data.rehearse.rpartition(":")
+        named = bool(corpus) and _is_share(share)
+        example = "NAME:SHARE, a corpus of text and its share of the rows, below 1, for example wikitext-2:0.1"
+        require(named, "data.rehearse", example)
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0 < float(text) < 1
+    except ValueError:
+        return False
 
 
 def _check_optimizer(config: Config, require: Require) -> None:

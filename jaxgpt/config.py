@@ -121,6 +121,9 @@ class DataConfig:
     """Text: leave out what cannot be read, and say how much; otherwise it is an error."""
     fallback: str | None = None
     """Corpus that stands in, with a loud notice, when the one asked for cannot be found. None: an error."""
+    rehearse: str | None = None
+    """Finetuning: text that goes on being learned beside, so that it is not forgotten: a corpus, read as train.py would
+    read it, and its share of the rows, for example wikitext-2:0.1."""
     oasst_all_paths: bool = False
     """oasst1: every path of a conversation tree; otherwise the best-ranked one."""
     pack_lines: bool = False

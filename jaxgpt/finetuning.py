@@ -30,6 +30,7 @@ def finetune(words: Sequence[str] | None = None) -> None:
     import jax
 
     from jaxgpt.data.prepare import prepare_chat
+    from jaxgpt.data.rehearsal import beside, prepare_rehearsal
     from jaxgpt.inference.chat import fit_history, reply
     from jaxgpt.inference.pairs import prepare_preferences
     from jaxgpt.inference.rewards import reward_of
@@ -38,7 +39,7 @@ def finetune(words: Sequence[str] | None = None) -> None:
     from jaxgpt.text.conversation import render_message, show_mask
     from jaxgpt.text.corpora import open_chat
     from jaxgpt.training.objectives import OBJECTIVES
-    from jaxgpt.training.plan import announce
+    from jaxgpt.training.plan import announce, announce_rehearsal
 
     config, origin, settled = begin(config, lambda origin, _: origin.talking_model)
     assert origin is not None
@@ -55,11 +56,15 @@ def finetune(words: Sequence[str] | None = None) -> None:
         corpus = open_chat(config.data.corpus, config.data.fallback, config.data.oasst_all_paths)
         data = prepare_chat(corpus, config.data, tokenizer)
         announce(data)
+    rehearsal = prepare_rehearsal(config.data, tokenizer, config.model.context_len)
+    if rehearsal is not None:
+        announce_rehearsal(rehearsal, tokenizer)
+        data = beside(data, rehearsal)
     if objective == "next_token":
         print("an example, with what the model must learn to say in [brackets]:")
         print(show_mask(data.example, tokenizer))
     run = run_of(config, data, settled)
-    rollouts = prepare_rollouts(run.sized, tokenizer, reward) if objective == "grpo" else None
+    rollouts = prepare_rollouts(run.sized, tokenizer, reward, rehearsal) if objective == "grpo" else None
     model = run.sized.model
     asked = render_message({"role": "user", "content": config.run.sample_prompt}, tokenizer)
     prompt = fit_history([asked], model.context_len)
@@ -74,5 +79,5 @@ def finetune(words: Sequence[str] | None = None) -> None:
         ["python", "-m", "jaxgpt", "evaluate", str(run.path), "--split", "valid"],
     ]
     made = "a model that talks"
-    stage = Stage(config, data, origin, sample, made, next_commands, OBJECTIVES[objective], rollouts)
+    stage = Stage(config, data, origin, sample, made, next_commands, OBJECTIVES[objective], rollouts, rehearsal)
     run_stage(stage, run, arguments.dry_run)

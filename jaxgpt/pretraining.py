@@ -20,6 +20,11 @@ def pretrain(words: Sequence[str] | None = None) -> None:
     """Does what train.py is told: by these words, or by its command line."""
     arguments = parse_train("base", __doc__, words, prog=None if words is None else "jaxgpt train")
     config = arguments.settings
+    if config.data.rehearse is not None:
+        raise UserError(
+            f"data.rehearse: {config.data.rehearse} was given; it is for finetuning. Text beside text is a mixture: "
+            "--data.corpus a.jsonl:0.9,b/:0.1"
+        )
     if config.run.init_from is None:
         check_window(config)
     elif taken := sorted(name for name in arguments.typed - HOW_TO_TRAIN if name.startswith(OF_THE_RUN)):

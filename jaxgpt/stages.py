@@ -10,6 +10,7 @@ import jax
 from jaxgpt.allowed import check_window
 from jaxgpt.config import Config, ModelConfig, run_dir
 from jaxgpt.data.prepare import Prepared
+from jaxgpt.data.rehearsal import Rehearsal
 from jaxgpt.data.require import require_enough
 from jaxgpt.devices.distributed import join_processes, on_primary
 from jaxgpt.devices.mesh import mesh_shape
@@ -43,6 +44,8 @@ class Stage:
     objective: Objective = next_token
     rollouts: Rollouts | None = None
     """What the model writes to be trained on, where it learns from a reward."""
+    rehearsal: Rehearsal | None = None
+    """Text that is learned beside."""
 
 
 def begin(
@@ -86,6 +89,6 @@ def run_stage(stage: Stage, run: Run, dry_run: bool) -> None:
     train, valid = stage.data.sources["train"], stage.data.sources["valid"]
     if stage.rollouts is not None:
         train = stage.rollouts.questions
-    result = fit(run, train, valid, stage.sample, stage.origin, stage.objective, stage.rollouts)
+    result = fit(run, train, valid, stage.sample, stage.origin, stage.objective, stage.rollouts, stage.rehearsal)
     report = on_primary(lambda: report_after(run.path))
     print(summary(run, result, stage.makes, report, list(map(shlex.join, stage.next_commands))))

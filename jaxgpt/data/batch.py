@@ -25,6 +25,8 @@ class Batch(NamedTuple):
     """Those they were drawn with, where steps have been made since; None where they are the parameters' own."""
     advantages: Array | None = None
     """How much better the answer that a target is of was than its group."""
+    rehearsed: Array | None = None
+    """1 where a target is of text that is rehearsed: it counts in a loss of its own beside the objective's, else 0."""
 
     def per_device(self, num_devices: int) -> "Batch":
         """Returns the [num_devices, batch / num_devices, seq_len] view that pmap takes."""

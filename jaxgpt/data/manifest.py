@@ -104,6 +104,14 @@ class Manifest:
     version: int = VERSION
     parts: "list[Part]" = field(default_factory=list)
     """The corpora of a mixture; none where it is one corpus."""
+    rehearsed: "Manifest | None" = None
+    """The text that was trained on beside conversations, where there was any."""
+
+    @property
+    def corpora(self) -> "list[Manifest]":
+        """All that was read, each corpus by itself."""
+        own = [part.manifest for part in self.parts] or [self]
+        return own if self.rehearsed is None else [*own, *self.rehearsed.corpora]
 
     @property
     def is_chat(self) -> bool:
@@ -135,7 +143,10 @@ class Manifest:
         return counts.bits_per_byte(loss) if isinstance(counts, TextCounts) else None
 
     def is_of_same_data(self, other: "Manifest") -> bool:
-        """Returns whether both were made from the same contents; between versions, whether all counts agree."""
+        """Returns whether both were made from the same contents; between versions, whether all counts agree.
+
+        What is rehearsed beside is not looked at: a loss is not measured on it.
+        """
         if self.version == other.version:
             return self.fingerprint == other.fingerprint
         counted = ("lines", "conversations", "tokens", "supervised")
@@ -155,8 +166,11 @@ class Manifest:
         """Returns the manifest in the types of JSON."""
         content = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
         del content["parts"]
-        parts = [{"share": part.share, "manifest": part.manifest.to_dict()} for part in self.parts]
-        return content | ({"parts": parts} if parts else {})
+        if self.parts:
+            content["parts"] = [{"share": part.share, "manifest": part.manifest.to_dict()} for part in self.parts]
+        if self.rehearsed is not None:
+            content["rehearsed"] = self.rehearsed.to_dict()
+        return content
 
 
 @dataclass(frozen=True)
@@ -185,9 +199,11 @@ def manifest_from_dict(content: Any) -> Manifest:
         if content.get(name) is not None:
             _require(content, name, kind)
     counts_type = TextCounts if content["kind"] == "text" else ChatCounts
-    fields = {field.name for field in dataclasses.fields(Manifest)}
+    rehearsed = content.get("rehearsed")
+    plain = {field.name for field in dataclasses.fields(Manifest)} - {"splits", "notes", "parts", "rehearsed"}
     return Manifest(
-        **{name: value for name, value in content.items() if name in fields - {"splits", "notes", "parts"}},
+        **{name: value for name, value in content.items() if name in plain},
+        rehearsed=None if rehearsed is None else manifest_from_dict(rehearsed),
         parts=[_part(part) for part in content["parts"]],
         splits={split: _counts(split, found, counts_type) for split, found in content["splits"].items()},
         notes=[note if isinstance(note, str) else shown(note) for note in content["notes"]],

@@ -6,7 +6,7 @@ from functools import reduce
 
 from jaxgpt.config import DataConfig
 from jaxgpt.data.kept import damaged_files
-from jaxgpt.data.manifest import Manifest, Part
+from jaxgpt.data.manifest import Manifest
 from jaxgpt.data.prepare import find_text_of
 from jaxgpt.data.reopen import kept_name
 from jaxgpt.errors import RunError, UserError
@@ -20,14 +20,14 @@ def check_kept(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig) -> 
 
     What is not kept any more is not wrong: it can be made again.
     """
-    for part in manifest.parts or [Part(1.0, manifest)]:
-        yield from damaged_files(config.cache_dir, kept_name(part.manifest, tokenizer, config))
+    for corpus in manifest.corpora:
+        yield from damaged_files(config.cache_dir, kept_name(corpus, tokenizer, config))
 
 
 def check_source(manifest: Manifest, config: DataConfig) -> Iterator[tuple[str, str | None]]:
     """Yields (corpus, what is wrong with it or None) for all that a run was trained on, read anew."""
-    for part in manifest.parts or [Part(1.0, manifest)]:
-        yield part.manifest.corpus, _changed(part.manifest, replace(config, corpus=part.manifest.corpus))
+    for corpus in manifest.corpora:
+        yield corpus.corpus, _changed(corpus, replace(config, corpus=corpus.corpus))
 
 
 def _changed(manifest: Manifest, config: DataConfig) -> str | None:

@@ -211,15 +211,21 @@ def _bijection(num_samples: int, seed: int, epoch: int, places: np.ndarray) -> n
 def sample_indices(num_samples: int, epochs: int, seed: int, step: int, batch_size: int) -> np.ndarray:
     """Returns the samples of a step's global batch: a new shuffle each epoch, EMPTY after the last epoch's end.
 
-    Batches run on over the end of an epoch, so each sample is seen exactly `epochs` times. Those of later epochs have
-    numbers of their own: epoch * num_samples + sample.
+    Batches run on over the end of an epoch, so each sample is seen exactly `epochs` times.
     """
     places = step * batch_size + np.arange(batch_size)
-    indices = np.full(batch_size, EMPTY, dtype=np.int64)
+    return np.where(places < num_samples * epochs, samples_at(places, num_samples, seed), EMPTY)
+
+
+def samples_at(places: np.ndarray, num_samples: int, seed: int) -> np.ndarray:
+    """Returns the samples at these places of training without an end: a new shuffle each epoch.
+
+    Those of later epochs have numbers of their own: epoch * num_samples + sample.
+    """
+    indices = np.empty(places.shape, np.int64)
     for epoch in np.unique(places // num_samples):
-        if epoch < epochs:
-            here = places // num_samples == epoch
-            indices[here] = epoch * num_samples + _order(num_samples, seed, int(epoch), places[here] % num_samples)
+        here = places // num_samples == epoch
+        indices[here] = epoch * num_samples + _order(num_samples, seed, int(epoch), places[here] % num_samples)
     return indices
 
 

@@ -39,10 +39,16 @@ def evaluate_text(trained: Trained, split: str, stride: int | None) -> Iterator[
 
     Raises UserError for a split or stride that cannot be, RunError where the loss is not finite.
     """
+    _check_stride(stride, trained.config.data.seq_len)
+    yield from _score_parts(trained, trained.run.data, split, stride)
+
+
+def _score_parts(trained: Trained, data: Manifest, split: str, stride: int | None) -> Iterator[str]:
+    """Yields what a split of each corpus of a text costs the model, and their mean."""
     config, run = trained.config, trained.run
-    _check_stride(stride, config.data.seq_len)
     losses = []
-    for share, manifest, source in open_parts(run.data, run.tokenizer, config.data, split):
+    window = dataclasses.replace(config.data, seq_len=min(config.data.seq_len, config.model.context_len))
+    for share, manifest, source in open_parts(data, run.tokenizer, window, split):
         if stride is not None:
             if not isinstance(source, Windows):
                 raise UserError(
@@ -53,9 +59,9 @@ def evaluate_text(trained: Trained, split: str, stride: int | None) -> Iterator[
         score = _score(trained, source)
         losses.append((share, score.loss))
         yield from _scored(trained, score, manifest.splits[split], source, stride)
-    if run.data.parts:
+    if data.parts:
         mean = sum(share * loss for share, loss in losses)
-        yield f"{run.data.full_name}, by their shares\n  loss           {mean:.4f} nats per token"
+        yield f"{data.full_name}, by their shares\n  loss           {mean:.4f} nats per token"
 
 
 def evaluate_file(trained: Trained, path: Path, stride: int | None) -> Iterator[str]:
@@ -155,12 +161,14 @@ def evaluate_chat(trained: Trained, split: str) -> Iterator[str]:
     answers = answer(list(islice(asked, PROMPTS)), Sampling(), key)
     ended = sum(answer.ended for answer in answers)
     yield f"  replies end    {ended} of {len(answers)} by themselves within {model.context_len} tokens, sampled"
+    if run.data.rehearsed is not None and split in run.data.rehearsed.splits:
+        yield from _score_parts(trained, run.data.rehearsed, split, None)
 
 
 def _heading(trained: Trained, manifest: Manifest, split: str) -> Iterator[str]:
     run = trained.run
     yield f"{run.path}, step {trained.step}, on the {split} split of {manifest.full_name}"
-    if not any(manifest.is_of_same_data(known) for known in [run.data, *(part.manifest for part in run.data.parts)]):
+    if not any(manifest.is_of_same_data(known) for known in [run.data, *run.data.corpora]):
         yield f"  NOTE: {manifest.corpus} has changed since this run was trained on it"
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxgpt.config import Config, Sampling
 from jaxgpt.data.batch import BRANCHES, Batch
 from jaxgpt.data.packing import Answered, answered_rows, pack
+from jaxgpt.data.rehearsal import Rehearsal, with_rows
 from jaxgpt.data.require import require_enough
 from jaxgpt.data.sources import EMPTY, sample_indices
 from jaxgpt.devices.distributed import on_primary
@@ -28,10 +29,13 @@ MOST_JUDGED = 512  # held-out questions that are answered at each evaluation, sp
 SHOWN = 100  # answers that are kept of them, to lay the first beside the last
 
 
-def prepare_rollouts(config: Config, tokenizer: Tokenizer, reward: Reward) -> Rollouts:
+def prepare_rollouts(
+    config: Config, tokenizer: Tokenizer, reward: Reward, rehearsal: Rehearsal | None = None
+) -> Rollouts:
     """Returns how the questions of data.corpus are answered and rewarded; says how many there are.
 
-    `config` has the model in its true size. Raises UserError where there are too few questions.
+    `config` has the model in its true size. Raises UserError where there are too few questions, and where text that is
+    rehearsed leaves no row for answers.
     """
     corpus = open_chat(config.data.corpus, config.data.fallback, config.data.oasst_all_paths)
     splits = corpus.read()
@@ -43,11 +47,21 @@ def prepare_rollouts(config: Config, tokenizer: Tokenizer, reward: Reward) -> Ro
             f"time, but {corpus.name} has {len(train)} to train on; give less, or a smaller --data.batch-size"
         )
     require_enough(corpus.name, asked, at_once)
+    rows = config.data.batch_size
+    text_rows = np.arange(rows - (0 if rehearsal is None else max(1, round(rehearsal.share * rows))), rows)
+    if len(text_rows) == rows:
+        raise UserError(
+            f"data.rehearse: {config.data.rehearse} was given, and leaves no row for answers in data.batch_size = "
+            f"{rows}; give a smaller share"
+        )
     places = np.linspace(0, len(valid) - 1, min(len(valid), MOST_JUDGED)).round().astype(int)
     judged = [valid[place] for place in places]
 
     def write(params: Params, number: int) -> tuple[Batch, dict[str, float]]:
-        return write_batch(params, config, tokenizer, train, reward, number)
+        batch, told = write_batch(params, config, tokenizer, train, reward, number, rows - len(text_rows))
+        if rehearsal is not None:
+            batch = with_rows(batch, text_rows, rehearsal.rows(number * len(text_rows) + np.arange(len(text_rows))))
+        return batch, told
 
     def judge(params: Params, before_batch: Callable[[], None]) -> Judged:
         key, most = jax.random.key(config.run.seed), config.objective.answer_tokens
@@ -82,10 +96,17 @@ def ask(corpus: Splits[Conversation], split: str, config: Config, tokenizer: Tok
 
 
 def write_batch(
-    params: Params, config: Config, tokenizer: Tokenizer, asked: Sequence[Question], reward: Reward, number: int
+    params: Params,
+    config: Config,
+    tokenizer: Tokenizer,
+    asked: Sequence[Question],
+    reward: Reward,
+    number: int,
+    most_rows: int,
 ) -> tuple[Batch, dict[str, float]]:
-    """Returns (answers with their advantages, packed into rows; what is told of them) of the rollout of this number.
+    """Returns (answers with their advantages, in the first `most_rows` rows of a batch; what is told of them).
 
+    They are those of the rollout of this number.
     Each question is answered group_size times, and an answer's advantage is its reward less the mean of its group's.
     Groups in which all are worth the same have none and come last: with objective.oversample above 1 there is no room
     for most of them (dynamic sampling, Yu et al. 2025). Equal answers of a group are one, which counts as often. A
@@ -112,7 +133,7 @@ def write_batch(
         more = _fitting(Group(part[q], different), config.data.seq_len)
         with_more = [*sizes, *(group.answered.size for group in more)]
         plan = pack(with_more, config.data.seq_len)
-        if len(plan) <= config.data.batch_size:
+        if len(plan) <= most_rows:
             taken, sizes, rows = taken + more, with_more, plan
     batch = rows_of([[taken[item] for item in row] for row in rows], config)
     told = {

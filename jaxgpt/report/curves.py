@@ -39,6 +39,13 @@ UNDER_WAY = (
         True,
     ),
     Curve("Margin", ("margin", "valid_margin"), "nats", "How much higher the better answer's reward is.", True),
+    Curve(
+        "Text beside",
+        ("text_loss", "valid_text_loss"),
+        "nats a token",
+        "What the text costs that is learned beside conversations, so that it is not forgotten.",
+        True,
+    ),
     Curve("Divergence from the reference", ("kl",), "nats a token", "How far the model has left where it began.", True),
     Curve(
         "Entropy",

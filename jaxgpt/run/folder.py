@@ -181,8 +181,15 @@ def _check_same(there: Run, asked: Run) -> None:
     ]
     if not changed and there.tokenizer.fingerprint != asked.tokenizer.fingerprint:
         changed = [f"the tokenizer built from {asked.data.corpus} has other tokens"]
-    if not changed and not there.data.is_of_same_data(asked.data):
-        changed = [f"the corpus {asked.data.name} has other contents than {there.data.name} had"]
+    if not changed:
+        read = [(there.data, asked.data)]
+        if there.data.rehearsed is not None and asked.data.rehearsed is not None:
+            read.append((there.data.rehearsed, asked.data.rehearsed))
+        changed = [
+            f"the corpus {now.name} has other contents than {before.name} had"
+            for before, now in read
+            if not before.is_of_same_data(now)
+        ]
     if changed:
         raise UserError(
             f"{asked.path}: a run is there, and it differs: {'; '.join(changed)}. "

@@ -31,7 +31,7 @@ def next_token(params: Params, batch: Batch, config: Config, key: jax.Array | No
         _hidden(params, batch, config, key),
         unembedding(params),
         batch.targets,
-        batch.weights,
+        batch.weights if batch.rehearsed is None else batch.weights + batch.rehearsed,
         config.model.vocab_size,
         precision(config.model.dtype).compute_dtype,
     )
@@ -40,7 +40,8 @@ def next_token(params: Params, batch: Batch, config: Config, key: jax.Array | No
 
 def dpo(params: Params, batch: Batch, config: Config, key: jax.Array | None) -> Sums:
     """Returns `preference_loss` of the model's probabilities; without dropout, as the reference had none."""
-    return preference_loss(log_probs(params, batch, config), batch, config.objective)
+    log_p_BT = log_probs(params, batch, config)
+    return _with_rehearsed(preference_loss(log_p_BT, batch, config.objective), log_p_BT, batch)
 
 
 def preference_loss(log_p_BT: jax.Array, batch: Batch, config: ObjectiveConfig) -> Sums:
@@ -72,7 +73,8 @@ def preference_loss(log_p_BT: jax.Array, batch: Batch, config: ObjectiveConfig) 
 
 def grpo(params: Params, batch: Batch, config: Config, key: jax.Array | None) -> Sums:
     """Returns `reward_loss` of the model's probabilities; without dropout, as answers are drawn without it."""
-    return reward_loss(log_probs(params, batch, config, config.objective.temperature), batch, config.objective)
+    log_p_BT = log_probs(params, batch, config, config.objective.temperature)
+    return _with_rehearsed(reward_loss(log_p_BT, batch, config.objective), log_p_BT, batch)
 
 
 def reward_loss(log_p_BT: jax.Array, batch: Batch, config: ObjectiveConfig) -> Sums:
@@ -112,14 +114,31 @@ def _begins(batch: Batch) -> jax.Array:
     return begins_BT if batch.segments is None else begins_BT | (before(batch.segments) != batch.segments)
 
 
+def _with_rehearsed(sums: Sums, log_p_BT: jax.Array, batch: Batch) -> Sums:
+    """Returns an objective's sums with the loss of the text that is rehearsed beside it added (Ouyang et al. 2022).
+
+    A token of text weighs as much as one of an answer that is one better than its group. Measure: text_loss, nats.
+    """
+    if batch.rehearsed is None:
+        return sums
+    loss, count, measures = sums
+    nats, tokens = -jnp.sum(batch.rehearsed * log_p_BT), jnp.sum(batch.rehearsed)
+    return loss + nats, count, measures | {"text_loss": jnp.stack([nats, tokens])}
+
+
 OBJECTIVES: dict[str, Objective] = {"next_token": next_token, "dpo": dpo, "grpo": grpo}
 
 
 def log_probs(params: Params, batch: Batch, config: Config, temperature: float = 1.0) -> jax.Array:
-    """Returns log_p_BT of the targets at a temperature, in nats and without dropout; 0 where weights are."""
+    """Returns log_p_BT of the targets, in nats and without dropout; 0 where nothing counts.
+
+    Those of answers are at a temperature; text that is rehearsed has none.
+    """
     hidden_BTD = _hidden(params, batch, config, None)
+    counts_BT = batch.weights if batch.rehearsed is None else batch.weights + batch.rehearsed
     if temperature != 1:
-        hidden_BTD = hidden_BTD / temperature  # and so all logits
+        temperature_BT = jnp.where(batch.weights > 0, temperature, 1.0)
+        hidden_BTD = hidden_BTD / temperature_BT[..., None]  # and so all logits
     losses_BT = token_losses(
         hidden_BTD,
         unembedding(params),
@@ -127,7 +146,7 @@ def log_probs(params: Params, batch: Batch, config: Config, temperature: float =
         config.model.vocab_size,
         precision(config.model.dtype).compute_dtype,
     )
-    return jnp.where(batch.weights > 0, -losses_BT, 0.0)
+    return jnp.where(counts_BT > 0, -losses_BT, 0.0)
 
 
 def _hidden(params: Params, batch: Batch, config: Config, key: jax.Array | None) -> jax.Array:

@@ -10,6 +10,7 @@ import jax
 from jaxgpt.config import HOW_TO_TRAIN, Config, ModelConfig, differences, run_dir
 from jaxgpt.data.manifest import ChatCounts, TextCounts
 from jaxgpt.data.prepare import Prepared
+from jaxgpt.data.rehearsal import Rehearsal
 from jaxgpt.data.sources import batch_at
 from jaxgpt.devices.distributed import on_primary
 from jaxgpt.devices.mesh import make_mesh
@@ -19,6 +20,7 @@ from jaxgpt.model.lora import init_adapters
 from jaxgpt.model.parameters import abstract_params, parameter_part
 from jaxgpt.run.folder import Run, latest_step, read_run
 from jaxgpt.run.load import Origin
+from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.training.flops import cost
 from jaxgpt.training.objectives import Objective, next_token
 from jaxgpt.training.optimizer import make_optimizer
@@ -122,6 +124,15 @@ def announce(data: Prepared) -> None:
         print(f"  {note}")
     for split, counts in [] if manifest.parts else manifest.splits.items():
         print(f"  {split}: {_counts(counts, data.tokenizer.special.unk is not None, things)}")
+
+
+def announce_rehearsal(rehearsal: Rehearsal, tokenizer: Tokenizer) -> None:
+    """Prints what text is learned beside conversations."""
+    manifest = rehearsal.manifest
+    print(f"beside it, so that it is not forgotten: {manifest.full_name} ({manifest.source})")
+    print(f"  {rehearsal.share:.1%} of the rows")
+    for split, counts in manifest.splits.items():
+        print(f"  {split}: {_counts(counts, tokenizer.special.unk is not None, 'texts')}")
 
 
 def _counts(counts: TextCounts | ChatCounts, has_unk: bool, things: str) -> str:

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sized
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import numpy as np
 from jaxgpt.config import Config
 from jaxgpt.data.batch import Batch
 from jaxgpt.data.prefetch import prefetch
+from jaxgpt.data.rehearsal import Rehearsal
 from jaxgpt.data.sources import Mixture, Source, indices_at, num_steps
 from jaxgpt.devices.distributed import gather_replicated, highest_of_all, is_primary, on_primary
 from jaxgpt.devices.mesh import make_mesh
@@ -33,7 +34,7 @@ from jaxgpt.training.progress import TrainingProgress
 from jaxgpt.training.rollouts import Rollouts, questions_at_once, warnings
 from jaxgpt.training.signals import stop_on_signal
 from jaxgpt.training.step import Compiled, Metrics, compile_steps
-from jaxgpt.training.summary import Result, describe_all, indent, summarize, without_restart
+from jaxgpt.training.summary import Result, describe, describe_all, indent, summarize, without_restart
 
 Told = Mapping[str, jax.Array | float]
 MOST_STEPS = 2**31  # they are counted in int32
@@ -80,11 +81,13 @@ def fit(
     origin: Origin | None = None,
     objective: Objective = next_token,
     rollouts: Rollouts | None = None,
+    rehearsal: Rehearsal | None = None,
 ) -> Result:
     """Trains a run to its end, from its latest checkpoint if it has one, and returns how it ended.
 
     A new run starts from the parameters of its origin, whose validation loss is measured first, or from random ones.
     With `rollouts` its batches are what it writes itself, and train and valid only say how many questions there are.
+    Of a `rehearsal` each evaluation says what its text costs; its rows are in the batches already.
     Ctrl-C and SIGTERM save, say how to continue and exit. Raises UserError and RunError as `opened` does, and RunError
     where steps or evaluations give no finite number.
     """
@@ -93,7 +96,8 @@ def fit(
     mesh = make_mesh(config)
     schedule = learning_rate_schedule(config.optimizer, planned, config.optimizer.learning_rate)
     learning_rates = np.broadcast_to(np.asarray(schedule(jnp.arange(steps))), steps)
-    compiled = compile_steps(config, make_optimizer(config.optimizer, planned), mesh, objective)
+    optimizer = make_optimizer(config.optimizer, planned)
+    compiled = compile_steps(config, optimizer, mesh, objective)
     began = time.perf_counter()
     peak = None  # of answering the arithmetic is not counted
     if rollouts is None:
@@ -118,6 +122,7 @@ def fit(
             progress,
             stopping,
             rollouts,
+            rehearsal and Rehearsed(rehearsal, compile_steps(config, optimizer, mesh)),
             answered=[] if rollouts is None else [*on_primary(lambda: read_records(run.path / "metrics.jsonl"))],
         )
         trainer.evaluate_start(is_new=origin is not None)
@@ -129,6 +134,13 @@ def fit(
         )
     seconds = on_primary(lambda: seconds_so_far(run.path))
     return Result(steps, trainer.opened.best, time.perf_counter() - began if seconds is None else seconds)
+
+
+class Rehearsed(NamedTuple):
+    """Text that is learned beside, and the steps that score it: its loss is not the run's objective."""
+
+    rehearsal: Rehearsal
+    compiled: Compiled
 
 
 @dataclass
@@ -148,6 +160,7 @@ class Trainer:
     stopping: Callable[[], int]
     """Returns the signal that asked the run to stop, or 0."""
     rollouts: Rollouts | None = None
+    rehearsed: Rehearsed | None = None
     told: dict[str, float] = field(default_factory=dict)
     """What is told of the answers that the latest batch is made of."""
     answered: list[Mapping[str, Any]] = field(default_factory=list)
@@ -284,6 +297,9 @@ class Trainer:
             self.opened.best = Best(step, loss)
             if is_primary():
                 write_best(self.run.checkpoints, self.opened.best)
+        if self.rehearsed is not None:
+            of_text, line = self._measure_rehearsed(step, params, self.rehearsed)
+            measured, said = measured | of_text, [*said, line]
         text = self._sample(step, params)
         if text is not None:
             append_answers(self.run.path, step, answers)
@@ -331,7 +347,7 @@ class Trainer:
         measured: dict[str, float] = {}
         said: list[str] = []
         for what, name, sources in scored:
-            scores = [self._score(step, params, source, what) for source in sources.values()]
+            scores = [self._score(step, params, source, what, self.compiled) for source in sources.values()]
             measured[name] = sum(share * score.loss for share, score in zip(shares, scores, strict=True))
             measured |= {f"valid_{measure}": value for measure, value in scores[0].measures.items()}
             if isinstance(valid, Mixture):
@@ -339,7 +355,15 @@ class Trainer:
             said += describe_all(scores, measured[name], self.run, "valid", what)
         return measured, said, []
 
-    def _score(self, step: int, params: Params, source: Source, what: str) -> Score:
+    def _measure_rehearsed(self, step: int, params: Params, rehearsed: Rehearsed) -> tuple[dict[str, float], str]:
+        """Returns (the loss of what is held out of the text that is rehearsed; the same in words)."""
+        valid, manifest = rehearsed.rehearsal.valid, rehearsed.rehearsal.manifest
+        some = some_of(valid, self.config.data.seq_len)
+        part = "valid" if some is valid else "part of valid"
+        score = self._score(step, params, some, f"{part}, {manifest.name}", rehearsed.compiled)
+        return {"valid_text_loss": score.loss}, describe(score, manifest, "valid", part)
+
+    def _score(self, step: int, params: Params, source: Source, what: str, compiled: Compiled) -> Score:
         batch_size = self.config.data.batch_size
         with self.progress.evaluating(what, num_batches(source, batch_size)) as advance:
 
@@ -347,7 +371,7 @@ class Trainer:
                 self._leave_if_asked(step)
                 advance()
 
-            return evaluate(self.compiled, params, source, batch_size, before_batch)
+            return evaluate(compiled, params, source, batch_size, before_batch)
 
     def _save(self) -> None:
         save(self.opened.checkpoints, self.opened.state, self.run.documents)

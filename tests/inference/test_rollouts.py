@@ -54,14 +54,14 @@ def by_words(answer: Answer) -> float:
 
 @pytest.fixture(scope="module")
 def written(params) -> Batch:
-    batch, told = write_batch(params, CONFIG, TOKENIZER, QUESTIONS, by_words, 0)
+    batch, told = write_batch(params, CONFIG, TOKENIZER, QUESTIONS, by_words, 0, CONFIG.data.batch_size)
     assert told["no_signal"] < 1
     return batch
 
 
 def test_the_same_rollout_is_drawn_again_and_another_is_not(params, written):
-    again, _ = write_batch(params, CONFIG, TOKENIZER, QUESTIONS, by_words, 0)
-    other, _ = write_batch(params, CONFIG, TOKENIZER, QUESTIONS, by_words, 1)
+    again, _ = write_batch(params, CONFIG, TOKENIZER, QUESTIONS, by_words, 0, CONFIG.data.batch_size)
+    other, _ = write_batch(params, CONFIG, TOKENIZER, QUESTIONS, by_words, 1, CONFIG.data.batch_size)
     assert np.array_equal(written.targets, again.targets)
     assert np.array_equal(written.advantages, again.advantages)
     assert not np.array_equal(written.targets, other.targets)
@@ -112,7 +112,7 @@ def test_answers_that_share_their_question_are_as_likely_as_each_alone(params, w
 
 def test_a_group_that_fits_in_no_row_reads_its_question_again(params):
     short = dataclasses.replace(CONFIG, data=DataConfig(seq_len=12, batch_size=8))
-    batch, _ = write_batch(params, short, TOKENIZER, QUESTIONS, by_words, 0)
+    batch, _ = write_batch(params, short, TOKENIZER, QUESTIONS, by_words, 0, CONFIG.data.batch_size)
     assert sum(answer.weights.max() for _, answer in answers_in(batch)) == 8
     assert len({question for question, _ in answers_in(batch)}) == 2
     read = {(row, segment) for row, of_row in enumerate(batch.segments) for segment in of_row if segment}
@@ -124,7 +124,7 @@ def test_groups_that_teach_come_first(params):
         return by_words(answer) if answer.question == QUESTIONS[4] else 1.0
 
     config = dataclasses.replace(CONFIG, objective=dataclasses.replace(CONFIG.objective, oversample=3))
-    batch, told = write_batch(params, config, TOKENIZER, QUESTIONS, one_question_alone, 0)
+    batch, told = write_batch(params, config, TOKENIZER, QUESTIONS, one_question_alone, 0, CONFIG.data.batch_size)
     assert told["no_signal"] == pytest.approx(5 / 6)
     times: dict[tuple[int, ...], float] = {}
     one = tuple(QUESTIONS[4].ids[:-1])

@@ -5,12 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from jaxgpt.config import Config, DataConfig, ModelConfig, ObjectiveConfig
 from jaxgpt.data.batch import BRANCHES, Batch
 from jaxgpt.data.packing import Answered, answered_rows
 from jaxgpt.model.gpt import GPT, logits, unembedding
-from jaxgpt.training.objectives import LEAST_PAIR, log_probs, preference_loss, reward_loss
+from jaxgpt.training.objectives import LEAST_PAIR, OBJECTIVES, log_probs, next_token, preference_loss, reward_loss
 
 # Two pairs in the first row, one in the second; 0 is padding.
 ONE, OTHER = BRANCHES, 2 * BRANCHES
@@ -136,6 +137,46 @@ def test_one_update_without_a_reference_is_reinforce():
     config = ObjectiveConfig(beta=0.0)
     grads = jax.grad(lambda log_p: reward_loss(log_p, batch, config)[0])(log_p)
     chex.assert_trees_all_close(grads, -batch.weights * batch.advantages)
+
+
+@pytest.mark.parametrize("name", ["dpo", "grpo"])
+def test_text_beside_adds_its_own_loss_at_no_temperature_and_leaves_the_rest(name):
+    model = ModelConfig(vocab_size=50, context_len=16, embed_dim=16, num_heads=2, num_layers=1, dropout=0.0)
+    config = Config(model, DataConfig(seq_len=16), objective=ObjectiveConfig(name=name, temperature=0.7))
+    tokens, rows = np.random.default_rng(0).integers(0, 50, (3, 17)), np.array([[1.0], [1.0], [0.0]], np.float32)
+    segments = np.array([[ONE] * 6 + [ONE + 1] * 5 + [ONE + 2] * 5] * 2 + [[1] * 16])
+    weights = (segments % BRANCHES > 0) * rows
+    numbers = random(3, 16, seed=5) * weights
+    alone = Batch(tokens[:, :-1], tokens[:, 1:], weights, segments, None, numbers, advantages=numbers)
+    beside = alone._replace(rehearsed=np.broadcast_to(1 - rows, (3, 16)))
+    text = alone._replace(weights=beside.rehearsed)
+    params = nn.unbox(GPT(model).init(jax.random.key(0), alone.tokens))["params"]
+
+    def loss(params, batch, objective):
+        return objective(params, batch, config, None)[0]
+
+    objective = OBJECTIVES[name]
+    chex.assert_trees_all_close(
+        jax.grad(loss)(params, beside, objective),
+        jax.tree.map(jnp.add, *(jax.grad(loss)(params, *of) for of in ((alone, objective), (text, next_token)))),
+        atol=1e-5,
+    )
+    total, count, measures = objective(params, beside, config, None)
+    of_answers, answers, _ = objective(params, alone, config, None)
+    of_text, tokens_of_text, _ = next_token(params, text, config, None)
+    np.testing.assert_allclose(total, of_answers + of_text, rtol=1e-5)
+    np.testing.assert_allclose(measures["text_loss"], [of_text, tokens_of_text], rtol=1e-5)
+    assert float(count) == float(answers)
+
+
+def test_beside_conversations_text_counts_token_by_token():
+    model = ModelConfig(vocab_size=50, context_len=16, embed_dim=16, num_heads=2, num_layers=1, dropout=0.0)
+    config = Config(model, DataConfig(seq_len=16))
+    tokens, rows = np.random.default_rng(0).integers(0, 50, (2, 17)), np.array([[1.0], [0.0]], np.float32)
+    whole = Batch(tokens[:, :-1], tokens[:, 1:], np.ones((2, 16), np.float32))
+    beside = whole._replace(weights=whole.weights * rows, rehearsed=whole.weights * (1 - rows))
+    params = nn.unbox(GPT(model).init(jax.random.key(0), whole.tokens))["params"]
+    chex.assert_trees_all_close(next_token(params, beside, config, None), next_token(params, whole, config, None))
 
 
 def test_probabilities_are_those_of_the_logits_at_a_temperature_and_differentiable():
