@@ -40,10 +40,10 @@ def evaluate_text(trained: Trained, split: str, stride: int | None) -> Iterator[
     Raises UserError for a split or stride that cannot be, RunError where the loss is not finite.
     """
     _check_stride(stride, trained.config.data.seq_len)
-    yield from _score_parts(trained, trained.run.data, split, stride)
+    yield from _evaluate_texts(trained, trained.run.data, split, stride)
 
 
-def _score_parts(trained: Trained, data: Manifest, split: str, stride: int | None) -> Iterator[str]:
+def _evaluate_texts(trained: Trained, data: Manifest, split: str, stride: int | None) -> Iterator[str]:
     """Yields what a split of each corpus of a text costs the model, and their mean."""
     config, run = trained.config, trained.run
     losses = []
@@ -125,12 +125,18 @@ def bits_per_byte(loss: float, counts: TextCounts) -> str:
 
 
 def evaluate_chat(trained: Trained, split: str) -> Iterator[str]:
-    """Yields the lines of a chat model's evaluation: perplexity of the assistant's tokens, and answers.
-
-    Of pairs, how often the better answer is the likelier one.
+    """Yields the lines of a chat model's evaluation: of conversations, and of the text that was learned beside.
 
     Raises UserError for a split that is not there, RunError where the loss is not finite.
     """
+    yield from _evaluate_talks(trained, split)
+    beside = trained.run.data.rehearsed
+    if beside is not None and split in beside.splits:
+        yield from _evaluate_texts(trained, beside, split, None)
+
+
+def _evaluate_talks(trained: Trained, split: str) -> Iterator[str]:
+    """Yields the perplexity of the assistant's tokens, and answers; of pairs, how often the better is the likelier."""
     config, run = trained.config, trained.run
     manifest, source = open_split(run.data, run.tokenizer, config.data, split)
     yield from _heading(trained, manifest, split)
@@ -161,8 +167,6 @@ def evaluate_chat(trained: Trained, split: str) -> Iterator[str]:
     answers = answer(list(islice(asked, PROMPTS)), Sampling(), key)
     ended = sum(answer.ended for answer in answers)
     yield f"  replies end    {ended} of {len(answers)} by themselves within {model.context_len} tokens, sampled"
-    if run.data.rehearsed is not None and split in run.data.rehearsed.splits:
-        yield from _score_parts(trained, run.data.rehearsed, split, None)
 
 
 def _heading(trained: Trained, manifest: Manifest, split: str) -> Iterator[str]:

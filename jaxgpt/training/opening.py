@@ -43,7 +43,8 @@ def opened(run: Run, compiled: Compiled, num_steps: int, origin: Origin | None) 
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(failing_together())
-        require_same(f"{to_json(run.config)} {run.tokenizer.fingerprint} {run.data.fingerprint}")
+        read = [corpus.fingerprint for corpus in run.data.corpora]
+        require_same(f"{to_json(run.config)} {run.tokenizer.fingerprint} {run.data.fingerprint} {read}")
         on_primary(lambda: stack.enter_context(locked(run.path)))
         frozen, base = compiled.abstract_state.frozen, origin
         compared = run.config.objective.name == "dpo"

@@ -84,6 +84,27 @@ def test_a_reward_of_ones_own(place):
     assert not (place / "runs/planned").exists()
 
 
+@pytest.mark.parametrize("config", ["mini_talk.py", "dpo.py", "grpo.py"])
+def test_text_is_learned_beside(place, config):
+    name = f"beside-{config.removesuffix('.py')}"
+    more = [f"The {thing} of Dora is {colour}." for thing in ("key", "bell") for colour in ("red", "blue")] * 40
+    (place / f"{name}.txt").write_text("\n".join(more) + "\n")
+    arguments = ("--config", config, "--run.name", name, "--data.rehearse", f"{name}.txt:0.25")
+    out = shell(place, "finetune.py", *arguments, "--run.max-steps", "4").stdout
+    assert f"beside it, so that it is not forgotten: {name}.txt" in out
+    assert "25.0% of the rows" in out
+    lines = (place / "runs" / name / "metrics.jsonl").read_text().splitlines()
+    measured = [record for record in map(json.loads, lines) if "valid_text_loss" in record]
+    assert [record["step"] for record in measured] == [0, 4]
+    assert measured[1]["valid_text_loss"] < measured[0]["valid_text_loss"]
+    told = shell(place, "-m", "jaxgpt", "evaluate", f"runs/{name}").stdout
+    assert f"on the valid split of {name}.txt" in told
+    assert "everything is as it was saved" in shell(place, "-m", "jaxgpt", "check", f"runs/{name}", "--source").stdout
+    (place / f"{name}.txt").write_text("\n".join(reversed(more)) + "\n")
+    changed = shell(place, "finetune.py", *arguments, "--run.max-steps", "8", expect=2).stderr
+    assert f"the corpus {name}.txt has other contents than {name}.txt had" in changed
+
+
 def test_a_mixed_up_reward_ends_in_one_line_and_what_was_saved_stays(place):
     (place / "later.py").write_text(
         "count = 0\ndef reward(prompt, answer):\n    global count\n    count += 1\n"
@@ -116,6 +137,9 @@ def test_a_mixed_up_reward_ends_in_one_line_and_what_was_saved_stays(place):
         (("--run.init-from", "runs/mini"), "run.init_from: runs/mini is a language model that has not learned to talk"),
         (("--objective.answer-tokens", "39"), "objective.answer_tokens: 39 was given; none of the"),
         (("--objective.updates", "3"), "run.eval_every: 4 was given; it must be a multiple of objective.updates (3)"),
+        (("--data.rehearse", "text.txt"), "data.rehearse: 'text.txt' was given; it must be NAME:SHARE"),
+        (("--data.rehearse", "texts.txt:0.1"), "data.rehearse: 'texts.txt' is no known corpus and no path that exists"),
+        (("--data.rehearse", "text.txt:0.95"), "data.rehearse: text.txt:0.95 was given, and leaves no row for answers"),
         (("--objective.name", "dpo"), "no prompt and no chosen and no rejected; it has 'messages'"),
     ],
 )
