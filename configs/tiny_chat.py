@@ -4,7 +4,13 @@ from jaxgpt.config import Config, DataConfig, OptimizerConfig, RunConfig
 
 config = Config(
     # The model and the tokenizer are those of init_from.
-    data=DataConfig(corpus="tinyworld-chat", seq_len=128, batch_size=8),
+    data=DataConfig(
+        corpus="tinyworld-chat",
+        rehearse="tinyworld:0.15",  # or it forgets how to tell a story
+        pack_lines=True,
+        seq_len=128,
+        batch_size=8,
+    ),
     optimizer=OptimizerConfig(
         name="muon",
         learning_rate=2e-3,

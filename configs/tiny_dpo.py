@@ -4,7 +4,13 @@ from jaxgpt.config import Config, DataConfig, ObjectiveConfig, OptimizerConfig, 
 
 config = Config(
     # The model and the tokenizer are those of init_from, which makes the pairs too.
-    data=DataConfig(corpus="tinyworld-questions", seq_len=256, batch_size=8),  # a prompt and an answer have half
+    data=DataConfig(
+        corpus="tinyworld-questions",
+        rehearse="tinyworld:0.15",
+        pack_lines=True,
+        seq_len=256,  # a prompt and an answer have half
+        batch_size=8,
+    ),
     objective=ObjectiveConfig(name="dpo", beta=0.1, next_token_weight=1.0, group_size=4, answer_tokens=16),
     optimizer=OptimizerConfig(
         name="muon",

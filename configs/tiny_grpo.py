@@ -4,7 +4,13 @@ from jaxgpt.config import Config, DataConfig, ObjectiveConfig, OptimizerConfig, 
 
 config = Config(
     # The model and the tokenizer are those of init_from.
-    data=DataConfig(corpus="tinyworld-questions", seq_len=128, batch_size=16),
+    data=DataConfig(
+        corpus="tinyworld-questions",
+        rehearse="tinyworld:0.125",  # 2 rows of 16
+        pack_lines=True,
+        seq_len=128,
+        batch_size=16,
+    ),
     objective=ObjectiveConfig(
         name="grpo",
         beta=0.01,

@@ -16,12 +16,12 @@ import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, PartitionSpec
 from orbax.checkpoint import checkpoint_managers
 
-from jaxgpt.devices.distributed import on_primary
+from jaxgpt.devices.distributed import gathered, on_primary
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import parse_json, write_text
 from jaxgpt.model.gpt import Params
 from jaxgpt.model.parameters import is_stacked, stacked, unstacked
-from jaxgpt.run.integrity import commit
+from jaxgpt.run.integrity import commit, files_of, records
 from jaxgpt.run.state import TrainState
 
 ARRAYS = ("params", "optimizer")
@@ -98,28 +98,43 @@ def save(manager: ocp.CheckpointManager, state: TrainState, documents: dict[str,
     Raises UserError when the disk has no room for it, and RunError when the state holds numbers that are not finite or
     saving fails otherwise; those that are there already stay.
     """
+    write(manager, ready(manager, state), documents)
+
+
+def ready(manager: ocp.CheckpointManager, state: TrainState) -> TrainState:
+    """Returns what is saved of a state, every block's parameters apart; raises as `save` does before it writes."""
     step, folder = int(state.step), Path(manager.directory)
     state = state._replace(frozen=None)  # the run it came from has that
     state = jax.jit(unstacked)(state) if is_stacked(state) else state
-    items: dict[str, Any] = {name: ocp.args.JsonSave(document) for name, document in documents.items()}
-    items["params"] = ocp.args.StandardSave(state.params)
-    items["optimizer"] = ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state})
     if not _all_finite(state):
         raise RunError(
             f"{folder}: step {step} was not saved: its parameters are not finite. The same command would come to the "
             "same numbers; start over with --run.restart and a lower --optimizer.learning-rate"
         )
     on_primary(lambda: _require_room(folder, state, step))
+    return state
+
+
+def write(manager: ocp.CheckpointManager, state: TrainState, documents: dict[str, Any]) -> None:
+    """Writes what is `ready`, and seals it: each process reads its part of the files again, the first one signs."""
+    step, folder = int(state.step), Path(manager.directory)
+    items: dict[str, Any] = {name: ocp.args.JsonSave(document) for name, document in documents.items()}
+    items["params"] = ocp.args.StandardSave(state.params)
+    items["optimizer"] = ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state})
     with _failing_in_words(folder, step), _quiet():
         saved = manager.save(step, args=ocp.args.Composite(**items))
     if not saved:
         raise RunError(f"{folder}: step {step} was not saved: a checkpoint of this or a later step is there")
+    with _failing_in_words(folder, step):
+        names = on_primary(lambda: files_of(folder / str(step)))
+        mine = records(folder / str(step), names[jax.process_index() :: jax.process_count()])
+        files = {name: record for each in gathered(mine) for name, record in each.items()}
 
-    def commit_it() -> None:
+    def seal() -> None:
         with _failing_in_words(folder, step):
-            commit(folder / str(step))
+            commit(folder / str(step), files)
 
-    on_primary(commit_it)
+    on_primary(seal)
 
 
 @contextlib.contextmanager

@@ -49,6 +49,7 @@ MAY_CHANGE = [
     "run.log_every",
     "run.eval_every",
     "run.save_every_minutes",
+    "run.async_saves",
     "optimizer.max_consecutive_skips",
     "run.sample_prompt",
     "run.sample_tokens",

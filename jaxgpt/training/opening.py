@@ -4,8 +4,6 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import orbax.checkpoint as ocp
-
 from jaxgpt.config_json import to_json
 from jaxgpt.devices.distributed import failing_together, is_primary, on_primary, require_same
 from jaxgpt.errors import UserError
@@ -14,6 +12,7 @@ from jaxgpt.run.folder import Run, locked, open_run
 from jaxgpt.run.load import Origin, base_step, record_base, restore_origin
 from jaxgpt.run.metrics import MetricsFile, evaluated_steps, open_metrics
 from jaxgpt.run.resume import best_so_far, find_start, skipped_at_the_end
+from jaxgpt.run.saver import Saver, saves_behind, saving
 from jaxgpt.run.state import TrainState
 from jaxgpt.run.trackers import open_trackers
 from jaxgpt.training.step import Compiled
@@ -25,7 +24,7 @@ class Opened:
 
     state: TrainState
     start: int
-    checkpoints: ocp.CheckpointManager
+    saver: Saver
     metrics: MetricsFile | None
     """None in all processes but the primary one."""
     best: Best | None
@@ -45,6 +44,7 @@ def opened(run: Run, compiled: Compiled, num_steps: int, origin: Origin | None) 
         stack.enter_context(failing_together())
         read = [corpus.fingerprint for corpus in run.data.corpora]
         require_same(f"{to_json(run.config)} {run.tokenizer.fingerprint} {run.data.fingerprint} {read}")
+        behind = saves_behind(run.config.run.async_saves)
         on_primary(lambda: stack.enter_context(locked(run.path)))
         frozen, base = compiled.abstract_state.frozen, origin
         compared = run.config.objective.name == "dpo"
@@ -72,6 +72,7 @@ def opened(run: Run, compiled: Compiled, num_steps: int, origin: Origin | None) 
             state = compiled.start_from(restore_origin(base, model))
         else:
             state = compiled.init()
+        saver = stack.enter_context(saving(checkpoints, run.documents, behind))
         metrics = None
         if is_primary():
             trackers = stack.enter_context(open_trackers(run, start))
@@ -80,7 +81,7 @@ def opened(run: Run, compiled: Compiled, num_steps: int, origin: Origin | None) 
         yield Opened(
             state,
             start,
-            checkpoints,
+            saver,
             metrics,
             best=Best(*best) if best else None,
             skipped_in_a_row=on_primary(lambda: skipped_at_the_end(run.path)),

@@ -21,7 +21,7 @@ from jaxgpt.devices.mesh import make_mesh
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.model.gpt import Params
 from jaxgpt.model.parameters import unstacked
-from jaxgpt.run.checkpoint import Best, save, write_best
+from jaxgpt.run.checkpoint import Best, write_best
 from jaxgpt.run.folder import Run
 from jaxgpt.run.load import Origin
 from jaxgpt.run.metrics import append_answers, append_sample, read_records, seconds_so_far
@@ -295,6 +295,7 @@ class Trainer:
         best = self.opened.best
         if step and math.isfinite(loss) and (best is None or loss < best.valid_loss):
             self.opened.best = Best(step, loss)
+            self.opened.saver.wait()  # what is named the best is there
             if is_primary():
                 write_best(self.run.checkpoints, self.opened.best)
         if self.rehearsed is not None:
@@ -374,13 +375,14 @@ class Trainer:
             return evaluate(compiled, params, source, batch_size, before_batch)
 
     def _save(self) -> None:
-        save(self.opened.checkpoints, self.opened.state, self.run.documents)
+        self.opened.saver.save(self.opened.state)
         self.saved_at = time.monotonic()
         self.progress.skip()
 
     def _leave_if_asked(self, step: int) -> None:
         """Ends the process where a signal asked for it; the state of this step is saved."""
         if number := self.stopping():
+            self.opened.saver.wait()
             continues = f"the same command{without_restart(self.config)} continues from there"
             self.progress.say(f"stopped at step {step} and saved; {continues}")
             raise SystemExit(128 + number)

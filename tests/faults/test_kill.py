@@ -14,8 +14,11 @@ def test_the_same_command_twice_gives_the_same_bits(place, left_alone):
     assert outcome(place / "runs/again") == left_alone["pretrain"]
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "finetune", "reward"])
-def test_killed_and_resumed_equals_left_alone(place, left_alone, stage, request):
+@pytest.mark.parametrize(
+    ("stage", "arguments"),
+    [("pretrain", ()), ("pretrain", ("--run.async-saves", "True")), ("finetune", ()), ("reward", ())],
+)
+def test_killed_and_resumed_equals_left_alone(place, left_alone, stage, arguments, request):
     """--kills 100 kills a hundred times; ten by default, half of them here."""
     if stage not in left_alone:
         finish(place, stage, stage)
@@ -23,8 +26,8 @@ def test_killed_and_resumed_equals_left_alone(place, left_alone, stage, request)
     runs = max(1, request.config.getoption("kills") // (2 * KILLS_A_RUN))
     killed = 0
     for seed in range(runs):
-        name = f"{stage}-{seed}"
-        killed += kill_and_finish(place, stage, name, KILLS_A_RUN, seed)
+        name = f"{stage}-{seed}{''.join(arguments)}"
+        killed += kill_and_finish(place, stage, name, *arguments, kills=KILLS_A_RUN, seed=seed)
         assert outcome(place / "runs" / name) == left_alone[stage], f"seed {seed}"
     print(f"{stage}: killed {killed} times in {runs} runs, bit for bit the same")
     assert killed >= runs

@@ -57,6 +57,22 @@ def test_two_go_on_where_one_was_killed(place, left_alone):
     assert (run / "report.html").exists()
 
 
+def test_two_learn_from_a_reward_as_one_does(place, left_alone):
+    """Both draw the same answers. Later ones are drawn by parameters that differ in their rounding."""
+    finish(place, "reward", "reward-one", "--run.max-steps", "12")
+    for out in end_two(
+        start_two(place, "reward", "reward-two", ["--run.max-steps", "12"], ["--run.max-steps", "12"]), 0
+    ):
+        assert "Traceback" not in out
+    one, two = (measured(place / "runs" / name) for name in ("reward-one", "reward-two"))
+    assert one.keys() == two.keys()
+    for step in (0, 1):
+        assert [two[key] for key in two if key[0] == step] == pytest.approx(
+            [one[key] for key in one if key[0] == step], rel=ROUNDING, abs=ROUNDING
+        )
+    assert not [wrong for _, wrong in verify_run(place / "runs/reward-two") if wrong]
+
+
 def test_processes_that_were_told_different_things_are_refused(place):
     for err in end_two(start_two(place, "pretrain", "at-odds", [], ["--run.seed", "1"]), 2):
         assert "error: processes: number 1 has other settings or other data than number 0" in err

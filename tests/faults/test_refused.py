@@ -27,18 +27,20 @@ def test_of_two_starters_one_trains_and_the_other_is_told_which(place, left_alon
     assert outcome(place / "runs/raced") == left_alone["pretrain"]
 
 
-def test_a_disk_that_takes_no_more_in_the_middle_of_a_save(place, left_alone):
+@pytest.mark.parametrize("saves", ["True", "False"])
+def test_a_disk_that_takes_no_more_in_the_middle_of_a_save(place, left_alone, saves):
     """The first checkpoint fits; then files may not grow past 20 kB, and the second one fails half-way."""
-    finish(place, "pretrain", "full", "--run.max-steps", "12")
+    full = f"full-{saves}"
+    finish(place, "pretrain", full, "--run.max-steps", "12")
     small_files = ("sh", "-c", 'ulimit -f 40; exec "$@"', "sh")  # 40 blocks of 512 bytes
-    out, err = finish(place, "pretrain", "full", expect=1, before=small_files)
+    out, err = finish(place, "pretrain", full, "--run.async-saves", saves, expect=1, before=small_files)
     assert "resuming from step 12" in out
     assert "step 24 could not be saved" in err
     assert "What was saved before is whole" in err
     assert "Traceback" not in err
-    assert damage(place / "runs/full/checkpoints/12") is None
-    finish(place, "pretrain", "full")
-    assert outcome(place / "runs/full") == left_alone["pretrain"]
+    assert damage(place / "runs" / full / "checkpoints/12") is None
+    finish(place, "pretrain", full)
+    assert outcome(place / "runs" / full) == left_alone["pretrain"]
 
 
 def before_its_last_save(place: Path, name: str) -> Path:

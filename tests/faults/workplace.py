@@ -32,7 +32,7 @@ config = Config(
 """
 FINETUNE = """from jaxgpt.config import *
 config = Config(
-    data=DataConfig(corpus="talk.jsonl", seq_len=32, batch_size=8, cache_dir="cache"),
+    data=DataConfig(corpus="talk.jsonl", rehearse="text.txt:0.2", seq_len=32, batch_size=8, cache_dir="cache"),
     optimizer=OptimizerConfig(learning_rate=1e-3, grad_accumulation_steps=2),
     run=RunConfig(init_from="runs/pretrain", eval_every=12, log_every=1, epochs=4, max_steps=40,
                   sample_prompt="The box of Ann is .", sample_tokens=8),
@@ -40,7 +40,7 @@ config = Config(
 """
 REWARD = """from jaxgpt.config import *
 config = Config(
-    data=DataConfig(corpus="talk.jsonl", seq_len=32, batch_size=16, cache_dir="cache"),
+    data=DataConfig(corpus="talk.jsonl", rehearse="text.txt:0.2", seq_len=32, batch_size=16, cache_dir="cache"),
     objective=ObjectiveConfig(name="grpo", group_size=4, oversample=2, updates=2, beta=0.05, answer_tokens=12),
     optimizer=OptimizerConfig(learning_rate=1e-3),
     run=RunConfig(init_from="runs/finetune", eval_every=12, log_every=1, epochs=4, max_steps=40,
@@ -164,14 +164,14 @@ def _lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def kill_and_finish(folder: Path, stage: str, name: str, kills: int, seed: int) -> int:
+def kill_and_finish(folder: Path, stage: str, name: str, *arguments: str, kills: int, seed: int) -> int:
     """Starts a run again and again, killing it at random moments, then lets it end; returns how often it was killed."""
     chance, killed = random.Random(seed), 0
     for _ in range(kills):
-        run = start(folder, stage, name)
+        run = start(folder, stage, name, *arguments)
         killed += stop_when(run, moment(folder / "runs" / name, chance), signal.SIGKILL, chance)
         run.communicate()
-    finish(folder, stage, name)
+    finish(folder, stage, name, *arguments)
     return killed
 
 
