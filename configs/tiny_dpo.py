@@ -6,7 +6,7 @@ config = Config(
     # The model and the tokenizer are those of init_from, which makes the pairs too.
     data=DataConfig(
         corpus="tinyworld-questions",
-        rehearse="tinyworld:0.15",
+        rehearse="tinyworld:0.2",
         pack_lines=True,
         seq_len=256,  # a prompt and an answer have half
         batch_size=8,

@@ -6,7 +6,7 @@ config = Config(
     # The model and the tokenizer are those of init_from.
     data=DataConfig(
         corpus="tinyworld-questions",
-        rehearse="tinyworld:0.125",  # 2 rows of 16
+        rehearse="tinyworld:0.2",  # 3 rows of 16
         pack_lines=True,
         seq_len=128,
         batch_size=16,

@@ -115,15 +115,21 @@ def _begins(batch: Batch) -> jax.Array:
 
 
 def _with_rehearsed(sums: Sums, log_p_BT: jax.Array, batch: Batch) -> Sums:
-    """Returns an objective's sums with the loss of the text that is rehearsed beside it added (Ouyang et al. 2022).
-
-    A token of text weighs as much as one of an answer that is one better than its group. Measure: text_loss, nats.
-    """
+    """Returns an objective's sums with a measure more: text_loss, nats per token of the text that is rehearsed."""
     if batch.rehearsed is None:
         return sums
     loss, count, measures = sums
-    nats, tokens = -jnp.sum(batch.rehearsed * log_p_BT), jnp.sum(batch.rehearsed)
-    return loss + nats, count, measures | {"text_loss": jnp.stack([nats, tokens])}
+    of_text = jnp.stack([-jnp.sum(batch.rehearsed * log_p_BT), jnp.sum(batch.rehearsed)])
+    return loss, count, measures | {"text_loss": of_text}
+
+
+def to_reduce(sums: Sums) -> jax.Array:
+    """Returns what a step reduces: the objective's loss and, beside it, that of rehearsed text (Ouyang et al. 2022).
+
+    So a token of text weighs as much as one of an answer that is one better than the mean of its group.
+    """
+    loss, _, measures = sums
+    return loss + measures["text_loss"][0] if "text_loss" in measures else loss
 
 
 OBJECTIVES: dict[str, Objective] = {"next_token": next_token, "dpo": dpo, "grpo": grpo}

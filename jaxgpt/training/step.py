@@ -17,7 +17,7 @@ from jaxgpt.devices.mesh import RULES, batch_sharding, replicated, shardings_of
 from jaxgpt.model.gpt import GPT, Params
 from jaxgpt.model.lora import adapted, init_adapters, merged
 from jaxgpt.run.state import TrainState
-from jaxgpt.training.objectives import Objective, Sums, log_probs, next_token
+from jaxgpt.training.objectives import Objective, Sums, log_probs, next_token, to_reduce
 from jaxgpt.training.optimizer import at_step
 
 Metrics = dict[str, jax.Array]
@@ -44,14 +44,14 @@ def starting_from(params: Params, config: Config, optimizer: optax.GradientTrans
 def _summed_gradients(
     objective: Objective, state: TrainState, batch: Batch, config: Config, key: jax.Array
 ) -> tuple[Sums, Any]:
-    """Returns (the objective's sums, the gradient of its loss sum), adding up the micro-batches one after the other."""
+    """Returns (the objective's sums, the gradient of what it reduces), adding up the micro-batches one after the other."""
     params = state.params
 
     def loss_of(params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Sums]:
         if config.lora.rank is not None:
             params = adapted(state.frozen, params, config.lora)
         sums = objective(params, batch, config, key)
-        return sums[0], sums
+        return to_reduce(sums), sums
 
     with_gradient = jax.grad(loss_of, has_aux=True)
     count = config.optimizer.grad_accumulation_steps

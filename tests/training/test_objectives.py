@@ -140,7 +140,7 @@ def test_one_update_without_a_reference_is_reinforce():
 
 
 @pytest.mark.parametrize("name", ["dpo", "grpo"])
-def test_text_beside_adds_its_own_loss_at_no_temperature_and_leaves_the_rest(name):
+def test_text_beside_has_a_loss_of_its_own_at_no_temperature_and_leaves_the_rest(name):
     model = ModelConfig(vocab_size=50, context_len=16, embed_dim=16, num_heads=2, num_layers=1, dropout=0.0)
     config = Config(model, DataConfig(seq_len=16), objective=ObjectiveConfig(name=name, temperature=0.7))
     tokens, rows = np.random.default_rng(0).integers(0, 50, (3, 17)), np.array([[1.0], [1.0], [0.0]], np.float32)
@@ -153,7 +153,7 @@ def test_text_beside_adds_its_own_loss_at_no_temperature_and_leaves_the_rest(nam
     params = nn.unbox(GPT(model).init(jax.random.key(0), alone.tokens))["params"]
 
     def loss(params, batch, objective):
-        return objective(params, batch, config, None)[0]
+        return to_reduce(objective(params, batch, config, None))
 
     objective = OBJECTIVES[name]
     chex.assert_trees_all_close(
@@ -161,10 +161,10 @@ def test_text_beside_adds_its_own_loss_at_no_temperature_and_leaves_the_rest(nam
         jax.tree.map(jnp.add, *(jax.grad(loss)(params, *of) for of in ((alone, objective), (text, next_token)))),
         atol=1e-5,
     )
-    total, count, measures = objective(params, beside, config, None)
+    loss_beside, count, measures = objective(params, beside, config, None)
     of_answers, answers, _ = objective(params, alone, config, None)
     of_text, tokens_of_text, _ = next_token(params, text, config, None)
-    np.testing.assert_allclose(total, of_answers + of_text, rtol=1e-5)
+    np.testing.assert_allclose(loss_beside, of_answers, rtol=1e-5)
     np.testing.assert_allclose(measures["text_loss"], [of_text, tokens_of_text], rtol=1e-5)
     assert float(count) == float(answers)
 
