@@ -15,7 +15,7 @@ config = Config(
         name="grpo",
         beta=0.01,
         group_size=4,
-        oversample=32,  # most questions are answered right four times, and teach nothing: 128 are asked for 16 rows
+        oversample=32,  # most questions are answered right four times, and teach nothing: 128 are asked for 13 rows
         answer_tokens=16,
     ),
     optimizer=OptimizerConfig(

@@ -44,7 +44,7 @@ def starting_from(params: Params, config: Config, optimizer: optax.GradientTrans
 def _summed_gradients(
     objective: Objective, state: TrainState, batch: Batch, config: Config, key: jax.Array
 ) -> tuple[Sums, Any]:
-    """Returns (the objective's sums, the gradient of what it reduces), adding up the micro-batches one after the other."""
+    """Returns (the objective's sums, the gradient of what it reduces), adding up micro-batches one after the other."""
     params = state.params
 
     def loss_of(params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Sums]:

@@ -11,7 +11,15 @@ from jaxgpt.config import Config, DataConfig, ModelConfig, ObjectiveConfig
 from jaxgpt.data.batch import BRANCHES, Batch
 from jaxgpt.data.packing import Answered, answered_rows
 from jaxgpt.model.gpt import GPT, logits, unembedding
-from jaxgpt.training.objectives import LEAST_PAIR, OBJECTIVES, log_probs, next_token, preference_loss, reward_loss
+from jaxgpt.training.objectives import (
+    LEAST_PAIR,
+    OBJECTIVES,
+    log_probs,
+    next_token,
+    preference_loss,
+    reward_loss,
+    to_reduce,
+)
 
 # Two pairs in the first row, one in the second; 0 is padding.
 ONE, OTHER = BRANCHES, 2 * BRANCHES
