@@ -58,6 +58,9 @@ class Options:
     """Texts in a request; the server's slots."""
     at_once: int = 4
     """Requests at once."""
+    tokenizer: str | None = None
+    """Folder of the run as `export` makes it: the harness tokenizes by itself (wants transformers), in place of asking
+    the server."""
     rounds: int = 3
     """Rounds; in each both have a turn."""
     out: Path = Path("benchmarks/results")
@@ -158,6 +161,8 @@ def main() -> None:
             "max_length": trained.config.model.context_len,
             "num_concurrent": options.at_once,
         }
+        if options.tokenizer is not None:
+            asked |= {"tokenizer": options.tokenizer, "tokenizer_backend": "huggingface"}
         ways: dict[str, Callable[[], tuple[float, dict[str, list[Any]]]]] = {
             "evaluate": lambda: ask(RunModel(trained), manager),
             "serve": lambda: ask("local-completions", manager, model_args=asked, batch_size=options.batch),
