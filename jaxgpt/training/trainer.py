@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sized
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ from jaxgpt.config import Config
 from jaxgpt.data.batch import Batch
 from jaxgpt.data.prefetch import prefetch
 from jaxgpt.data.rehearsal import Rehearsal
-from jaxgpt.data.sources import Mixture, Source, indices_at, num_steps
+from jaxgpt.data.sources import Source, indices_at, num_steps
 from jaxgpt.devices.distributed import gather_replicated, highest_of_all, is_primary, on_primary
 from jaxgpt.devices.mesh import make_mesh
 from jaxgpt.errors import RunError, UserError
@@ -25,7 +26,7 @@ from jaxgpt.run.checkpoint import Best, write_best
 from jaxgpt.run.folder import Run
 from jaxgpt.run.load import Origin
 from jaxgpt.run.metrics import append_answers, append_sample, read_records, seconds_so_far
-from jaxgpt.training.evaluate import Score, evaluate, num_batches, some_of
+from jaxgpt.training.evaluate import Score, evaluate, num_batches
 from jaxgpt.training.flops import out_of_memory, peak_tokens_per_second
 from jaxgpt.training.objectives import Objective, next_token
 from jaxgpt.training.opening import Opened, opened
@@ -34,7 +35,8 @@ from jaxgpt.training.progress import TrainingProgress
 from jaxgpt.training.rollouts import Rollouts, questions_at_once, warnings
 from jaxgpt.training.signals import stop_on_signal
 from jaxgpt.training.step import Compiled, Metrics, compile_steps
-from jaxgpt.training.summary import Result, describe, describe_all, indent, summarize, without_restart
+from jaxgpt.training.summary import Result, indent, summarize, without_restart
+from jaxgpt.training.validation import Measured, judged, measure, measure_text
 
 Told = Mapping[str, jax.Array | float]
 MOST_STEPS = 2**31  # they are counted in int32
@@ -290,7 +292,7 @@ class Trainer:
     def _evaluate(self, step: int) -> None:
         """Measures the validation loss, remembers the best checkpoint, and prints a sample."""
         params = self.compiled.model_params(self.opened.state)
-        measured, said, answers = self._judge(step, params) if self.rollouts else self._measure(step, params)
+        measured, said, answers = self._measure(step, params)
         loss = measured["valid_loss"]
         best = self.opened.best
         if step and math.isfinite(loss) and (best is None or loss < best.valid_loss):
@@ -298,9 +300,6 @@ class Trainer:
             self.opened.saver.wait()  # what is named the best is there
             if is_primary():
                 write_best(self.run.checkpoints, self.opened.best)
-        if self.rehearsed is not None:
-            of_text, line = self._measure_rehearsed(step, params, self.rehearsed)
-            measured, said = measured | of_text, [*said, line]
         text = self._sample(step, params)
         if text is not None:
             append_answers(self.run.path, step, answers)
@@ -329,42 +328,21 @@ class Trainer:
         append_sample(self.run.path, step, text)
         return text
 
-    def _judge(self, step: int, params: Params) -> tuple[dict[str, float], list[str], list[dict[str, object]]]:
-        """Returns (measures, the same in words, answers) of held-out questions; the loss is the reward's negative."""
-        assert self.rollouts is not None
-        judged = self.rollouts.judge(unstacked(gather_replicated(params)), lambda: self._leave_if_asked(step))
-        return {"valid_loss": -judged.reward} | judged.measures, judged.said, judged.answers
+    def _measure(self, step: int, params: Params) -> Measured:
+        """Returns what held-out data says, and what is held out of the text that is learned beside."""
+        if self.rollouts is not None:
+            whole = unstacked(gather_replicated(params))
+            found = judged(self.rollouts.judge(whole, lambda: self._leave_if_asked(step)))
+        else:
+            score = partial(self._score, step, params, self.compiled)
+            found = measure(self.valid, self.run, score, whole=step == self.steps)
+        if self.rehearsed is None:
+            return found
+        text, score = self.rehearsed.rehearsal, partial(self._score, step, params, self.rehearsed.compiled)
+        beside = measure_text(text.valid, text.manifest, self.config.data.seq_len, score)
+        return found._replace(values=found.values | beside.values, said=found.said + beside.said)
 
-    def _measure(self, step: int, params: Params) -> tuple[dict[str, float], list[str], list[dict[str, object]]]:
-        """Returns (losses of the validation split or part of it, the same in words, no answers)."""
-        valid = self.valid
-        parts = valid.sources if isinstance(valid, Mixture) else {"": valid}
-        shares = valid.shares if isinstance(valid, Mixture) else (1.0,)
-        some = {name: some_of(source, self.config.data.seq_len) for name, source in parts.items()}
-        is_part = any(some[name] is not source for name, source in parts.items())
-        scored = [("part of valid" if is_part else "valid", "valid_loss", some)]
-        if is_part and step == self.steps:
-            scored.append(("all of valid", "whole_valid_loss", parts))
-        measured: dict[str, float] = {}
-        said: list[str] = []
-        for what, name, sources in scored:
-            scores = [self._score(step, params, source, what, self.compiled) for source in sources.values()]
-            measured[name] = sum(share * score.loss for share, score in zip(shares, scores, strict=True))
-            measured |= {f"valid_{measure}": value for measure, value in scores[0].measures.items()}
-            if isinstance(valid, Mixture):
-                measured |= {f"{name}/{part}": score.loss for part, score in zip(sources, scores, strict=True)}
-            said += describe_all(scores, measured[name], self.run, "valid", what)
-        return measured, said, []
-
-    def _measure_rehearsed(self, step: int, params: Params, rehearsed: Rehearsed) -> tuple[dict[str, float], str]:
-        """Returns (the loss of what is held out of the text that is rehearsed; the same in words)."""
-        valid, manifest = rehearsed.rehearsal.valid, rehearsed.rehearsal.manifest
-        some = some_of(valid, self.config.data.seq_len)
-        part = "valid" if some is valid else "part of valid"
-        score = self._score(step, params, some, f"{part}, {manifest.name}", rehearsed.compiled)
-        return {"valid_text_loss": score.loss}, describe(score, manifest, "valid", part)
-
-    def _score(self, step: int, params: Params, source: Source, what: str, compiled: Compiled) -> Score:
+    def _score(self, step: int, params: Params, compiled: Compiled, source: Source, what: str) -> Score:
         batch_size = self.config.data.batch_size
         with self.progress.evaluating(what, num_batches(source, batch_size)) as advance:
 

@@ -8,7 +8,7 @@ import pytest
 
 from jaxgpt.data.sources import EMPTY, Windows
 from jaxgpt.run.metrics import read_records
-from jaxgpt.training import evaluate, trainer
+from jaxgpt.training import evaluate, trainer, validation
 from jaxgpt.training.evaluate import Score, num_batches, some_of
 from tests.training.test_trainer import TRAIN, VALID, fit, run  # noqa: F401 (run is a fixture)
 
@@ -34,7 +34,7 @@ def test_of_a_large_split_a_fixed_number_is_spread_evenly():
 
 def test_during_training_a_part_at_the_end_the_whole(run, monkeypatch, capsys):  # noqa: F811
     monkeypatch.setattr(evaluate, "MOST_TOKENS", 160)
-    monkeypatch.setattr(trainer, "some_of", lambda source, seq_len: some_of(source, seq_len, 160))
+    monkeypatch.setattr(validation, "some_of", lambda source, seq_len: some_of(source, seq_len, 160))
     result = trainer.fit(run, TRAIN, Windows(LONG.stream[:1_600], 16, 0), lambda params: "said")
     records = [record for record in read_records(run.path / "metrics.jsonl") if "valid_loss" in record]
     assert [record["step"] for record in records] == [4, 8, 10]
