@@ -6,7 +6,7 @@ config = Config(
     # The model and the tokenizer are those of init_from.
     data=DataConfig(
         corpus="tinyworld-chat",
-        rehearse="tinyworld:0.2",  # or it forgets how to tell a story
+        rehearse="tinyworld:0.1",  # or it forgets how to tell a story
         pack_lines=True,
         seq_len=128,
         batch_size=8,
