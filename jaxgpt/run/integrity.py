@@ -25,8 +25,12 @@ def records(folder: Path, names: Sequence[str]) -> dict[str, Record]:
         return dict(zip(names, threads.map(lambda name: _record(folder / name), names), strict=True))
 
 
-def commit(folder: Path, files: dict[str, Record]) -> None:
-    """Writes the records of a checkpoint's files beside them. A checkpoint without them was never finished."""
+def commit(folder: Path, files: dict[str, Record] | None = None) -> None:
+    """Writes the records of a checkpoint's files beside them. A checkpoint without them was never finished.
+
+    `files` are the records, where several processes have made them; None: they are made here.
+    """
+    files = records(folder, files_of(folder)) if files is None else files
     write_text(folder / DIGESTS, json.dumps({"format": FORMAT, "files": files}, indent=1) + "\n")
 
 

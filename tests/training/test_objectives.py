@@ -161,19 +161,16 @@ def test_text_beside_has_a_loss_of_its_own_at_no_temperature_and_leaves_the_rest
     params = nn.unbox(GPT(model).init(jax.random.key(0), alone.tokens))["params"]
 
     def loss(params, batch, objective):
-        return to_reduce(objective(params, batch, config, None))
+        sums = objective(params, batch, config, None)
+        return to_reduce(sums), sums
 
-    objective = OBJECTIVES[name]
-    chex.assert_trees_all_close(
-        jax.grad(loss)(params, beside, objective),
-        jax.tree.map(jnp.add, *(jax.grad(loss)(params, *of) for of in ((alone, objective), (text, next_token)))),
-        atol=1e-5,
-    )
-    loss_beside, count, measures = objective(params, beside, config, None)
-    of_answers, answers, _ = objective(params, alone, config, None)
-    of_text, tokens_of_text, _ = next_token(params, text, config, None)
-    np.testing.assert_allclose(loss_beside, of_answers, rtol=1e-5)
-    np.testing.assert_allclose(measures["text_loss"], [of_text, tokens_of_text], rtol=1e-5)
+    with_gradient = jax.jit(jax.grad(loss, has_aux=True), static_argnums=2)
+    grads, (loss_beside, count, measures) = with_gradient(params, beside, OBJECTIVES[name])
+    of_answers, (loss_alone, answers, _) = with_gradient(params, alone, OBJECTIVES[name])
+    of_text, (nats, tokens_of_text, _) = with_gradient(params, text, next_token)
+    chex.assert_trees_all_close(grads, jax.tree.map(jnp.add, of_answers, of_text), atol=1e-5)
+    np.testing.assert_allclose(loss_beside, loss_alone, rtol=1e-5)
+    np.testing.assert_allclose(measures["text_loss"], [nats, tokens_of_text], rtol=1e-5)
     assert float(count) == float(answers)
 
 
@@ -184,7 +181,8 @@ def test_beside_conversations_text_counts_token_by_token():
     whole = Batch(tokens[:, :-1], tokens[:, 1:], np.ones((2, 16), np.float32))
     beside = whole._replace(weights=whole.weights * rows, rehearsed=whole.weights * (1 - rows))
     params = nn.unbox(GPT(model).init(jax.random.key(0), whole.tokens))["params"]
-    chex.assert_trees_all_close(next_token(params, beside, config, None), next_token(params, whole, config, None))
+    loss = jax.jit(lambda params, batch: next_token(params, batch, config, None))
+    chex.assert_trees_all_close(loss(params, beside), loss(params, whole))
 
 
 def test_probabilities_are_those_of_the_logits_at_a_temperature_and_differentiable():
