@@ -6,7 +6,7 @@ config = Config(
     # The model and the tokenizer are those of init_from.
     data=DataConfig(
         corpus="tinyworld-questions",
-        rehearse="tinyworld:0.2",  # 3 rows of 16
+        rehearse="tinyworld:0.25",  # 4 rows of 16
         pack_lines=True,
         seq_len=128,
         batch_size=16,
@@ -15,7 +15,7 @@ config = Config(
         name="grpo",
         beta=0.01,
         group_size=4,
-        oversample=32,  # most questions are answered right four times, and teach nothing: 128 are asked for 13 rows
+        oversample=32,  # most questions are answered right four times, and teach nothing: 128 are asked for 12 rows
         answer_tokens=16,
     ),
     optimizer=OptimizerConfig(
