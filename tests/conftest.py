@@ -21,11 +21,14 @@ def pytest_configure(config):
         os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])  # also of processes it starts
 
 
+SHARING = "tests/commands/", "tests/report/", "tests/serve/"
+
+
 class ByFile(LoadFileScheduling):
-    """Gives each worker whole files; those of commands go to one, which trains the runs that they share once."""
+    """Gives each worker whole files, and those that share runs to one worker, which trains these once."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "tests/commands" if nodeid.startswith("tests/commands/") else super()._split_scope(nodeid)
+        return next((room for room in SHARING if nodeid.startswith(room)), super()._split_scope(nodeid))
 
 
 def pytest_xdist_make_scheduler(config, log):
