@@ -30,7 +30,7 @@ def finetune(words: Sequence[str] | None = None) -> None:
     import jax
 
     from jaxgpt.data.prepare import prepare_chat
-    from jaxgpt.data.rehearsal import beside, prepare_rehearsal
+    from jaxgpt.data.rehearsal import prepare_rehearsal, with_rehearsal
     from jaxgpt.inference.chat import fit_history, reply
     from jaxgpt.inference.pairs import prepare_preferences
     from jaxgpt.inference.rewards import reward_of
@@ -59,7 +59,7 @@ def finetune(words: Sequence[str] | None = None) -> None:
     rehearsal = prepare_rehearsal(config.data, tokenizer, config.model.context_len)
     if rehearsal is not None:
         announce_rehearsal(rehearsal, tokenizer)
-        data = beside(data, rehearsal)
+        data = with_rehearsal(data, rehearsal)
     if objective == "next_token":
         print("an example, with what the model must learn to say in [brackets]:")
         print(show_mask(data.example, tokenizer))

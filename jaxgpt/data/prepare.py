@@ -48,12 +48,12 @@ class Prepared:
     """Conversations: the first one, as it is trained on."""
 
 
-def find_text_of(config: DataConfig, corpus: str | None = None) -> TextCorpus:
-    """Returns the text that a config asks for, or another corpus read as it says; nothing is read yet."""
+def find_text_of(config: DataConfig, corpus: str | None = None, field: str = "data.corpus") -> TextCorpus:
+    """Returns the text that a config asks for, or another that `field` names, read as it says; nothing is read yet."""
     reading = Reading(config.text_field, config.paragraphs, config.skip_bad)
     download = Download(cache_folder(config.cache_dir), round(config.hub_gb * 1e9))
     if corpus is not None:
-        return open_text(corpus, None, reading, download)
+        return open_text(corpus, None, reading, download, field)
     return open_text(config.corpus, config.fallback, reading, download)
 
 

@@ -7,10 +7,10 @@ import numpy as np
 from jaxgpt.config import DataConfig
 from jaxgpt.data.batch import Batch
 from jaxgpt.data.manifest import Manifest
-from jaxgpt.data.mixture import prepare_corpus
-from jaxgpt.data.prepare import Prepared
+from jaxgpt.data.mixture import shares_of
+from jaxgpt.data.prepare import Prepared, find_text_of, prepare_text
 from jaxgpt.data.sources import EMPTY, Source, samples_at
-from jaxgpt.errors import UserError
+from jaxgpt.errors import UserError, shown
 from jaxgpt.text.tokenizer import Tokenizer
 
 
@@ -22,14 +22,17 @@ class Rehearsal:
     manifest: Manifest
     train: Source
     valid: Source
-    """Windows that a model has positions for; they may be shorter than a row."""
+    window: int
+    """Tokens of a window of it, for which the model has positions."""
     seq_len: int
-    """Tokens of a row."""
+    """Tokens of a row, which holds one window or more."""
 
     def rows(self, places: np.ndarray) -> Batch:
-        """Returns the rows at these places of training: the windows shuffled, and anew after each pass over them."""
-        window = self.train.gather(np.array([EMPTY])).tokens.shape[1]
-        each = self.seq_len // window
+        """Returns the rows at these places of training: the windows shuffled, and anew after each pass over them.
+
+        Their order is the same whatever run.seed is.
+        """
+        window, each = self.window, self.seq_len // self.window
         numbers_BW = places[:, None] * each + np.arange(each)
         batch = self.train.gather(samples_at(numbers_BW.ravel(), len(self.train), 0))
         segments, positions = batch.segments, batch.positions
@@ -55,7 +58,7 @@ class Rehearsal:
 
 
 @dataclass(frozen=True)
-class Beside:
+class WithRehearsal:
     """Rows of conversations, or of pairs, and rows of text beside them; an epoch has each of the first once."""
 
     talks: Source
@@ -75,10 +78,10 @@ class Beside:
         is_text = (indices != EMPTY) & (own >= len(self.talks))
         talks = np.where((indices == EMPTY) | is_text, EMPTY, epochs * len(self.talks) + own)
         places = (epochs * self.text_rows + own - len(self.talks))[is_text]
-        return with_rows(self.talks.gather(talks), np.flatnonzero(is_text), self.rehearsal.rows(places))
+        return with_text_rows(self.talks.gather(talks), np.flatnonzero(is_text), self.rehearsal.rows(places))
 
 
-def with_rows(batch: Batch, at: np.ndarray, rows: Batch) -> Batch:
+def with_text_rows(batch: Batch, at: np.ndarray, rows: Batch) -> Batch:
     """Returns the batch with rows of text in these places."""
     batch = batch._replace(rehearsed=np.zeros(batch.weights.shape, np.float32))
     for x, new in zip(batch, rows, strict=True):
@@ -90,20 +93,24 @@ def with_rows(batch: Batch, at: np.ndarray, rows: Batch) -> Batch:
 def prepare_rehearsal(config: DataConfig, tokenizer: Tokenizer, context_len: int) -> Rehearsal | None:
     """Returns the text that data.rehearse names, in windows of at most `context_len`; None where it names none.
 
-    Raises UserError as `prepare_corpus` does.
+    Raises UserError for a mixture, and as `find_text_of` and `prepare_text` do.
     """
     if config.rehearse is None:
         return None
     corpus, _, share = config.rehearse.rpartition(":")
+    if shares_of(corpus) is not None:
+        raise UserError(f"data.rehearse: {shown(config.rehearse)} was given; it must be one corpus, and its share")
     window = min(config.seq_len, context_len)
+    alone = replace(config, corpus=corpus, fallback=None, seq_len=window, batch_size=1)  # it need not fill a batch
     try:
-        data = prepare_corpus(replace(config, corpus=corpus, fallback=None, seq_len=window), tokenizer)
+        data = prepare_text(find_text_of(alone, corpus, "data.rehearse"), alone, tokenizer)
     except UserError as error:
         raise UserError(str(error).replace("data.corpus:", "data.rehearse:", 1)) from None
-    return Rehearsal(float(share), data.manifest, data.sources["train"], data.sources["valid"], config.seq_len)
+    train, valid = data.sources["train"], data.sources["valid"]
+    return Rehearsal(float(share), data.manifest, train, valid, window, config.seq_len)
 
 
-def beside(data: Prepared, rehearsal: Rehearsal) -> Prepared:
+def with_rehearsal(data: Prepared, rehearsal: Rehearsal) -> Prepared:
     """Returns what is trained on, and the text that is rehearsed beside it."""
-    sources: dict[str, Source] = {**data.sources, "train": Beside(data.sources["train"], rehearsal)}
+    sources: dict[str, Source] = {**data.sources, "train": WithRehearsal(data.sources["train"], rehearsal)}
     return replace(data, sources=sources, manifest=replace(data.manifest, rehearsed=rehearsal.manifest))

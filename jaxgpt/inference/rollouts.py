@@ -12,7 +12,7 @@ import numpy as np
 from jaxgpt.config import Config, Sampling
 from jaxgpt.data.batch import BRANCHES, Batch
 from jaxgpt.data.packing import Answered, answered_rows, pack
-from jaxgpt.data.rehearsal import Rehearsal, with_rows
+from jaxgpt.data.rehearsal import Rehearsal, with_text_rows
 from jaxgpt.data.require import require_enough
 from jaxgpt.data.sources import EMPTY, sample_indices
 from jaxgpt.devices.distributed import on_primary
@@ -60,7 +60,8 @@ def prepare_rollouts(
     def write(params: Params, number: int) -> tuple[Batch, dict[str, float]]:
         batch, told = write_batch(params, config, tokenizer, train, reward, number, rows - len(text_rows))
         if rehearsal is not None:
-            batch = with_rows(batch, text_rows, rehearsal.rows(number * len(text_rows) + np.arange(len(text_rows))))
+            places = number * len(text_rows) + np.arange(len(text_rows))
+            batch = with_text_rows(batch, text_rows, rehearsal.rows(places))
         return batch, told
 
     def judge(params: Params, before_batch: Callable[[], None]) -> Judged:

@@ -15,11 +15,12 @@ from jaxgpt.run.state import TrainState
 
 
 class Saver:
-    """Saves the states of a run; with `behind` a save goes on while the next steps are taken."""
+    """Saves the states of a run; with a thread a save goes on while the next steps are taken."""
 
-    def __init__(self, manager: ocp.CheckpointManager, documents: dict[str, Any], behind: bool) -> None:
-        self._manager, self._documents = manager, documents
-        self._thread = ThreadPoolExecutor(1, "saving") if behind else None
+    def __init__(
+        self, manager: ocp.CheckpointManager, documents: dict[str, Any], thread: ThreadPoolExecutor | None
+    ) -> None:
+        self._manager, self._documents, self._thread = manager, documents, thread
         self._pending: Future[None] | None = None
 
     def save(self, state: TrainState) -> None:
@@ -41,15 +42,11 @@ class Saver:
 
 @contextlib.contextmanager
 def saving(manager: ocp.CheckpointManager, documents: dict[str, Any], behind: bool) -> Iterator[Saver]:
-    """Yields a Saver. What it has begun is whole at the end, even where something else fails."""
-    saver = Saver(manager, documents, behind)
-    try:
+    """Yields a Saver. What it has begun is whole at the end, even where something else fails: the thread ends it."""
+    with ThreadPoolExecutor(1, "saving") as thread:
+        saver = Saver(manager, documents, thread if behind else None)
         yield saver
-    except BaseException:
-        with contextlib.suppress(Exception):  # what failed first is told
-            saver.wait()
-        raise
-    saver.wait()
+        saver.wait()
 
 
 def saves_behind(asked: bool | None) -> bool:

@@ -41,7 +41,7 @@ def next_token(params: Params, batch: Batch, config: Config, key: jax.Array | No
 def dpo(params: Params, batch: Batch, config: Config, key: jax.Array | None) -> Sums:
     """Returns `preference_loss` of the model's probabilities; without dropout, as the reference had none."""
     log_p_BT = log_probs(params, batch, config)
-    return _with_rehearsed(preference_loss(log_p_BT, batch, config.objective), log_p_BT, batch)
+    return _with_text_loss(preference_loss(log_p_BT, batch, config.objective), log_p_BT, batch)
 
 
 def preference_loss(log_p_BT: jax.Array, batch: Batch, config: ObjectiveConfig) -> Sums:
@@ -74,7 +74,7 @@ def preference_loss(log_p_BT: jax.Array, batch: Batch, config: ObjectiveConfig) 
 def grpo(params: Params, batch: Batch, config: Config, key: jax.Array | None) -> Sums:
     """Returns `reward_loss` of the model's probabilities; without dropout, as answers are drawn without it."""
     log_p_BT = log_probs(params, batch, config, config.objective.temperature)
-    return _with_rehearsed(reward_loss(log_p_BT, batch, config.objective), log_p_BT, batch)
+    return _with_text_loss(reward_loss(log_p_BT, batch, config.objective), log_p_BT, batch)
 
 
 def reward_loss(log_p_BT: jax.Array, batch: Batch, config: ObjectiveConfig) -> Sums:
@@ -114,7 +114,7 @@ def _begins(batch: Batch) -> jax.Array:
     return begins_BT if batch.segments is None else begins_BT | (before(batch.segments) != batch.segments)
 
 
-def _with_rehearsed(sums: Sums, log_p_BT: jax.Array, batch: Batch) -> Sums:
+def _with_text_loss(sums: Sums, log_p_BT: jax.Array, batch: Batch) -> Sums:
     """Returns an objective's sums with a measure more: text_loss, nats per token of the text that is rehearsed."""
     if batch.rehearsed is None:
         return sums
@@ -123,7 +123,7 @@ def _with_rehearsed(sums: Sums, log_p_BT: jax.Array, batch: Batch) -> Sums:
     return loss, count, measures | {"text_loss": of_text}
 
 
-def to_reduce(sums: Sums) -> jax.Array:
+def total_loss(sums: Sums) -> jax.Array:
     """Returns what a step reduces: the objective's loss and, beside it, that of rehearsed text (Ouyang et al. 2022).
 
     So a token of text weighs as much as one of an answer that is one better than the mean of its group.

@@ -10,7 +10,7 @@ import jax
 from jaxgpt.config import HOW_TO_TRAIN, Config, ModelConfig, differences, run_dir
 from jaxgpt.data.manifest import ChatCounts, TextCounts
 from jaxgpt.data.prepare import Prepared
-from jaxgpt.data.rehearsal import Beside, Rehearsal
+from jaxgpt.data.rehearsal import Rehearsal, WithRehearsal
 from jaxgpt.data.sources import batch_at
 from jaxgpt.devices.distributed import on_primary
 from jaxgpt.devices.mesh import make_mesh
@@ -193,7 +193,7 @@ def plan(run: Run, data: Prepared, objective: Objective = next_token, questions:
         first = first._replace(reference=first.weights, advantages=first.weights)
     batch = compiled.put(first)
     tokens, tokenizer = data.manifest.splits["train"].tokens, data.tokenizer
-    if isinstance(train, Beside):
+    if isinstance(train, WithRehearsal):
         tokens += train.text_rows * config.data.seq_len
     per_step = config.data.batch_size * config.data.seq_len
     lines = [

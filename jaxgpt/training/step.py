@@ -17,7 +17,7 @@ from jaxgpt.devices.mesh import RULES, batch_sharding, replicated, shardings_of
 from jaxgpt.model.gpt import GPT, Params
 from jaxgpt.model.lora import adapted, init_adapters, merged
 from jaxgpt.run.state import TrainState
-from jaxgpt.training.objectives import Objective, Sums, log_probs, next_token, to_reduce
+from jaxgpt.training.objectives import Objective, Sums, log_probs, next_token, total_loss
 from jaxgpt.training.optimizer import at_step
 
 Metrics = dict[str, jax.Array]
@@ -51,7 +51,7 @@ def _summed_gradients(
         if config.lora.rank is not None:
             params = adapted(state.frozen, params, config.lora)
         sums = objective(params, batch, config, key)
-        return to_reduce(sums), sums
+        return total_loss(sums), sums
 
     with_gradient = jax.grad(loss_of, has_aux=True)
     count = config.optimizer.grad_accumulation_steps

@@ -100,6 +100,7 @@ def fit(
     learning_rates = np.broadcast_to(np.asarray(schedule(jnp.arange(steps))), steps)
     optimizer = make_optimizer(config.optimizer, planned)
     compiled = compile_steps(config, optimizer, mesh, objective)
+    of_text = compiled if objective is next_token else compile_steps(config, optimizer, mesh)
     began = time.perf_counter()
     peak = None  # of answering the arithmetic is not counted
     if rollouts is None:
@@ -124,7 +125,7 @@ def fit(
             progress,
             stopping,
             rollouts,
-            rehearsal and Rehearsed(rehearsal, compile_steps(config, optimizer, mesh)),
+            rehearsal and Rehearsed(rehearsal, of_text),
             answered=[] if rollouts is None else [*on_primary(lambda: read_records(run.path / "metrics.jsonl"))],
         )
         trainer.evaluate_start(is_new=origin is not None)

@@ -9,7 +9,7 @@ from jaxgpt.allowed import validate
 from jaxgpt.config import Config, DataConfig
 from jaxgpt.data.manifest import Manifest, manifest_from_dict
 from jaxgpt.data.packing import packed_rows
-from jaxgpt.data.rehearsal import Beside, Rehearsal, with_rows
+from jaxgpt.data.rehearsal import Rehearsal, WithRehearsal, with_text_rows
 from jaxgpt.data.sources import EMPTY, Packed, Windows, batch_at, num_steps
 from jaxgpt.errors import UserError
 
@@ -21,16 +21,16 @@ MANIFEST = Manifest("text", "stories", "stories", "embedded", "a", "b")
 
 def rehearsal(share: float, seq_len: int = T) -> Rehearsal:
     windows = Windows(TEXT, T, start=1)
-    return Rehearsal(share, MANIFEST, windows, windows, seq_len)
+    return Rehearsal(share, MANIFEST, windows, windows, T, seq_len)
 
 
-def epoch_of(source: Beside, epochs: int, batch_size: int = 4) -> list:
+def epoch_of(source: WithRehearsal, epochs: int, batch_size: int = 4) -> list:
     return [batch_at(source, 3, step, batch_size, epochs) for step in range(num_steps(source, batch_size, epochs))]
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
 def test_an_epoch_has_each_conversation_once_and_text_in_its_share(share):
-    source = Beside(TALK_ROWS, rehearsal(share))
+    source = WithRehearsal(TALK_ROWS, rehearsal(share))
     assert source.text_rows == round(TALKS * share / (1 - share))
     batches = epoch_of(source, epochs=2)
     talks, texts = [], []
@@ -77,7 +77,7 @@ def test_windows_shorter_than_a_row_stand_side_by_side_without_seeing_each_other
 
 def test_whole_lines_keep_their_segments():
     lines = Packed(packed_rows([([1, 2, 3, 4], [1] * 4), ([1, 5, 6], [1] * 3)], T))
-    batch = Rehearsal(0.5, MANIFEST, lines, lines, 2 * T).rows(np.arange(1))
+    batch = Rehearsal(0.5, MANIFEST, lines, lines, T, 2 * T).rows(np.arange(1))
     assert batch.segments is not None
     (row,) = batch.segments.tolist()
     assert row[:T] == [1, 1, 1, 2, 2, 0, 0, 0]
@@ -85,7 +85,7 @@ def test_whole_lines_keep_their_segments():
 
 
 def test_places_that_are_empty_stay_empty():
-    source = Beside(TALK_ROWS, rehearsal(0.5))
+    source = WithRehearsal(TALK_ROWS, rehearsal(0.5))
     batch = source.gather(np.array([EMPTY, len(source) - 1, EMPTY, 0]))
     assert batch.rehearsed is not None
     np.testing.assert_array_equal(batch.weights.sum(axis=1), [0, 0, 0, T])
@@ -93,7 +93,7 @@ def test_places_that_are_empty_stay_empty():
 
 
 def test_rows_of_text_take_the_places_they_are_given():
-    batch = with_rows(TALK_ROWS.gather(np.arange(4)), np.array([1, 3]), rehearsal(0.5).rows(np.arange(2)))
+    batch = with_text_rows(TALK_ROWS.gather(np.arange(4)), np.array([1, 3]), rehearsal(0.5).rows(np.arange(2)))
     assert batch.rehearsed is not None
     np.testing.assert_array_equal(batch.rehearsed.any(axis=1), [False, True, False, True])
     np.testing.assert_array_equal(batch.weights.any(axis=1), [True, False, True, False])

@@ -18,7 +18,7 @@ from jaxgpt.training.objectives import (
     next_token,
     preference_loss,
     reward_loss,
-    to_reduce,
+    total_loss,
 )
 
 # Two pairs in the first row, one in the second; 0 is padding.
@@ -162,7 +162,7 @@ def test_text_beside_has_a_loss_of_its_own_at_no_temperature_and_leaves_the_rest
 
     def loss(params, batch, objective):
         sums = objective(params, batch, config, None)
-        return to_reduce(sums), sums
+        return total_loss(sums), sums
 
     with_gradient = jax.jit(jax.grad(loss, has_aux=True), static_argnums=2)
     grads, (loss_beside, count, measures) = with_gradient(params, beside, OBJECTIVES[name])

@@ -68,13 +68,19 @@ CHAT = _Stage("conversations", "finetune.py", ("oasst1", "tinyworld-questions", 
 PAIRS = _Stage("pairs of answers", "finetune.py with --objective.name dpo", ("oasst1-pairs",), None)
 
 
-def open_text(corpus: str, fallback: str | None, reading: Reading = READ, download: Download = DOWNLOAD) -> TextCorpus:
+def open_text(
+    corpus: str,
+    fallback: str | None,
+    reading: Reading = READ,
+    download: Download = DOWNLOAD,
+    field: str = "data.corpus",
+) -> TextCorpus:
     """Returns the text corpus of that name or path or, when it cannot be found, the fallback; nothing is read yet.
 
     Text of the hub, hub:OWNER/NAME, is brought here first. Raises UserError for an unknown name, a corpus of
     conversations, files that cannot be text, and nothing to read; RunError where the hub cannot be reached.
     """
-    return _open(corpus, fallback, TEXT, lambda name: _text(name, reading, download))
+    return _open(corpus, fallback, TEXT, lambda name: _text(name, reading, download), field)
 
 
 def open_chat(corpus: str, fallback: str | None, oasst_all_paths: bool = False) -> ChatCorpus:
@@ -94,18 +100,23 @@ def open_pairs(corpus: str, fallback: str | None) -> PairCorpus:
 
 
 def _open(
-    corpus: str, fallback: str | None, stage: _Stage, named: Callable[[str], Corpus[Document]]
+    corpus: str,
+    fallback: str | None,
+    stage: _Stage,
+    named: Callable[[str], Corpus[Document]],
+    field: str = "data.corpus",
 ) -> Corpus[Document]:
-    _check_name("data.corpus", corpus, stage)
+    _check_name(field, corpus, stage)
     if fallback is not None:
         _check_name("data.fallback", fallback, stage)
     try:
         return named(corpus)
     except UnavailableError as nowhere:
         if fallback is None:
-            instead = f", or a data.fallback such as {stage.embedded}" if stage.embedded else ""
+            stands_in = stage.embedded is not None and field == "data.corpus"
+            instead = f", or a data.fallback such as {stage.embedded}" if stands_in else ""
             raise UserError(
-                f"data.corpus: {nowhere}. Three ways out: set JAXGPT_DATA to a folder with {nowhere.files}; "
+                f"{field}: {nowhere}. Three ways out: set JAXGPT_DATA to a folder with {nowhere.files}; "
                 "connect to the network once, so that the hub's copy is kept in the cache; or choose another "
                 f"corpus{instead}"
             ) from None
