@@ -2,7 +2,8 @@
 
 import jax
 
-# XLA's graphs are the same. The machine code is not optimized, and written by the older emitters where it has them.
-QUICK: dict[str, bool | int] = {"xla_backend_optimization_level": 0}
+# XLA's graphs are the same. The machine code is not optimized, written in one piece, and by the older emitters where
+# XLA has them.
+QUICK: dict[str, bool | int] = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1}
 if jax.__version_info__ < (0, 12):  # a later XLA ends the process at a flag that it does not know
     QUICK["xla_cpu_use_fusion_emitters"] = False

@@ -92,6 +92,7 @@ def test_a_finished_run_stays_and_a_longer_one_goes_on(workplace, pretrained):
     assert len((workplace / "runs/longer.old-1/metrics.jsonl").read_text().splitlines()) > 33
 
 
+@pytest.mark.long
 def test_ctrl_c_saves_and_the_same_command_continues(workplace, pretrained):
     """Interrupted at step 5 and started again: the parameters' losses are those of the run left alone."""
     command = [

@@ -126,6 +126,7 @@ def test_evaluating(workplace, finetuned, capsys, monkeypatch):
     assert re.search(r"in \d+ conversations", out)
 
 
+@pytest.mark.long
 def test_a_paste_is_one_message_and_an_empty_line_none(workplace, finetuned):
     """In a real terminal, as people paste; nothing of it is left for the shell that waits behind."""
     replies = []

@@ -107,6 +107,7 @@ def hub(tmp_path):
         server.shutdown()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("manner", ["breaks", "stalls"])
 def test_half_a_download_is_never_the_corpus(hub, tmp_path, manner):
     """The connection breaks, or the process is killed while it waits for the rest."""

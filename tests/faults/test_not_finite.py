@@ -91,7 +91,9 @@ def _(primals, tangents):
 
 
 @pytest.mark.parametrize("value", [math.nan, pytest.param(math.inf, marks=pytest.mark.long)])
-@pytest.mark.parametrize("where", ["data", "loss", "gradient"])
+@pytest.mark.parametrize(
+    "where", ["loss", *(pytest.param(name, marks=pytest.mark.long) for name in ("data", "gradient"))]
+)
 def test_one_such_step_changes_nothing_and_is_counted(run, monkeypatch, capsys, where, value):
     poison(monkeypatch, where, value, {6})
     assert fit(run).step == 10
@@ -103,7 +105,9 @@ def test_one_such_step_changes_nothing_and_is_counted(run, monkeypatch, capsys, 
     assert not [wrong for _, wrong in verify_run(run.path) if wrong]
 
 
-@pytest.mark.parametrize("where", ["data", "loss", "gradient"])
+@pytest.mark.parametrize(
+    "where", ["loss", *(pytest.param(name, marks=pytest.mark.long) for name in ("data", "gradient"))]
+)
 def test_many_in_a_row_stop_and_the_last_checkpoint_stands(run, monkeypatch, where):
     poison(monkeypatch, where, math.nan, set(range(5, 11)))
     with pytest.raises(RunError, match=r"step 7: the loss is .* number 3 of such steps in a row, on windows \d+, "):
@@ -112,6 +116,7 @@ def test_many_in_a_row_stop_and_the_last_checkpoint_stands(run, monkeypatch, whe
     assert not [wrong for _, wrong in verify_run(run.path) if wrong]
 
 
+@pytest.mark.long
 def test_the_count_in_a_row_survives_a_restart(run, monkeypatch):
     config = dataclasses.replace(run.config, run=dataclasses.replace(run.config.run, max_steps=8))
     poison(monkeypatch, "loss", math.nan, {7, 8, 9})
@@ -143,6 +148,7 @@ def strictly(path) -> list[dict]:
     return [json.loads(line, parse_constant=refuse) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("first", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_is_never_best(run, monkeypatch, capsys, first):
     scores(monkeypatch, first, 2.0, 3.0)
@@ -156,6 +162,7 @@ def test_a_loss_that_is_not_finite_is_never_best(run, monkeypatch, capsys, first
     assert max(map(len, out.splitlines())) < 200
 
 
+@pytest.mark.long
 def test_no_finite_loss_at_all_ends_with_advice(run, monkeypatch):
     scores(monkeypatch, math.nan, math.inf, math.nan)
     with pytest.raises(RunError, match=r"no evaluation gave a finite loss.*--run\.restart"):
@@ -164,6 +171,7 @@ def test_no_finite_loss_at_all_ends_with_advice(run, monkeypatch):
     assert load_trained(run.path).step == 10
 
 
+@pytest.mark.long
 def test_a_best_that_is_no_number_on_disk_is_none(run, monkeypatch):
     scores(monkeypatch, 3.0, 2.0, 2.5)
     fit(run)
@@ -173,6 +181,7 @@ def test_a_best_that_is_no_number_on_disk_is_none(run, monkeypatch):
     assert best_so_far(run.path, [8, 10]) == Best(8, 2.0)
 
 
+@pytest.mark.long
 def test_what_to_do_after_many_skips_is_what_can_be_done(run, monkeypatch):
     """The same command would meet the same batches, and a run that goes on may not change its learning rate."""
     poison(monkeypatch, "loss", math.nan, set(range(1, 11)))
@@ -182,6 +191,7 @@ def test_what_to_do_after_many_skips_is_what_can_be_done(run, monkeypatch):
     fit(dataclasses.replace(run, config=dataclasses.replace(run.config, optimizer=go_on)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_a_skipped_step_counts_for_the_learning_rate(run, name):
     """Five steps with a weight that is no number, then five that move the parameters by the rate that is logged."""

@@ -231,6 +231,7 @@ def test_a_failing_device_loses_its_texts_and_no_others(engine, monkeypatch, cap
     assert len(inbox.tokens()) == 5
 
 
+@pytest.mark.long
 def test_everything_is_compiled_beforehand(params):
     """Also for a model that likes to end at once."""
     loud = {**params, "token_embedding": params["token_embedding"].at[TOKENIZER.special.eos].mul(50.0)}

@@ -50,6 +50,7 @@ def word_by_word(params, prompt, count) -> list[int]:
     return text[len(prompt) :]
 
 
+@pytest.mark.long
 def test_eight_bits_write_what_their_floats_would(params):
     prompts = [[7, 8, 9], [20, 21, 22, 23, 24]]
     small = in_int8(params)
@@ -76,6 +77,7 @@ def test_batch_of_different_lengths_equals_word_by_word(params):
     assert together == [word_by_word(params, prompt, 20) for prompt in prompts]
 
 
+@pytest.mark.long
 def test_many_texts_are_those_they_would_be_alone(params):
     """Those of a length are read together, some go on past the context, and when most have ended the others move up."""
     prompts = [[8 + (3 * i + j) % 50 for j in range(1 + 6 * (i % 7))] for i in range(140)]

@@ -99,6 +99,7 @@ def test_every_answer_is_counted_once_and_a_group_shares_its_advantages_out(writ
     assert len(different) == len(answers)  # equal ones are one
 
 
+@pytest.mark.long
 def test_answers_that_share_their_question_are_as_likely_as_each_alone(params, written):
     told = answers_in(written._replace(reference=np.asarray(log_probs(params, written, CONFIG))))
     assert len(told) > 2

@@ -43,7 +43,12 @@ OPTIONS = {
 }
 
 
-@pytest.fixture(params=OPTIONS, name="config")
+ALONE = "rmsnorm", "swiglu", "grouped", "qk_norm", "remat_dots", "one_kv_head"  # what "all" has, and others are near
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.long) if name in ALONE else name for name in OPTIONS], name="config"
+)
 def _config(request) -> ModelConfig:
     return dataclasses.replace(SMALL, **OPTIONS[request.param])
 

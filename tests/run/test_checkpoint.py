@@ -66,7 +66,7 @@ def three_blocks(optimizer: str, looped: bool):
     return compile_steps(config, make_optimizer(OptimizerConfig(name=optimizer), 1), make_mesh(config))
 
 
-@pytest.mark.parametrize("looped", [True, False])
+@pytest.mark.parametrize("looped", [True, pytest.param(False, marks=pytest.mark.long)])
 @pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.long)])
 def test_state_comes_back_in_a_loop_or_out_of_one(tmp_path, looped, optimizer):
     before, after = three_blocks(optimizer, looped), three_blocks(optimizer, not looped)

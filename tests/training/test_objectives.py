@@ -147,7 +147,7 @@ def test_one_update_without_a_reference_is_reinforce():
     chex.assert_trees_all_close(grads, -batch.weights * batch.advantages)
 
 
-@pytest.mark.parametrize("name", ["dpo", "grpo"])
+@pytest.mark.parametrize("name", [pytest.param("dpo", marks=pytest.mark.long), "grpo"])
 def test_text_beside_has_a_loss_of_its_own_at_no_temperature_and_leaves_the_rest(name):
     model = ModelConfig(vocab_size=50, context_len=16, embed_dim=16, num_heads=2, num_layers=1, dropout=0.0)
     config = Config(model, DataConfig(seq_len=16), objective=ObjectiveConfig(name=name, temperature=0.7))

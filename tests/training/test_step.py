@@ -62,7 +62,9 @@ def alone():
     return run(CONFIG, one_device())
 
 
-@pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2)])
+@pytest.mark.parametrize(
+    "shape", [*(pytest.param(shape, marks=pytest.mark.long) for shape in ((8, 1, 1), (1, 8, 1))), (2, 2, 2)]
+)
 def test_one_device_equals_eight(alone, shape):
     """Dropout is on: every device draws the bits that one device would draw for its rows."""
     config = dataclasses.replace(
@@ -158,6 +160,7 @@ def test_dropout_is_decided_by_seed_and_step():
     assert loss(state) != loss(state._replace(step=jnp.ones((), jnp.int32)))
 
 
+@pytest.mark.long
 def test_muon_learns_and_shards():
     config = dataclasses.replace(
         CONFIG, optimizer=OptimizerConfig(name="muon", learning_rate=1e-2), mesh=MeshConfig(2, 2, 2)

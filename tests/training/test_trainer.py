@@ -104,6 +104,7 @@ def test_running_out_of_memory_ends_with_advice(run, monkeypatch):
         fit(run)
 
 
+@pytest.mark.long
 def test_a_checkpoint_is_due_after_some_minutes_too(run):
     """With next to none between two of them every step is saved; two are kept, and the one that was evaluated."""
     settings = dataclasses.replace(run.config.run, eval_every=7, save_every_minutes=1e-9)
@@ -116,6 +117,7 @@ def logged(run: Run) -> int:
     return max((record["step"] for record in read_records(run.path / "metrics.jsonl")), default=0)
 
 
+@pytest.mark.long
 def test_samples_come_between_evaluations_and_after_a_stop(run, monkeypatch):
     """A run that was stopped where a sample was due has the samples of one that was not."""
     monkeypatch.setattr(trainer, "MOST_OFTEN", 3)
