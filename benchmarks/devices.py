@@ -1,11 +1,15 @@
 """Compiles the train step for chips that are not here, and keeps what the compilers say: cost, memory, what is sent.
 
+With --measure it runs the cases of the chips that are here, and lays beside that what the compilers had said.
+
 python -m benchmarks.devices                    # every case whose compiler is installed; some minutes each
 python -m benchmarks.devices --check            # one block for v5e:2x2, against the figures in devices.json
 python -m benchmarks.devices --check --on h100:1
+python -m benchmarks.devices --measure --peer ../nanoGPT/model.py
 """
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from importlib import metadata
@@ -14,11 +18,14 @@ from typing import Any
 
 import tyro
 
+from benchmarks.entrant import Entrant
+from benchmarks.measure import fitting, measure, table
 from jaxgpt.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig
 from jaxgpt.devices.chips import chips_elsewhere, compile_without_devices
 from jaxgpt.errors import UserError
 
 KEPT = Path(__file__).with_name("devices.json")
+RESULTS = Path("benchmarks/results")
 MAY_GROW = 1.1
 
 
@@ -30,6 +37,11 @@ class Options:
     """Compile one block only, and fail where its cost or memory has grown by more than a tenth."""
     on: str | None = None
     """Only the cases for these chips; of --check the chips it compiles for. None: all; v5e:2x2."""
+    measure: bool = False
+    """Run the cases that are for as many chips as are here, of their platform, whichever chip; nothing is compiled for
+    others."""
+    peer: Path | None = None
+    """With --measure on one device: a file with nanoGPT's GPT and GPTConfig; it takes turns, compiled, in bfloat16."""
     keep: bool = False
     """Write what was found to benchmarks/devices.json, which --check compares with."""
 
@@ -116,8 +128,49 @@ def check(on: str, keep: bool) -> None:
     print(f"no more than {MAY_GROW - 1:.0%} above what was kept of jax {kept[on]['jax']}")
 
 
+def measure_here(options: Options) -> None:
+    """Prints what the cases of the devices here take, and keeps it."""
+    if options.on is not None or options.keep:
+        raise UserError("measure: it is of the devices that are here; leave out --on and --keep")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    said = RESULTS / "devices.json"
+    promised = json.loads(said.read_text(encoding="utf-8")) if said.exists() else {}
+    rows: list[dict[str, Any]] = []
+    with (RESULTS / "log.txt").open("w") as log:
+        limit = Entrant("limit", "benchmarks.limit", {"cache_dir": DataConfig().cache_dir}, log)
+        limit.close()
+        here = limit.first
+        cases = fitting(CASES, here["platform"], here["devices"])
+        what = f"{here['devices']} x {here['device']}"
+        if not cases:
+            raise UserError(f"measure: no case is for {what}; on others see benchmarks.train")
+        if options.peer is not None and not (options.peer.is_file() and here["devices"] == 1):
+            raise UserError(f"peer: {options.peer} was given; it must be a file, and there must be one device")
+        reached = {dtype: f"{rate / 1e12:.0f} TFLOP/s in {dtype}" for dtype, rate in here["flops_per_second"].items()}
+        print(f"{what}; products reach {', '.join(reached.values())}", flush=True)
+        if not promised:
+            print(
+                f"{said} is not there, so nothing is laid beside: run benchmarks.devices where compilers are",
+                flush=True,
+            )
+        if options.peer is not None:
+            os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # two share the memory
+        for name, (_, config) in cases.items():
+            peer = None if options.peer is None else str(options.peer)
+            try:
+                rows += measure(name, config, peer, promised.get(name, {}), log)
+            except RuntimeError as error:  # memory may not be enough
+                print(f"{name}: {error}", flush=True)
+                continue
+            print(table(rows), flush=True)
+            (RESULTS / "measured.json").write_text(json.dumps({"here": here, "rows": rows}, indent=2) + "\n")
+
+
 def main() -> None:
     options = tyro.cli(Options)
+    if options.measure:
+        measure_here(options)
+        return
     compile_without_devices()
     if options.check:
         check(options.on or "v5e:2x2", options.keep)
@@ -132,9 +185,8 @@ def main() -> None:
             print(f"{name}: {error}", flush=True)
             continue
         print(f"{name}: {json.dumps(rows[name])}", flush=True)
-    file = Path("benchmarks/results/devices.json")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(rows | {"jax": metadata.version("jax")}, indent=2) + "\n")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "devices.json").write_text(json.dumps(rows | {"jax": metadata.version("jax")}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

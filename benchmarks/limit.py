@@ -38,6 +38,12 @@ def main() -> None:
     def product(a, b):
         return jnp.einsum("mk,nk->mn", a, b, preferred_element_type=jnp.float32)
 
+    here = {
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "platform": jax.default_backend(),
+    }
+
     def work(_: int) -> dict:
         flops = {}
         for dtype in ("float32", "bfloat16"):
@@ -48,7 +54,7 @@ def main() -> None:
             flops[dtype] = max(rates)
         x = jnp.ones(COPY_MB * 2**18, jnp.float32)
         copy = rate(2.0 * x.nbytes, jax.jit(lambda x: x + 1.0), x)
-        return {"flops_per_second": flops, "bytes_per_second": copy, "device": jax.devices()[0].device_kind}
+        return {"flops_per_second": flops, "bytes_per_second": copy, **here}
 
     serve(work)
 

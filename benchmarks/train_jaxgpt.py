@@ -7,6 +7,7 @@ import time
 from benchmarks.entrant import serve
 from benchmarks.shapes import BETAS, GRAD_CLIP, LEARNING_RATE, WEIGHT_DECAY, Shape, text
 from jaxgpt.config import Config, DataConfig, ModelConfig, OptimizerConfig
+from jaxgpt.config_json import from_json
 
 
 def model_config(shape: Shape, dtype: str) -> ModelConfig:
@@ -22,15 +23,11 @@ def model_config(shape: Shape, dtype: str) -> ModelConfig:
     )
 
 
-def main() -> None:
-    arguments = json.loads(sys.argv[1])
-    shape = Shape(**arguments["shape"])
-
-    from jaxgpt.devices.setup import start_jax
-
-    config = Config(
-        model=model_config(shape, arguments["dtype"]),
-        data=DataConfig(seq_len=shape.seq_len, batch_size=shape.batch_size, cache_dir=arguments["cache_dir"]),
+def config_of(shape: Shape, dtype: str, cache_dir: str) -> Config:
+    """Returns the settings that all entrants have."""
+    return Config(
+        model=model_config(shape, dtype),
+        data=DataConfig(seq_len=shape.seq_len, batch_size=shape.batch_size, cache_dir=cache_dir),
         optimizer=OptimizerConfig(
             learning_rate=LEARNING_RATE,
             weight_decay=WEIGHT_DECAY,
@@ -39,6 +36,18 @@ def main() -> None:
             beta2=BETAS[1],
         ),
     )
+
+
+def main() -> None:
+    arguments = json.loads(sys.argv[1])
+    shape = Shape(**arguments["shape"])
+
+    from jaxgpt.devices.setup import start_jax
+
+    if "config" in arguments:
+        config = from_json(arguments["config"], "the case")
+    else:
+        config = config_of(shape, arguments["dtype"], arguments["cache_dir"])
     sys.stdout = sys.stderr  # answers alone go to the parent
     start_jax(config.data.cache_dir, run_ahead=False)
 
@@ -68,6 +77,8 @@ def main() -> None:
             "losses": [float(loss) for loss in jax.device_get(losses)],
             "seconds": time.perf_counter() - began,
             "device_mb": (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0) / 1e6,
+            "device": jax.devices()[0].device_kind,
+            "devices": jax.device_count(),
         }
 
     serve(work)

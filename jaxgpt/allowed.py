@@ -6,6 +6,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, Literal
 
+from jaxgpt.buckets import is_in_bucket
 from jaxgpt.config import DEEPEST, LARGEST, LONGEST, MOST, WIDEST, Config, DataConfig, ModelConfig
 from jaxgpt.errors import UserError, is_text, shown
 
@@ -139,6 +140,8 @@ def _check_run(config: Config, require: Require) -> None:
         require(getattr(run, key) >= 1, f"run.{key}", "at least 1")
     for key in ("max_steps", "train_tokens"):
         require(getattr(run, key) is None or getattr(run, key) >= 1, f"run.{key}", "at least 1, or None")
+    local = not (run.profile and is_in_bucket(run.folder))
+    require(local, "run.profile", "left out where run.folder is in a bucket, which no trace can be written to")
     require(bool(run.sample_prompt.strip()), "run.sample_prompt", "some text")
 
 

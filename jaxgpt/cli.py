@@ -13,6 +13,7 @@ from typing import Any, get_args
 import tyro
 
 from jaxgpt.allowed import check_window, validate
+from jaxgpt.buckets import is_there, path_of, path_on_disk
 from jaxgpt.command_line import config_file, errors_in_words, load_config_file, parse
 from jaxgpt.config import MOST, Config, ObjectiveConfig, RunConfig
 from jaxgpt.depth import of_depth
@@ -224,7 +225,7 @@ def pairs(verb: Pairs) -> None:
 
     drawn = ObjectiveConfig(group_size=verb.group_size, temperature=verb.temperature, answer_tokens=verb.answer_tokens)
     validate(Config(objective=drawn, run=RunConfig(seed=verb.seed)))
-    out = Path(verb.out).expanduser()
+    out = path_on_disk(verb.out, "out")
     if out.exists():
         raise UserError(f"out: {verb.out} is there already; name a folder that is not")
     origin = _origin(verb.run)
@@ -282,7 +283,7 @@ def check(verb: Check) -> None:
     from jaxgpt.run.verify import verify_run
 
     damaged = 0
-    for name, wrong in verify_run(Path(verb.run), verb.source):
+    for name, wrong in verify_run(path_of(verb.run), verb.source):
         print(f"{'WRONG' if wrong else 'ok':6} {name}{f': {wrong}' if wrong else ''}", flush=True)
         damaged += wrong is not None
     if damaged:
@@ -329,8 +330,8 @@ def tokenize(verb: Tokenize) -> None:
     from jaxgpt.text.vocabulary import find_tokenizer
 
     text = sys.stdin.read() if verb.text == "-" else verb.text
-    path = Path(verb.by).expanduser()
-    if not path.exists():
+    path = path_of(verb.by).expanduser()
+    if not is_there(path):
         raise UserError(f"with: {verb.by!r} is no path that exists; give a run, or a tokenizer.json")
     tokenizer = find_tokenizer(path)
     ids = tokenizer.encode(text)
@@ -363,12 +364,12 @@ def import_weights(verb: Import) -> None:
             raise UserError(f"context_len: {verb.context_len} was given; adapters have the context of {verb.base}")
         from jaxgpt.convert.peft import import_adapters
 
-        run = import_adapters(folder, verb.base, Path(verb.runs) / name)
+        run = import_adapters(folder, verb.base, path_on_disk(verb.runs, "run.folder") / name)
         lora = run.config.lora
         print(f"{run.path}: adapters of rank {lora.rank}, alpha {lora.alpha:g}, beside {verb.base}, as a run at step 0")
         print("  every tensor has its place in that model; no logits were compared")
         return
-    made = import_folder(folder, Path(verb.runs) / name, verb.context_len)
+    made = import_folder(folder, path_on_disk(verb.runs, "run.folder") / name, verb.context_len)
     for note in made.notes:
         print(f"  {note}")
     print(f"  {made.proof}")
@@ -386,7 +387,7 @@ def export_weights(verb: Export) -> None:
     from jaxgpt.run.folder import load_run
 
     start_jax(load_run(verb.run).config.data.cache_dir)
-    out = Path(verb.out).expanduser()
+    out = path_on_disk(verb.out, "out")
     if verb.adapters:
         if verb.dtype is not None:
             raise UserError(f"dtype: {verb.dtype} was given; adapters are written in float32, so leave it out")

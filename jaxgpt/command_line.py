@@ -18,6 +18,7 @@ from typing import Annotated, Any, NoReturn
 import tyro
 
 from jaxgpt.allowed import validate
+from jaxgpt.buckets import failures, first_line
 from jaxgpt.config import Config, ModelConfig, differences
 from jaxgpt.depth import of_depth
 from jaxgpt.errors import INTERRUPTED, RunError, UserError
@@ -302,6 +303,8 @@ def errors_in_words() -> Iterator[None]:
         sys.exit(RunError.exit_code)
     except OSError as error:
         stop(UserError(f"{error.filename or 'system'}: {error.strerror or error}"))
+    except failures() as error:
+        stop(RunError(f"a bucket failed: {first_line(error)}"))
     except MemoryError:
         stop(RunError("out of memory; give a smaller model, a smaller batch or less text"))
     except RuntimeError as error:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxgpt.buckets import path_of
 from jaxgpt.errors import UserError
 
 MOST = 2**32  # no whole number of a config reaches it
@@ -244,7 +245,7 @@ class RunConfig:
     name: str | None = None
     """The run lives in FOLDER/NAME. None: named after the config file."""
     folder: str = "runs"
-    """Where runs live."""
+    """Where runs live: a folder, or gs://BUCKET/NAME in Google Cloud Storage."""
     init_from: str | None = None
     """The run folder whose parameters, model and tokenizer finetuning, or training on new text, starts from."""
     seed: int = 0
@@ -321,7 +322,8 @@ class Sampling:
 def run_dir(config: Config) -> Path:
     """Returns the folder of the run, FOLDER/NAME."""
     assert config.run.name is not None, "load_config names every run"
-    return Path(config.run.folder) / config.run.name
+    folder = config.run.folder
+    return path_of(f"{folder}/{config.run.name}") if "://" in folder else path_of(folder) / config.run.name
 
 
 HOW_TO_TRAIN = frozenset({"model.attention", "model.dropout", "model.dtype", "model.remat", "model.scan_layers"})

@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import functools
+import io
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from jaxgpt.buckets import is_in_bucket, is_there
 from jaxgpt.errors import UserError
 
 
@@ -33,6 +35,11 @@ def read_text(path: Path) -> str:
 
 def write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     """Writes a file beside its place with `fill`, and moves it there; two writers cannot mix."""
+    if is_in_bucket(path):
+        whole = io.BytesIO()
+        fill(whole)
+        path.write_bytes(whole.getvalue())
+        return
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -89,3 +96,13 @@ def folder_made_whole(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 text file whole; half of a surrogate pair, which UTF-8 has not, is written as JSON escapes it."""
     write_whole(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+
+
+def append_text(path: Path, text: str) -> None:
+    """Adds to the end of a UTF-8 text file, which is written anew in a bucket; surrogates as `write_text`."""
+    added = text.encode("utf-8", "backslashreplace")
+    if is_in_bucket(path):
+        path.write_bytes((path.read_bytes() if is_there(path) else b"") + added)
+    else:
+        with path.open("ab") as file:
+            file.write(added)

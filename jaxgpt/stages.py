@@ -54,11 +54,13 @@ def begin(
     """Starts JAX, and returns (the config with its run's model where training continues one, that run, what this
     machine decided of the config and why, by field).
 
-    Raises UserError for what can be told to fail before any data is read: trackers, the run it starts from, the mesh.
+    Raises UserError for what can be told to fail before any data is read: trackers, the place of the run, the one it
+    starts from, the mesh.
     """
     start_jax(config.data.cache_dir, run_ahead=False, deterministic=config.run.deterministic)
     join_processes()
     on_primary(lambda: require_installed(config.run.track))
+    run_dir(config)  # a bucket that cannot be reached
     origin = None
     if config.run.init_from is not None:
         try:

@@ -39,7 +39,7 @@ def pytest_ignore_collect(collection_path, config):
     name = collection_path.name
     if name == "test_tmux.py" and not config.getoption("tmux"):
         return True
-    return True if name in ("clients", "parity", "trackers") and not config.getoption(name) else None
+    return True if name in ("buckets", "clients", "parity", "trackers") and not config.getoption(name) else None
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +61,7 @@ def pytest_addoption(parser):
     parser.addoption("--parity", action="store_true", help="compare with transformers, which the extra parity installs")
     parser.addoption("--trackers", action="store_true", help="use wandb and trackio, which the extra trackers installs")
     parser.addoption("--clients", action="store_true", help="use LiteLLM and others, which the extra clients installs")
+    parser.addoption("--buckets", action="store_true", help="keep runs in a bucket, which the extra buckets stands for")
     parser.addoption("--node-modules", help="folder with npm's openai; with --clients it is tested too")
     parser.addoption("--tmux", help="path of tmux; the tests in tests/commands/test_tmux.py run only with it")
     parser.addoption("--chromium", help="path of a Chromium; the tests in tests/browser run only with it")

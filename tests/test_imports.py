@@ -6,11 +6,12 @@ from pathlib import Path
 import jaxgpt
 
 PACKAGE = Path(jaxgpt.__file__).parent
-BASE = {"errors", "files"}
+BASE = {"errors", "buckets", "files"}
 UP_TO_MODEL = {"config", "allowed", "config_json", "text", "data", "ops", "model"}
 MAY_USE = {
     "errors": set(),
-    "files": {"errors"},
+    "buckets": {"errors"},
+    "files": {"errors", "buckets"},
     "config": BASE,
     "allowed": BASE | {"config"},
     "config_json": BASE | {"config", "allowed"},

@@ -8,6 +8,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
+from jaxgpt.buckets import is_there
 from jaxgpt.config import ModelConfig
 from jaxgpt.convert import proof
 from jaxgpt.convert.families import Family, tensors_of
@@ -118,7 +119,7 @@ def _opened(path: str | Path, dtype: str | None) -> _Opened:
 
 def _record(run: Run) -> dict[str, Any]:
     """Returns what an imported run's weights were; nothing for a run of our own."""
-    record = read_json(run.path / RECORD) if (run.path / RECORD).is_file() else {}
+    record = read_json(run.path / RECORD) if is_there(run.path / RECORD) else {}
     return record if isinstance(record, dict) else {}
 
 

@@ -98,7 +98,7 @@ def prepare_rehearsal(config: DataConfig, tokenizer: Tokenizer, context_len: int
     if config.rehearse is None:
         return None
     corpus, _, share = config.rehearse.rpartition(":")
-    if shares_of(corpus) is not None:
+    if "," in corpus or shares_of(corpus) is not None:
         raise UserError(f"data.rehearse: {shown(config.rehearse)} was given; it must be one corpus, and its share")
     window = min(config.seq_len, context_len)
     alone = replace(config, corpus=corpus, fallback=None, seq_len=window, batch_size=1)  # it need not fill a batch

@@ -16,6 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from jaxgpt.buckets import failures, first_line
 from jaxgpt.devices.mesh import replicated
 from jaxgpt.errors import INTERRUPTED, RunError, UserError, shown
 
@@ -124,6 +125,8 @@ def failing_together() -> Iterator[None]:
                 "What was saved before is whole, and the same command continues from there",
                 file=sys.stderr,
             )
+        elif isinstance(error, failures()):
+            print(f"error: a bucket failed: {first_line(error)}", file=sys.stderr, flush=True)
         else:
             traceback.print_exc()
         _end(code)

@@ -78,6 +78,11 @@ def unstacked(tree: Any, take: Callable[[Any, int], Any] = lambda x, i: x[i]) ->
     return jax.tree.map(apart, tree, is_leaf=_has(STACK))
 
 
+def each_block_apart(tree: Any) -> Any:
+    """Returns arrays `unstacked` by one program, where they are not so already: slices one by one compile for long."""
+    return jax.jit(unstacked)(tree) if is_stacked(tree) else tree
+
+
 def stacked(tree: Any) -> Any:
     """Returns the tree that `unstacked` takes apart."""
 

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from jaxgpt.buckets import failures, make_folder
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import write_text
 from jaxgpt.report import model_sections, training_sections
@@ -39,7 +40,7 @@ def write_report(path: str | Path) -> Path:
 
 def write_plots(folder: Path, sections: Iterable[Section]) -> None:
     """Writes every chart as an SVG file of its own."""
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     for section in sections:
         for name, svg in section.plots.items():
             (folder / f"{name}.svg").write_text(standalone(svg), encoding="utf-8")
@@ -47,7 +48,7 @@ def write_plots(folder: Path, sections: Iterable[Section]) -> None:
 
 def written(file: Path) -> str:
     """Returns in words where a page is and how large."""
-    size = file.stat().st_size
+    size = len(file.read_bytes())
     return f"{file} ({size / 1e6:.1f} MB)" if size >= 1e6 else f"{file} ({size / 1e3:.0f} kB)"
 
 
@@ -58,6 +59,6 @@ def report_after(path: Path) -> str:
     """
     try:
         return written(write_report(path))
-    except (UserError, RunError, OSError) as error:
+    except (UserError, RunError, OSError, *failures()) as error:
         again = shlex.join(["python", "-m", "jaxgpt", "report", str(path)])
         return f"not written ({error}); try {again}"

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxgpt.buckets import path_of
 from jaxgpt.errors import UserError
 from jaxgpt.files import write_text
 from jaxgpt.report.charts import COLOURS, Level, Line, line_chart
@@ -26,7 +27,7 @@ def read_runs(paths: Sequence[str]) -> dict[str, Record]:
 
     Raises UserError for fewer than two, or one named twice.
     """
-    records = {Path(path).resolve(): read_record(path) for path in paths}
+    records = {path_of(path).resolve(): read_record(path) for path in paths}
     if len(records) < len(paths):
         raise UserError(f"compare: a run was given twice ({', '.join(paths)}); name each once")
     if len(records) < 2:
@@ -154,8 +155,8 @@ def write_comparison(paths: Sequence[str]) -> tuple[Path, list[str]]:
             _samples(records),
         ],
     )
-    names = "-".join(dict.fromkeys(Path(path).resolve().name for path in paths))
-    file = Path(paths[0]).parent / f"compare-{names}.html"
+    names = "-".join(dict.fromkeys(path_of(path).resolve().name for path in paths))
+    file = path_of(paths[0]).parent / f"compare-{names}.html"
     if len(file.name.encode()) > 200:  # more than a file system may take
         file = file.with_name(f"compare-{len(records)}-runs.html")
     write_text(file, html)

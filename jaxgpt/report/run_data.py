@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgpt.buckets import is_there
 from jaxgpt.data.batch import Batch
 from jaxgpt.data.mixture import open_mixed
 from jaxgpt.errors import UserError, shown
@@ -103,7 +104,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
 
 
 def _machine(path: Path) -> dict[str, Any]:
-    if not path.exists():
+    if not is_there(path):
         return {}
     try:
         machine = parse_json(path.read_text(encoding="utf-8"))

@@ -16,11 +16,12 @@ import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, PartitionSpec
 from orbax.checkpoint import checkpoint_managers
 
+from jaxgpt.buckets import failures, first_line, is_in_bucket, path_of
 from jaxgpt.devices.distributed import gathered, on_primary
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.files import parse_json, write_text
 from jaxgpt.model.gpt import Params
-from jaxgpt.model.parameters import is_stacked, stacked, unstacked
+from jaxgpt.model.parameters import each_block_apart, is_stacked, stacked, unstacked
 from jaxgpt.run.integrity import commit, files_of, records
 from jaxgpt.run.state import TrainState
 
@@ -47,7 +48,9 @@ def read_best(folder: Path) -> Best | None:
     try:
         record = parse_json((folder / "best.json").read_text(encoding="utf-8"))
         best = Best(int(record["step"]), float(record["valid_loss"]))
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        if is_in_bucket(folder) and isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise  # it cannot be reached
         return None
     return best if math.isfinite(best.valid_loss) else None
 
@@ -73,7 +76,7 @@ def open_checkpoints(folder: Path, alone: bool = False, create: bool = True) -> 
 
     Where there are several processes all must call it, and save and restore together; with `alone` one reads by itself.
     """
-    folder = folder.absolute()
+    folder = folder if is_in_bucket(folder) else folder.absolute()
     policy = checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(2), _KeepBest(folder)])
     together = ocp.options.MultiprocessingOptions()
     if alone:
@@ -103,9 +106,9 @@ def save(manager: ocp.CheckpointManager, state: TrainState, documents: dict[str,
 
 def ready(manager: ocp.CheckpointManager, state: TrainState) -> TrainState:
     """Returns what is saved of a state, every block's parameters apart; raises as `save` does before it writes."""
-    step, folder = int(state.step), Path(manager.directory)
+    step, folder = int(state.step), path_of(manager.directory)
     state = state._replace(frozen=None)  # the run it came from has that
-    state = jax.jit(unstacked)(state) if is_stacked(state) else state
+    state = each_block_apart(state)
     if not _all_finite(state):
         raise RunError(
             f"{folder}: step {step} was not saved: its parameters are not finite. The same command would come to the "
@@ -117,7 +120,7 @@ def ready(manager: ocp.CheckpointManager, state: TrainState) -> TrainState:
 
 def write(manager: ocp.CheckpointManager, state: TrainState, documents: dict[str, Any]) -> None:
     """Writes what is `ready`, and seals it: each process reads its part of the files again, the first one signs."""
-    step, folder = int(state.step), Path(manager.directory)
+    step, folder = int(state.step), path_of(manager.directory)
     items: dict[str, Any] = {name: ocp.args.JsonSave(document) for name, document in documents.items()}
     items["params"] = ocp.args.StandardSave(state.params)
     items["optimizer"] = ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state})
@@ -141,8 +144,8 @@ def write(manager: ocp.CheckpointManager, state: TrainState, documents: dict[str
 def _failing_in_words(folder: Path, step: int) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, jax.errors.JaxRuntimeError) as error:
-        raise RunError(f"{folder}: step {step} could not be saved: {_first_line(error)}. {OLDER_STAND}") from error
+    except (OSError, ValueError, jax.errors.JaxRuntimeError, *failures()) as error:
+        raise RunError(f"{folder}: step {step} could not be saved: {first_line(error)}. {OLDER_STAND}") from error
 
 
 @jax.jit
@@ -152,6 +155,8 @@ def _all_finite(state: TrainState) -> jax.Array:
 
 def _require_room(folder: Path, state: TrainState, step: int) -> None:
     """Asks before it is too late: a disk that fills up in the middle of a save fails in many places at once."""
+    if is_in_bucket(folder):
+        return  # it has no end
     needed = sum(x.nbytes for x in jax.tree.leaves(state)) + ROOM_BESIDE_ARRAYS
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -197,7 +202,7 @@ def _restore(manager: ocp.CheckpointManager, step: int, **abstract: Any) -> Any:
         return jax.jit(stacked, out_shardings=shardings)(items)
     except (OSError, ValueError, KeyError) as error:
         folder = manager.directory / str(step)
-        raise RunError(f"{folder}: this checkpoint cannot be read as this model's: {_first_line(error)}") from error
+        raise RunError(f"{folder}: this checkpoint cannot be read as this model's: {first_line(error)}") from error
 
 
 @contextlib.contextmanager
@@ -220,7 +225,3 @@ def _quiet() -> Iterator[None]:
     sys.unraisablehook = hook
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxgpt.buckets import is_there
 from jaxgpt.errors import UserError
 from jaxgpt.files import parse_json, read_text, write_text
 
@@ -47,7 +48,7 @@ class Evaluation:
 def read_evaluations(run: Path) -> list[Evaluation]:
     """Returns the evaluations of a run folder, the oldest first; raises UserError where the file is damaged."""
     file = run / FILE
-    if not file.exists():
+    if not is_there(file):
         return []
     try:
         return [Evaluation(**record) for record in parse_json(read_text(file))]

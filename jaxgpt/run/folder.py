@@ -29,14 +29,16 @@ from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import filelock
 
+from jaxgpt.buckets import entries, is_in_bucket, is_there, make_folder, move_folder, path_of
 from jaxgpt.config import Config, differences
 from jaxgpt.config_json import from_json, to_json
 from jaxgpt.data.manifest import Manifest, manifest_from_dict
 from jaxgpt.errors import UserError
-from jaxgpt.files import parse_json, read_text, write_text
+from jaxgpt.files import cache_folder, parse_json, read_text, write_text
 from jaxgpt.run.integrity import committed_steps
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.text.vocabulary import load_tokenizer, save_tokenizer
@@ -106,10 +108,12 @@ class Run:
 def locked(path: Path) -> Iterator[None]:
     """Holds a run's lock; raises UserError, naming who holds it, while another process trains in the same folder.
 
-    The lock lies beside the folder, which may be moved; the system lifts it when its holder dies, however it dies.
+    The lock lies beside the folder, which may be moved; the system lifts it when its holder dies, however it dies. In
+    a bucket it cannot: there the lock is one of this machine.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock, holder = path.with_name(f".{path.name}.lock"), path.with_name(f".{path.name}.holder")
+    beside = _stand_in(path) if is_in_bucket(path) else path
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    lock, holder = beside.with_name(f".{beside.name}.lock"), beside.with_name(f".{beside.name}.holder")
     try:
         with filelock.FileLock(lock, timeout=0):
             me = f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
@@ -122,6 +126,11 @@ def locked(path: Path) -> Iterator[None]:
         raise UserError(
             f"{path}: {_who_holds(holder)} is training there. Wait for it, stop it, or choose another --run.name"
         ) from None
+
+
+def _stand_in(path: Path) -> Path:
+    """Returns a path on this machine, of this user, that stands for one in a bucket."""
+    return cache_folder("~/.cache/jaxgpt") / "locks" / quote(os.fspath(path), safe="")
 
 
 def _who_holds(holder: Path, tries: int = 20) -> str:
@@ -145,19 +154,19 @@ def open_run(run: Run, num_steps: int) -> str | None:
     nothing touched, when the folder holds something else, or a run with another config, tokenizer or data.
     """
     moved = None
-    strange = [entry for entry in run.path.iterdir() if entry.name[0] != "."] if run.path.exists() else []
-    if strange and not (run.path / "config.json").exists():
+    strange = [entry for entry in entries(run.path) if entry.name[0] != "."]
+    if strange and not is_there(run.path / "config.json"):
         raise UserError(f"{run.path}: a folder that is not a run is there; choose another --run.name")
-    if run.config.run.restart and run.path.exists():
+    if run.config.run.restart and is_there(run.path):
         moved = _move_aside(run.path)
     step = latest_step(run.path)
     if step is not None:
         _check_same(load_run(run.path), run)
         if step > num_steps:
             raise UserError(f"{run.path}: it has {step} steps already, more than the {num_steps} asked for")
-    run.path.mkdir(parents=True, exist_ok=True)
+    make_folder(run.path)
     write_text(run.path / "config.json", to_json(run.config))  # first: it makes the folder a run
-    run.checkpoints.mkdir(exist_ok=True)
+    make_folder(run.checkpoints)
     save_tokenizer(run.tokenizer, run.path / "tokenizer.json")
     write_text(run.path / "data.json", json.dumps(run.data.to_dict(), indent=2, ensure_ascii=False) + "\n")
     return moved
@@ -165,9 +174,9 @@ def open_run(run: Run, num_steps: int) -> str | None:
 
 def _move_aside(path: Path) -> str:
     number = 1
-    while (aside := path.with_name(f"{path.name}.old-{number}")).exists():
+    while is_there(aside := path.with_name(f"{path.name}.old-{number}")):
         number += 1
-    path.rename(aside)
+    move_folder(path, aside)
     return str(aside)
 
 
@@ -208,7 +217,7 @@ def load_run(path: str | Path) -> Run:
 
 def require_folder(path: Path) -> None:
     """Raises UserError where a run's folder is not there."""
-    if not path.is_dir():
+    if not (is_there(path) if is_in_bucket(path) else path.is_dir()):
         raise UserError(f"{path}: no such run folder; {_there_are()}")
 
 
@@ -219,10 +228,10 @@ def _there_are() -> str:
 
 def read_run(path: str | Path) -> Run:
     """Returns the run of a folder, with or without a checkpoint; raises UserError when there is none."""
-    path = Path(path)
+    path = path_of(path)
     require_folder(path)
     for name in ("config.json", "tokenizer.json", "data.json"):
-        if not (path / name).is_file():
+        if not (is_there(path / name) if is_in_bucket(path) else (path / name).is_file()):
             raise UserError(f"{path}: not a run folder: it has no {name}; {_there_are()}")
     config = from_json(read_text(path / "config.json"), str(path / "config.json"))
     try:
@@ -275,7 +284,11 @@ def record_start(path: Path, step: int, recovered: list[str], settled: dict[str,
     try:
         earlier = parse_json(file.read_text(encoding="utf-8"))
         starts = [*earlier.pop("earlier", []), earlier]
-    except (OSError, ValueError, AttributeError, TypeError):
+    except FileNotFoundError:
+        starts = []
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        if is_in_bucket(path) and isinstance(error, OSError):
+            raise
         starts = []
     command = shlex.join(["python", *sys.orig_argv[1:]])
     started = {"from_step": step, "started": datetime.now(UTC).isoformat(timespec="seconds"), "command": command}

@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from jaxgpt.buckets import entries, files_below, is_in_bucket, is_there, move_folder, remove_folder
 from jaxgpt.errors import clipped, shown
 from jaxgpt.files import parse_json, write_text
 
@@ -46,21 +46,30 @@ def damage(folder: Path) -> str | None:
             raise TypeError
     except FileNotFoundError:
         return f"it has no {DIGESTS}, so it was not finished"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if is_in_bucket(folder) and isinstance(error, OSError):
+            raise  # it cannot be reached, and what is there may be whole
         return f"{DIGESTS} cannot be read"
     if version != FORMAT:
         return f"{DIGESTS} is of format {shown(version)}, and this program knows {FORMAT}"
-    present = set(files_of(folder))
+    try:
+        present = set(files_of(folder))
+    except PermissionError as error:
+        if is_in_bucket(folder):
+            raise
+        return f"{Path(error.filename).relative_to(folder)} cannot be read ({error.strerror})"
     for name in sorted(present | files.keys()):
         if name not in present:
             return f"{clipped(name)} is missing"
         if name not in files:
             return f"{name} does not belong to it"
-        if (folder / name).is_symlink():
+        if not is_in_bucket(folder) and (folder / name).is_symlink():
             return f"{name} is a link"
         try:
             same = _record(folder / name) == files[name]
         except OSError as error:
+            if is_in_bucket(folder):
+                raise
             return f"{name} cannot be read ({error.strerror})"
         if not same:
             return f"{name} has changed since it was saved"
@@ -69,8 +78,7 @@ def damage(folder: Path) -> str | None:
 
 def committed_steps(folder: Path) -> list[int]:
     """Returns the steps of a folder's finished checkpoints, oldest first."""
-    entries = list(folder.iterdir()) if folder.is_dir() else []
-    found = ((step_of(entry), entry) for entry in entries)
+    found = ((step_of(entry), entry) for entry in entries(folder))
     return sorted(step for step, entry in found if step is not None and _is_committed(entry))
 
 
@@ -97,25 +105,24 @@ def set_aside(folder: Path, newest: int | None) -> list[str]:
     Returns where they went. What Orbax had begun to write when it was interrupted is deleted.
     """
     moved = []
-    for entry in sorted(folder.iterdir()):
+    for entry in entries(folder):
         step = step_of(entry)
         if step is not None and not (newest is not None and step <= newest and _is_committed(entry)):
             place = _free_place(folder / "damaged" / entry.name)
-            place.parent.mkdir(exist_ok=True)
-            entry.rename(place)
+            move_folder(entry, place)
             moved.append(str(place))
         elif ".orbax-checkpoint-tmp" in entry.name:
-            shutil.rmtree(entry)
+            remove_folder(entry)
     return moved
 
 
 def _is_committed(folder: Path) -> bool:
-    return (folder / DIGESTS).exists()
+    return is_there(folder / DIGESTS)
 
 
 def _free_place(path: Path) -> Path:
     place, number = path, 1
-    while place.exists():
+    while is_there(place):
         number += 1
         place = path.with_name(f"{path.name}-{number}")
     return place
@@ -123,10 +130,11 @@ def _free_place(path: Path) -> Path:
 
 def files_of(folder: Path) -> list[str]:
     """Returns the names of a checkpoint's files, those that are links and where they lead to not looked at."""
-    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file())
+    names = (path.relative_to(folder).as_posix() for path in files_below(folder))
     return [name for name in names if name != DIGESTS]
 
 
 def _record(path: Path) -> Record:
     with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"bytes": file.tell(), "sha256": digest}

@@ -1,15 +1,17 @@
 """A run's parameters, from disk straight onto the devices: for finetuning, sampling, chat and evaluation."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import sys
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxgpt.buckets import is_there, path_of
 from jaxgpt.config import Config, LoraConfig, ModelConfig
 from jaxgpt.devices.mesh import inference_mesh, shardings_of
 from jaxgpt.errors import RunError, UserError
@@ -97,12 +99,12 @@ def base_step(run: Run, origin: Origin) -> int:
 
     Raises UserError where the one on record is there no more.
     """
-    return _base_of(run).step if (run.path / BASE).exists() and not run.config.run.restart else origin.step
+    return _base_of(run).step if is_there(run.path / BASE) and not run.config.run.restart else origin.step
 
 
 def record_base(run: Run, origin: Origin) -> None:
     """Records which checkpoint a run is trained beside or compared with, if that is not on record yet."""
-    if not (run.path / BASE).exists():
+    if not is_there(run.path / BASE):
         base = {"run": str(origin.run.path), "step": origin.step, "digest": checkpoint_digest(origin)}
         write_text(run.path / BASE, json.dumps(base, indent=2) + "\n")
 
@@ -114,14 +116,16 @@ def _base_of(run: Run) -> Origin:
     """
     try:
         record = parse_json(read_text(run.path / BASE))
-        named, step, digest = Path(record["run"]), int(record["step"]), record["digest"]
+        named, step, digest = str(record["run"]), int(record["step"]), record["digest"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{run.path / BASE}: it does not say which run this one was trained beside ({error})") from None
-    places = (named, run.path.parent / named.name)
-    place = next((place for place in places if (place / "config.json").is_file()), None)
+    beside = run.path.parent / PurePosixPath(named).name
+    with contextlib.suppress(UserError):  # a bucket that is out of reach, when both runs were copied from there
+        beside = next((place for place in (path_of(named), beside) if is_there(place / "config.json")), beside)
+    place = beside if is_there(beside / "config.json") else None
     what = f"{run.path}: it was trained beside {named}, step {step}"
     if place is None:
-        raise UserError(f"{what}, which is not there; bring it back, as {' or '.join(map(str, places))}")
+        raise UserError(f"{what}, which is not there; bring it back, as {named} or {beside}")
     origin = Origin(load_run(place), step)
     if (found := damage(origin.run.checkpoints / str(step))) or checkpoint_digest(origin) != digest:
         raise UserError(f"{what}, and {place} has another one there ({found or 'trained anew'}); bring the first back")

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from jaxgpt.files import parse_json, write_text
+from jaxgpt.buckets import Growing, is_in_bucket, is_there
+from jaxgpt.files import append_text, parse_json, write_text
 
 Tracker = Callable[[int, dict[str, float]], None]
 """Takes the values of a step, all finite, by name."""
@@ -20,14 +21,17 @@ class MetricsFile:
     `seconds_before` is that time when this process opened the run; None where it is not known.
     """
 
-    def __init__(self, file: TextIO, trackers: Sequence[Tracker], seconds_before: float | None):
+    def __init__(self, file: TextIO | Growing, trackers: Sequence[Tracker], seconds_before: float | None):
         self.file = file
         self.trackers = trackers
         self.seconds_before = seconds_before
         self.opened = time.perf_counter()
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Writes one record; the file has it at once, should the process die. What is not finite becomes null."""
+        """Writes one record; the file has it at once, should the process die. What is not finite becomes null.
+
+        A file in a bucket has it with the next checkpoint or evaluation, or after a minute.
+        """
         if self.seconds_before is not None:
             values = values | {"seconds": round(self.seconds_before + time.perf_counter() - self.opened, 3)}
         known = {name: value if math.isfinite(value) else None for name, value in values.items()}
@@ -35,6 +39,11 @@ class MetricsFile:
         self.file.flush()
         for tracker in self.trackers:
             tracker(step, {name: value for name, value in known.items() if value is not None})
+
+    def sync(self) -> None:
+        """Has a file in a bucket written, too."""
+        if isinstance(self.file, Growing):
+            self.file.sync()
 
 
 @contextlib.contextmanager
@@ -47,28 +56,32 @@ def open_metrics(path: Path, start: int, trackers: Sequence[Tracker] = ()) -> It
     for name in ("samples.jsonl", "answers.jsonl"):
         drop_after(path / name, start if start in evaluated_steps(path) else start - 1)
     seconds_before = seconds_so_far(path)
+    if is_in_bucket(path):
+        growing = Growing(path / "metrics.jsonl")
+        yield MetricsFile(growing, trackers, seconds_before)
+        growing.sync()
+        return
     with (path / "metrics.jsonl").open("a", encoding="utf-8") as file:
         yield MetricsFile(file, trackers, seconds_before)
 
 
 def append_sample(path: Path, step: int, text: str) -> None:
     """Adds what the model said at a step to samples.jsonl."""
-    with (path / "samples.jsonl").open("a", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(json.dumps({"step": step, "text": text}, ensure_ascii=False) + "\n")
+    append_text(path / "samples.jsonl", json.dumps({"step": step, "text": text}, ensure_ascii=False) + "\n")
 
 
 def append_answers(path: Path, step: int, answers: Sequence[dict[str, Any]]) -> None:
     """Adds what the model answered to held-out questions at a step to answers.jsonl, a line each."""
     if answers:
-        with (path / "answers.jsonl").open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.writelines(json.dumps({"step": step, **answer}, ensure_ascii=False) + "\n" for answer in answers)
+        lines = [json.dumps({"step": step, **answer}, ensure_ascii=False) + "\n" for answer in answers]
+        append_text(path / "answers.jsonl", "".join(lines))
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
     """Returns the records of a JSON lines file; a line cut short by a crash, or damaged, is left out."""
     records = []
     with contextlib.suppress(FileNotFoundError):
-        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):  # other line breaks may be in texts
+        for line in path.read_bytes().decode("utf-8", "replace").split("\n"):  # other line breaks may be in texts
             with contextlib.suppress(ValueError):
                 record = parse_json(line)
                 if isinstance(record, dict) and type(record.get("step")) is int:
@@ -96,6 +109,6 @@ def seconds_so_far(path: Path) -> float | None:
 
 def drop_after(path: Path, step: int) -> None:
     """Rewrites a JSON lines file without the records of later steps."""
-    if path.exists():
+    if is_there(path):
         kept = [json.dumps(record, ensure_ascii=False) for record in read_records(path) if record["step"] <= step]
         write_text(path, "".join(line + "\n" for line in kept))

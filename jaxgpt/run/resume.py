@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxgpt.buckets import is_there
 from jaxgpt.errors import RunError
 from jaxgpt.run.checkpoint import Best, read_best, write_best
 from jaxgpt.run.folder import Run, record_start
@@ -23,7 +24,7 @@ def find_start(run: Run) -> int:
             f"{'; '.join(damaged)}. No whole checkpoint is left: bring one back from a copy, or start over with "
             "--run.restart, which moves this run aside"
         )
-    if newest is None and (run.path / "run.json").exists():
+    if newest is None and is_there(run.path / "run.json"):
         print("no step of this run was saved yet: it begins again at step 0")
     moved = set_aside(run.checkpoints, newest)
     for text in damaged:

@@ -5,10 +5,14 @@ import dataclasses
 import importlib.util
 import secrets
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jaxgpt.buckets import SECONDS, copy_into, is_in_bucket, is_there
 from jaxgpt.errors import UserError
 from jaxgpt.run.folder import Run
 from jaxgpt.run.metrics import Tracker, read_records
@@ -38,17 +42,31 @@ def open_trackers(run: Run, start: int) -> Iterator[list[Tracker]]:
 
 @contextlib.contextmanager
 def tensorboard(run: Run, start: int) -> Iterator[Tracker]:
-    """Writes event files into the run's folder; what was written of later steps is no longer shown."""
-    board = _summary_writer(str(run.path / "tensorboard"), purge_step=start + 1)
+    """Writes event files into the run's folder; what was written of later steps is no longer shown.
 
-    def track(step: int, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            board.add_scalar(name, value, step)
+    Into a bucket they are copied once a minute and at the end.
+    """
+    away = is_in_bucket(run.path)
+    with tempfile.TemporaryDirectory() if away else contextlib.nullcontext(str(run.path / "tensorboard")) as folder:
+        board, copied = _summary_writer(folder, purge_step=start + 1), time.monotonic()
 
-    try:
-        yield track
-    finally:
-        board.close()
+        def copy() -> None:
+            copy_into(run.path / "tensorboard", Path(folder).iterdir())
+
+        def track(step: int, values: dict[str, float]) -> None:
+            nonlocal copied
+            for name, value in values.items():
+                board.add_scalar(name, value, step)
+            if away and time.monotonic() - copied > SECONDS:
+                copied = time.monotonic()
+                copy()
+
+        try:
+            yield track
+        finally:
+            board.close()
+            if away:
+                copy()
 
 
 def _summary_writer(path: str, purge_step: int) -> "SummaryWriter":
@@ -66,13 +84,21 @@ def _summary_writer(path: str, purge_step: int) -> "SummaryWriter":
 
 @contextlib.contextmanager
 def wandb(run: Run, start: int) -> Iterator[Tracker]:
-    """Logs to Weights & Biases; with WANDB_MODE=offline into the run's folder alone, for `wandb sync`."""
+    """Logs to Weights & Biases; with WANDB_MODE=offline into the run's folder alone, for `wandb sync`.
+
+    The folder is wandb/ here where the run's is in a bucket.
+    """
     import wandb  # pyright: ignore[reportMissingImports]  # an extra
 
     config = dataclasses.asdict(run.config)
     try:
         online = wandb.init(
-            project=PROJECT, name=run.path.name, id=_id(run), resume="allow", dir=run.path, config=config
+            project=PROJECT,
+            name=run.path.name,
+            id=_id(run),
+            resume="allow",
+            dir=None if is_in_bucket(run.path) else run.path,
+            config=config,
         )
     except wandb.Error as error:
         why = str(error).splitlines()[0]
@@ -106,7 +132,7 @@ TRACKERS: dict[str, Callable[[Run, int], AbstractContextManager[Tracker]]] = {
 def _id(run: Run) -> str:
     """Returns what a run is called by trackers, in all its starts and in no other run of its name."""
     file = run.path / "tracker-id"
-    if not file.exists():
+    if not is_there(file):
         file.write_text(secrets.token_hex(4), encoding="utf-8")
     return file.read_text(encoding="utf-8")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from jaxgpt.buckets import entries, is_there
 from jaxgpt.config_json import from_json
 from jaxgpt.data.manifest import manifest_from_dict
 from jaxgpt.data.recheck import check_kept, check_source
@@ -30,15 +31,14 @@ def verify_run(path: Path, source: bool = False) -> Iterator[tuple[str, str | No
     yield "config.json", _complaint(lambda: from_json((path / "config.json").read_text(encoding="utf-8"), "it"))
     yield "tokenizer.json", _complaint(lambda: load_tokenizer(path / "tokenizer.json"))
     yield "data.json", _complaint(lambda: manifest_from_dict(parse_json(read_text(path / "data.json"))))
-    answers = ["answers.jsonl"] if (path / "answers.jsonl").exists() else []
+    answers = ["answers.jsonl"] if is_there(path / "answers.jsonl") else []
     evaluated = evaluated_steps(path)  # before the first there may be neither a sample nor a checkpoint
-    samples = ["samples.jsonl"] if evaluated or (path / "samples.jsonl").exists() else []
+    samples = ["samples.jsonl"] if evaluated or is_there(path / "samples.jsonl") else []
     for name in ("metrics.jsonl", *samples, *answers):
         yield name, _complaint(lambda name=name: _check_records(path / name))
     yield from _check_data(path, source)
     checkpoints = path / "checkpoints"
-    entries = list(checkpoints.iterdir()) if checkpoints.is_dir() else []
-    for step in sorted(step for entry in entries if (step := step_of(entry)) is not None):
+    for step in sorted(step for entry in entries(checkpoints) if (step := step_of(entry)) is not None):
         yield (
             f"checkpoints/{step}",
             damage(checkpoints / str(step)) or _complaint(lambda s=step: _check_arrays(path, s)),
@@ -91,6 +91,6 @@ def _check_arrays(path: Path, step: int) -> None:
 def _check_best(checkpoints: Path) -> str | None:
     best = read_best(checkpoints)
     if best is None:
-        return "it cannot be read, or its loss is not finite" if (checkpoints / "best.json").exists() else None
+        return "it cannot be read, or its loss is not finite" if is_there(checkpoints / "best.json") else None
     there = best.step in committed_steps(checkpoints)
     return None if there else f"it names step {best.step}, and there is no such checkpoint"

@@ -4,6 +4,7 @@ import json
 
 import jax.numpy as jnp
 
+from jaxgpt.buckets import make_folder
 from jaxgpt.config_json import to_json
 from jaxgpt.files import write_text
 from jaxgpt.model.gpt import Params
@@ -15,7 +16,7 @@ from jaxgpt.text.vocabulary import save_tokenizer
 
 def write_run(run: Run, params: Params) -> None:
     """Writes the run's folder: documents, and the parameters (with lora.rank its adapters) as step 0."""
-    run.checkpoints.mkdir(parents=True)
+    make_folder(run.checkpoints)
     write_text(run.path / "config.json", to_json(run.config))
     save_tokenizer(run.tokenizer, run.path / "tokenizer.json")
     write_text(run.path / "data.json", json.dumps(run.data.to_dict(), indent=2, ensure_ascii=False) + "\n")

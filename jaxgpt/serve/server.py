@@ -8,6 +8,7 @@ from typing import Any
 
 import uvicorn
 
+from jaxgpt.buckets import is_in_bucket
 from jaxgpt.data.reopen import token_counts
 from jaxgpt.errors import UserError, is_text, shown
 from jaxgpt.inference.engine import Engine
@@ -50,7 +51,7 @@ def describe(trained: Trained, engine: Engine) -> Served:
         tokenizer=run.tokenizer,
         is_chat=run.data.is_chat,
         stop_id=stop_id,
-        created=int((run.path / "config.json").stat().st_mtime),
+        created=0 if is_in_bucket(run.path) else int((run.path / "config.json").stat().st_mtime),
         about={
             "step": trained.step,
             "data": data.full_name,

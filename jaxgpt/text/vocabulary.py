@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxgpt.buckets import path_of
 from jaxgpt.errors import UserError, clipped
 from jaxgpt.files import parse_json, write_text
 from jaxgpt.text.bpe_tokenizer import BpeTokenizer, byte_tokenizer, train_bpe_tokenizer
@@ -107,12 +108,12 @@ def tokenizer_from_dict(content: Any, source: str = "tokenizer") -> Tokenizer:
 
 def save_tokenizer(tokenizer: Tokenizer, path: Path | str) -> None:
     """Writes a tokenizer as JSON, whole or not at all."""
-    write_text(Path(path), json.dumps(tokenizer.to_dict(), indent=0) + "\n")
+    write_text(path_of(path), json.dumps(tokenizer.to_dict(), indent=0) + "\n")
 
 
 def load_tokenizer(path: Path | str) -> Tokenizer:
     """Returns what `save_tokenizer` wrote. Raises UserError when the file is missing or not what was written."""
-    return tokenizer_from_dict(_read(Path(path)), str(path))
+    return tokenizer_from_dict(_read(path_of(path)), str(path))
 
 
 def _read(path: Path) -> Any:

@@ -21,7 +21,7 @@ from jaxgpt.devices.distributed import gather_replicated, highest_of_all, is_pri
 from jaxgpt.devices.mesh import make_mesh
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.model.gpt import Params
-from jaxgpt.model.parameters import unstacked
+from jaxgpt.model.parameters import each_block_apart
 from jaxgpt.run.checkpoint import Best, write_best
 from jaxgpt.run.folder import Run
 from jaxgpt.run.load import Origin
@@ -100,7 +100,9 @@ def fit(
     learning_rates = np.broadcast_to(np.asarray(schedule(jnp.arange(steps))), steps)
     optimizer = make_optimizer(config.optimizer, planned)
     compiled = compile_steps(config, optimizer, mesh, objective)
-    of_text = compiled if objective is next_token else compile_steps(config, optimizer, mesh)
+    of_text = compiled  # its steps that score text
+    if rehearsal is not None and objective is not next_token:
+        of_text = compile_steps(config, optimizer, mesh)
     began = time.perf_counter()
     peak = None  # of answering the arithmetic is not counted
     if rollouts is None:
@@ -223,7 +225,7 @@ class Trainer:
         for step in range(start, self.steps):
             if step % updates == 0 or batch is None:
                 params = compiled.model_params(self.opened.state)
-                written, self.told = rollouts.write(unstacked(gather_replicated(params)), step // updates)
+                written, self.told = rollouts.write(each_block_apart(gather_replicated(params)), step // updates)
                 batch = compiled.put(written)
                 drawn = compiled.log_probs(params, batch) if updates > 1 else None
                 reference = compiled.log_probs(self.opened.state.frozen, batch)
@@ -305,6 +307,7 @@ class Trainer:
         if text is not None:
             append_answers(self.run.path, step, answers)
             self._record(step, measured)  # last: what is on record was judged, and has its sample
+            self._sync()
             for line in said:
                 self.progress.say(f"step {step}: {line}")
             self.progress.say(indent(text))
@@ -319,7 +322,7 @@ class Trainer:
 
     def _sample(self, step: int, params: Params) -> str | None:
         """Returns and records what the model says; None in all processes but the primary one."""
-        params = unstacked(gather_replicated(params))
+        params = each_block_apart(gather_replicated(params))
         if not is_primary():
             return None
         try:
@@ -332,7 +335,7 @@ class Trainer:
     def _measure(self, step: int, params: Params) -> Measured:
         """Returns what held-out data says, and what is held out of the text that is learned beside."""
         if self.rollouts is not None:
-            whole = unstacked(gather_replicated(params))
+            whole = each_block_apart(gather_replicated(params))
             found = judged(self.rollouts.judge(whole, lambda: self._leave_if_asked(step)))
         else:
             score = partial(self._score, step, params, self.compiled)
@@ -354,6 +357,7 @@ class Trainer:
             return evaluate(compiled, params, source, batch_size, before_batch)
 
     def _save(self) -> None:
+        self._sync()  # a run resumes from this step, and what is on record of those up to it stays
         self.opened.saver.save(self.opened.state)
         self.saved_at = time.monotonic()
         self.progress.skip()
@@ -386,6 +390,10 @@ class Trainer:
         if self.opened.metrics is not None:
             step_tokens = self.config.data.batch_size * self.config.data.seq_len
             self.opened.metrics.write(step, values | {"tokens": step * step_tokens})
+
+    def _sync(self) -> None:
+        if self.opened.metrics is not None:
+            self.opened.metrics.sync()
 
     def _trace(self, count: int, pending: Any, tracing: contextlib.ExitStack) -> None:
         """Traces a few steps of this process, where run.profile asks for it."""
