@@ -8,9 +8,10 @@ from pathlib import Path
 from jaxgpt.buckets import is_there
 from jaxgpt.errors import RunError
 from jaxgpt.run.checkpoint import Best, read_best, write_best
-from jaxgpt.run.folder import Run, record_start
+from jaxgpt.run.folder import Run
 from jaxgpt.run.integrity import newest_whole, set_aside
 from jaxgpt.run.metrics import read_records
+from jaxgpt.run.starts import record_start
 
 
 def find_start(run: Run) -> int:

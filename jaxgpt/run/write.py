@@ -9,7 +9,8 @@ from jaxgpt.config_json import to_json
 from jaxgpt.files import write_text
 from jaxgpt.model.gpt import Params
 from jaxgpt.run.checkpoint import open_checkpoints, save
-from jaxgpt.run.folder import Run, record_start
+from jaxgpt.run.folder import Run
+from jaxgpt.run.starts import record_start
 from jaxgpt.run.state import TrainState
 from jaxgpt.text.vocabulary import save_tokenizer
 

@@ -22,10 +22,11 @@ from jaxgpt.report.header import header
 from jaxgpt.report.page import page
 from jaxgpt.report.run_data import read_record
 from jaxgpt.run.checkpoint import read_best
-from jaxgpt.run.folder import load_run, record_start
+from jaxgpt.run.folder import load_run
 from jaxgpt.run.integrity import DIGESTS, commit, damage
 from jaxgpt.run.metrics import drop_after, read_records
 from jaxgpt.run.resume import best_so_far, skipped_at_the_end
+from jaxgpt.run.starts import record_start
 from jaxgpt.run.verify import verify_run
 from jaxgpt.text.corpora import Corpus, open_chat, open_text
 from jaxgpt.text.corpora.oasst import conversations, read_messages

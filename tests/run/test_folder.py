@@ -8,9 +8,10 @@ import pytest
 from jaxgpt.config import Config, DataConfig, MeshConfig, OptimizerConfig, RunConfig
 from jaxgpt.data.manifest import Manifest, TextCounts
 from jaxgpt.errors import UserError
-from jaxgpt.run.folder import Run, load_run, machine, open_run, read_run
+from jaxgpt.run.folder import Run, load_run, open_run, read_run
 from jaxgpt.run.integrity import commit
 from jaxgpt.run.metrics import append_sample, drop_after, open_metrics, read_records
+from jaxgpt.run.starts import machine
 from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 
 MANIFEST = Manifest(
