@@ -8,6 +8,7 @@ Whether something is there is asked here: epath answers no where a bucket cannot
 import contextlib
 import functools
 import importlib.util
+import math
 import os
 import re
 import shutil
@@ -154,11 +155,12 @@ class Growing:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._text = path.read_bytes().decode("utf-8", "replace") if is_there(path) else ""
-        self._written, self._synced = "", -SECONDS
+        self._parts = [path.read_bytes().decode("utf-8", "replace")] if is_there(path) else []
+        self._grown, self._synced = not self._parts, -math.inf
 
     def write(self, text: str) -> None:
-        self._text += text
+        self._parts.append(text)
+        self._grown = True
 
     def flush(self) -> None:
         if time.monotonic() - self._synced > SECONDS:
@@ -166,9 +168,9 @@ class Growing:
 
     def sync(self) -> None:
         """Writes it, if it has grown."""
-        if self._text != self._written:
-            self._path.write_bytes(self._text.encode())
-        self._written, self._synced = self._text, time.monotonic()
+        if self._grown:
+            self._path.write_bytes("".join(self._parts).encode())
+        self._grown, self._synced = False, time.monotonic()
 
 
 def copy_into(folder: Path, files: Iterable[Path]) -> None:
