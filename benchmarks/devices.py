@@ -158,11 +158,12 @@ def measure_here(options: Options) -> None:
         for name, (_, config) in cases.items():
             peer = None if options.peer is None else str(options.peer)
             try:
-                rows += measure(name, config, peer, promised.get(name, {}), log)
+                new = measure(name, config, peer, promised.get(name, {}), log)
             except RuntimeError as error:  # memory may not be enough
                 print(f"{name}: {error}", flush=True)
                 continue
-            print(table(rows), flush=True)
+            rows += new
+            print(table(new), flush=True)
             (RESULTS / "measured.json").write_text(json.dumps({"here": here, "rows": rows}, indent=2) + "\n")
 
 

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.entrant import Entrant
 from benchmarks.race import Mode, run_rounds, spread, start, step_seconds
 from benchmarks.shapes import Shape
 from jaxgpt.config import Config
@@ -54,10 +53,8 @@ def measure(name: str, config: Config, peer: str | None, promised: Mapping[str, 
     """Returns a row of COLUMNS for each entrant of a case; they take turns, round after round."""
     shape, rows = shape_of(config), []
     with contextlib.ExitStack() as stack:
-        children: list[Entrant] = []
         modes = modes_of(config, peer)
-        for mode in modes:
-            children.append(stack.enter_context(contextlib.closing(start(mode, log))))
+        children = [stack.enter_context(contextlib.closing(start(mode, log))) for mode in modes]
         steps = max(2, math.ceil(SECONDS_A_ROUND / min(step_seconds(child) for child in children)))
         answers = run_rounds(children, ROUNDS, steps)
     here = published(children[0].first["device"])

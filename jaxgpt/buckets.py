@@ -14,11 +14,11 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from jaxgpt.errors import UserError
+from jaxgpt.errors import UserError, first_line
 
 SCHEME = "gs://"
 SECONDS = 60  # between two times that a file which grows is written anew, while nothing else asks for it
@@ -173,6 +173,18 @@ class Growing:
         self._grown, self._synced = False, time.monotonic()
 
 
+@contextlib.contextmanager
+def written_at_the_end(write: Callable[[], None]) -> Iterator[None]:
+    """Calls `write` at the end; where something has failed by then, that is told, and not that `write` failed, too."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError, *failures()):
+            write()
+        raise
+    write()
+
+
 def copy_into(folder: Path, files: Iterable[Path]) -> None:
     """Copies files of a disk into a folder in a bucket."""
     for file in files:
@@ -189,8 +201,3 @@ def failures() -> tuple[type[Exception], ...]:
     from google.auth.exceptions import GoogleAuthError  # pyright: ignore[reportMissingImports]
 
     return HttpError, ChecksumError, NonRetryableError, ClientError, GoogleAPIError, GoogleAuthError
-
-
-def first_line(error: BaseException) -> str:
-    """Returns the first line of what an error says, or else its kind."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]

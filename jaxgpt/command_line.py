@@ -18,10 +18,10 @@ from typing import Annotated, Any, NoReturn
 import tyro
 
 from jaxgpt.allowed import validate
-from jaxgpt.buckets import failures, first_line
+from jaxgpt.buckets import failures
 from jaxgpt.config import Config, ModelConfig, differences
 from jaxgpt.depth import of_depth
-from jaxgpt.errors import INTERRUPTED, RunError, UserError
+from jaxgpt.errors import INTERRUPTED, RunError, UserError, first_line
 
 
 @dataclass(frozen=True)

@@ -323,7 +323,9 @@ def run_dir(config: Config) -> Path:
     """Returns the folder of the run, FOLDER/NAME."""
     assert config.run.name is not None, "load_config names every run"
     folder = config.run.folder
-    return path_of(f"{folder}/{config.run.name}") if "://" in folder else path_of(folder) / config.run.name
+    if "://" in folder:
+        return path_of(f"{folder}/{config.run.name}")  # as one: the folder may be a whole bucket
+    return Path(folder) / config.run.name
 
 
 HOW_TO_TRAIN = frozenset({"model.attention", "model.dropout", "model.dtype", "model.remat", "model.scan_layers"})

@@ -26,6 +26,11 @@ def shown(value: Any) -> str:
     return clipped(words)
 
 
+def first_line(error: BaseException) -> str:
+    """Returns the first line of what an error says, or else its kind."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+
+
 def clipped(words: str) -> str:
     """Returns words of unknown origin on one line that is not too long to print."""
     words = " ".join(words.split())

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from jaxgpt.errors import UserError, clipped, shown
+from jaxgpt.errors import UserError, clipped, first_line, shown
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _topology(on: str, extra: str, **what: str) -> Any:
     try:
         return topologies.get_topology_desc(**{"platform": "tpu", **what})
     except Exception as error:  # what a plugin says that is not there, or that knows no such topology
-        why = clipped(next(iter(str(error).strip().splitlines()), type(error).__name__))
+        why = clipped(first_line(error))
         raise UserError(
             f'on: {shown(on)} cannot be compiled for here ({why}); it needs pip install "jaxgpt[{extra}]", and of TPUs '
             "an arrangement that exists, such as v5e:2x2, v5e:4x4 or v5p:2x2x1"

@@ -16,9 +16,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxgpt.buckets import failures, first_line
+from jaxgpt.buckets import failures
 from jaxgpt.devices.mesh import replicated
-from jaxgpt.errors import INTERRUPTED, RunError, UserError, shown
+from jaxgpt.errors import INTERRUPTED, RunError, UserError, first_line, shown
 
 COUNTS = ("JAX_NUM_PROCESSES", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 """Variables that tell of how many processes this one is: ours, srun's and mpirun's; the first that is set counts."""

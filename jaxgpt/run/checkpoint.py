@@ -16,9 +16,9 @@ import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, PartitionSpec
 from orbax.checkpoint import checkpoint_managers
 
-from jaxgpt.buckets import failures, first_line, is_in_bucket, path_of
+from jaxgpt.buckets import failures, is_in_bucket, path_of
 from jaxgpt.devices.distributed import gathered, on_primary
-from jaxgpt.errors import RunError, UserError
+from jaxgpt.errors import RunError, UserError, first_line
 from jaxgpt.files import parse_json, write_text
 from jaxgpt.model.gpt import Params
 from jaxgpt.model.parameters import each_block_apart, is_stacked, stacked, unstacked

@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -119,10 +119,11 @@ def _base_of(run: Run) -> Origin:
         named, step, digest = str(record["run"]), int(record["step"]), record["digest"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{run.path / BASE}: it does not say which run this one was trained beside ({error})") from None
-    beside = run.path.parent / PurePosixPath(named).name
+    beside = run.path.parent / Path(named).name
+    places = [beside]
     with contextlib.suppress(UserError):  # a bucket that is out of reach, when both runs were copied from there
-        beside = next((place for place in (path_of(named), beside) if is_there(place / "config.json")), beside)
-    place = beside if is_there(beside / "config.json") else None
+        places = [path_of(named), beside]
+    place = next((place for place in places if is_there(place / "config.json")), None)
     what = f"{run.path}: it was trained beside {named}, step {step}"
     if place is None:
         raise UserError(f"{what}, which is not there; bring it back, as {named} or {beside}")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from jaxgpt.buckets import Growing, is_in_bucket, is_there
+from jaxgpt.buckets import Growing, is_in_bucket, is_there, written_at_the_end
 from jaxgpt.files import append_text, parse_json, write_text
 
 Tracker = Callable[[int, dict[str, float]], None]
@@ -58,8 +58,8 @@ def open_metrics(path: Path, start: int, trackers: Sequence[Tracker] = ()) -> It
     seconds_before = seconds_so_far(path)
     if is_in_bucket(path):
         growing = Growing(path / "metrics.jsonl")
-        yield MetricsFile(growing, trackers, seconds_before)
-        growing.sync()
+        with written_at_the_end(growing.sync):
+            yield MetricsFile(growing, trackers, seconds_before)
         return
     with (path / "metrics.jsonl").open("a", encoding="utf-8") as file:
         yield MetricsFile(file, trackers, seconds_before)

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxgpt.buckets import SECONDS, copy_into, is_in_bucket, is_there
+from jaxgpt.buckets import SECONDS, copy_into, is_in_bucket, is_there, written_at_the_end
 from jaxgpt.errors import UserError
 from jaxgpt.run.folder import Run
 from jaxgpt.run.metrics import Tracker, read_records
@@ -46,27 +46,40 @@ def tensorboard(run: Run, start: int) -> Iterator[Tracker]:
 
     Into a bucket they are copied once a minute and at the end.
     """
-    away = is_in_bucket(run.path)
-    with tempfile.TemporaryDirectory() if away else contextlib.nullcontext(str(run.path / "tensorboard")) as folder:
-        board, copied = _summary_writer(folder, purge_step=start + 1), time.monotonic()
+    if not is_in_bucket(run.path):
+        with _board(str(run.path / "tensorboard"), start) as track:
+            yield track
+        return
+    with tempfile.TemporaryDirectory() as folder:
 
         def copy() -> None:
             copy_into(run.path / "tensorboard", Path(folder).iterdir())
 
-        def track(step: int, values: dict[str, float]) -> None:
-            nonlocal copied
-            for name, value in values.items():
-                board.add_scalar(name, value, step)
-            if away and time.monotonic() - copied > SECONDS:
-                copied = time.monotonic()
-                copy()
+        with written_at_the_end(copy), _board(folder, start) as track:
+            copied = time.monotonic()
 
-        try:
-            yield track
-        finally:
-            board.close()
-            if away:
-                copy()
+            def track_and_copy(step: int, values: dict[str, float]) -> None:
+                nonlocal copied
+                track(step, values)
+                if time.monotonic() - copied > SECONDS:
+                    copied = time.monotonic()
+                    copy()
+
+            yield track_and_copy
+
+
+@contextlib.contextmanager
+def _board(folder: str, start: int) -> Iterator[Tracker]:
+    board = _summary_writer(folder, purge_step=start + 1)
+
+    def track(step: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            board.add_scalar(name, value, step)
+
+    try:
+        yield track
+    finally:
+        board.close()
 
 
 def _summary_writer(path: str, purge_step: int) -> "SummaryWriter":

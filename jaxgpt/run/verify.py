@@ -11,7 +11,7 @@ from jaxgpt.config_json import from_json
 from jaxgpt.data.manifest import manifest_from_dict
 from jaxgpt.data.recheck import check_kept, check_source
 from jaxgpt.devices.mesh import inference_mesh
-from jaxgpt.errors import RunError, UserError
+from jaxgpt.errors import RunError, UserError, first_line
 from jaxgpt.files import parse_json, read_text
 from jaxgpt.run.checkpoint import read_best
 from jaxgpt.run.folder import load_run, require_folder
@@ -64,7 +64,7 @@ def _complaint(look) -> str | None:
     except FileNotFoundError:
         return "it is missing"
     except (OSError, ValueError, KeyError, TypeError, UserError, RunError) as error:
-        return next(iter(str(error).splitlines()), type(error).__name__)
+        return first_line(error)
     return None
 
 

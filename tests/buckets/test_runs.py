@@ -78,7 +78,7 @@ def test_what_is_written_for_others_goes_to_a_disk(verb, pretrained, bucket):
         assert (done.returncode, "it must be on a disk" in done.stderr) == (2, True), done.stderr
 
 
-def test_names_that_stand_for_folders_are_nothing(verb, pretrained, brought):
+def test_names_that_stand_for_folders_are_nothing(verb, pretrained):
     """Mounts and Google's console leave them."""
     from google.cloud import storage
 
@@ -106,7 +106,7 @@ def test_a_bucket_out_of_reach_is_not_an_empty_one(pretrained, monkeypatch, look
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 5, 50])
-def test_half_a_folder_is_never_whole(place, bucket, pretrained, monkeypatch, after):
+def test_half_a_folder_is_never_whole(bucket, pretrained, monkeypatch, after):
     """A copy that breaks off has no checkpoint yet, and what is removed half is no checkpoint any more, but a run."""
     there, copy = path_of(pretrained), path_of(f"{bucket}/half/{after}")
     done, whole = 0, buckets._files().cp_file
