@@ -22,10 +22,10 @@ from jaxgpt.run.folder import Run, latest_step, read_run
 from jaxgpt.run.load import Origin
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.training.flops import cost
+from jaxgpt.training.horizon import total_steps
 from jaxgpt.training.objectives import Objective, next_token
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import compile_steps
-from jaxgpt.training.trainer import total_steps
 
 # Of fewer blocks the steps that a loop slows down (by a third on a v5e) matter more than minutes of compiling.
 MANY_LAYERS = 24

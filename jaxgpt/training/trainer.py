@@ -16,10 +16,10 @@ from jaxgpt.config import Config
 from jaxgpt.data.batch import Batch
 from jaxgpt.data.prefetch import prefetch
 from jaxgpt.data.rehearsal import Rehearsal
-from jaxgpt.data.sources import Source, indices_at, num_steps
+from jaxgpt.data.sources import Source, indices_at
 from jaxgpt.devices.distributed import gather_replicated, highest_of_all, is_primary, on_primary
 from jaxgpt.devices.mesh import make_mesh
-from jaxgpt.errors import RunError, UserError
+from jaxgpt.errors import RunError
 from jaxgpt.model.gpt import Params
 from jaxgpt.model.parameters import each_block_apart
 from jaxgpt.run.checkpoint import Best, write_best
@@ -28,51 +28,20 @@ from jaxgpt.run.load import Origin
 from jaxgpt.run.metrics import append_answers, append_sample, read_records, seconds_so_far
 from jaxgpt.training.evaluate import Score, evaluate, num_batches
 from jaxgpt.training.flops import out_of_memory, peak_tokens_per_second
+from jaxgpt.training.horizon import total_steps
 from jaxgpt.training.objectives import Objective, next_token
 from jaxgpt.training.opening import Opened, opened
 from jaxgpt.training.optimizer import learning_rate_schedule, make_optimizer
 from jaxgpt.training.progress import TrainingProgress
-from jaxgpt.training.rollouts import Rollouts, questions_at_once, warnings
+from jaxgpt.training.rollouts import Rollouts, warnings
 from jaxgpt.training.signals import stop_on_signal
 from jaxgpt.training.step import Compiled, Metrics, compile_steps
 from jaxgpt.training.summary import Result, indent, summarize, without_restart
 from jaxgpt.training.validation import Measured, judged, measure, measure_text
 
 Told = Mapping[str, jax.Array | float]
-MOST_STEPS = 2**31  # they are counted in int32
 SAMPLES, MOST_OFTEN = 6, 20  # that a run prints at least, evenly spread; steps from one to the next
 FIRST_PROFILED, LAST_PROFILED = 5, 8  # steps of this process: the first ones compile and warm up
-
-
-def total_steps(config: Config, train: Sized) -> tuple[int, int]:
-    """Returns (the steps of all epochs, which the schedule is laid out over; those until the run stops)."""
-    objective = config.objective
-    if objective.name == "grpo":
-        steps = num_steps(train, questions_at_once(config), config.run.epochs) * objective.updates
-    else:
-        steps = num_steps(train, config.data.batch_size, config.run.epochs)
-    if config.run.train_tokens is not None:
-        steps = _steps_of_tokens(config, config.run.train_tokens, steps)
-    if steps >= MOST_STEPS:
-        raise UserError(
-            f"run.epochs: {config.run.epochs} was given, which makes {steps:,} steps; give fewer than 2**31"
-        )
-    return steps, min(steps, config.run.max_steps or steps)
-
-
-def _steps_of_tokens(config: Config, tokens: float, steps: int) -> int:
-    """Returns the steps of a run of so many tokens; raises UserError where the epochs have fewer."""
-    step_tokens = config.data.batch_size * config.data.seq_len
-    together = config.objective.updates if config.objective.name == "grpo" else 1  # on the same answers
-    wanted = together * max(1, round(tokens / step_tokens / together))
-    if wanted > steps:
-        passes = f"{config.run.epochs} pass{'es' * (config.run.epochs > 1)}"
-        raise UserError(
-            f"run.train_tokens: {tokens:,.0f} was given; {passes} over the training data, run.epochs, "
-            f"are {steps * step_tokens:,}. Give --run.epochs {math.ceil(wanted / steps * config.run.epochs)}, more "
-            "text, or --run.train-tokens None for all epochs and no more"
-        )
-    return wanted
 
 
 def fit(

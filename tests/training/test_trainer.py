@@ -16,6 +16,7 @@ from jaxgpt.run.folder import Run
 from jaxgpt.run.metrics import read_records
 from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 from jaxgpt.training import step, trainer
+from jaxgpt.training.horizon import total_steps
 from jaxgpt.training.objectives import Objective, next_token
 from jaxgpt.training.summary import Result
 
@@ -45,15 +46,15 @@ def test_the_schedule_ends_with_the_tokens_asked_for(run):
         return dataclasses.replace(run.config, run=dataclasses.replace(run.config.run, epochs=2, train_tokens=tokens))
 
     windows = range(40)  # of 16 tokens, 8 in a step: two epochs are 10 steps
-    assert trainer.total_steps(asked(5 * 8 * 16 + 3), windows) == (5, 5)
-    assert trainer.total_steps(asked(10 * 8 * 16), windows) == (10, 10)
+    assert total_steps(asked(5 * 8 * 16 + 3), windows) == (5, 5)
+    assert total_steps(asked(10 * 8 * 16), windows) == (10, 10)
     on_answers = ObjectiveConfig(name="grpo", group_size=2, updates=3)
     rewarded = dataclasses.replace(asked(5 * 8 * 16), objective=on_answers)
-    assert trainer.total_steps(rewarded, windows) == (6, 6), "steps on the same answers are all made"
+    assert total_steps(rewarded, windows) == (6, 6), "steps on the same answers are all made"
     with pytest.raises(
         UserError, match=r"^run\.train_tokens: 1,408 was given; 2 passes .* Give --run\.epochs 3, more text"
     ):
-        trainer.total_steps(asked(11 * 8 * 16), windows)
+        total_steps(asked(11 * 8 * 16), windows)
 
 
 def test_the_steps_are_traced_once_each_in_a_run(run):
