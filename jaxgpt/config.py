@@ -263,10 +263,9 @@ class RunConfig:
     """Steps between two checkpoints, each followed by validation and a sample; also at the end. Samples come six times
     a run at least."""
     save_every_minutes: float = 10.0
-    """Minutes after which a checkpoint is due also between evaluations; a single process only."""
+    """Minutes after which a checkpoint is due also between evaluations."""
     async_saves: bool | None = None
-    """Write checkpoints while training goes on, from a copy in the host's memory. None: on GPUs and TPUs. Several
-    processes always wait."""
+    """Write checkpoints while training goes on, from a copy in the host's memory. None: on GPUs and TPUs."""
     sample_prompt: str = "The"
     """What the samples during training begin with; for conversations, what the user says."""
     sample_tokens: int = 48

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from orbax.checkpoint import multihost
 
 from jaxgpt.buckets import failures
 from jaxgpt.devices.mesh import replicated
@@ -25,6 +26,9 @@ COUNTS = ("JAX_NUM_PROCESSES", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 
 PATIENCE = 30
 """Seconds a process that has ended waits for the others to end: they are in step, unless one of them failed."""
+
+MOST_APART = 600
+"""Seconds that processes may take longer than others to write or to read their part of a checkpoint."""
 
 LAST_WORDS = 3
 """Seconds for which the first of several processes outlives its error: JAX aborts the others when it goes, and they may
@@ -97,14 +101,13 @@ def _broadcast(message: bytes) -> bytes:
     return bytes(bytearray(np.asarray(multihost_utils.broadcast_one_to_all(content))))
 
 
-def gathered(value: Any) -> list[Any]:
-    """Returns what each process gave, as JSON has it, in all of them; all must call it."""
-    if jax.process_count() == 1:
-        return [value]
-    content = json.dumps(value).encode()
-    longest = int(np.max(multihost_utils.process_allgather(np.int32(len(content)))))
-    padded = np.frombuffer(content.ljust(longest), np.uint8)
-    return [json.loads(bytes(each)) for each in np.asarray(multihost_utils.process_allgather(padded))]
+def wait_for_all(what: str) -> None:
+    """Returns when every process has come to `what`, which happens once; in any thread, as no device is used.
+
+    Raises JaxRuntimeError where one does not come, because it has ended or within MOST_APART seconds.
+    """
+    everyone = set(range(jax.process_count()))
+    multihost.get_barrier_sync_fn(processes=everyone)(key=what, timeout_ms=MOST_APART * 1000)
 
 
 @contextlib.contextmanager

@@ -16,13 +16,13 @@ import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, PartitionSpec
 from orbax.checkpoint import checkpoint_managers
 
-from jaxgpt.buckets import failures, is_in_bucket, path_of
-from jaxgpt.devices.distributed import gathered, on_primary
+from jaxgpt.buckets import failures, is_in_bucket, make_folder, path_of
+from jaxgpt.devices.distributed import on_primary
 from jaxgpt.errors import RunError, UserError, first_line
 from jaxgpt.files import parse_json, write_text
 from jaxgpt.model.gpt import Params
 from jaxgpt.model.parameters import each_block_apart, is_stacked, stacked, unstacked
-from jaxgpt.run.integrity import commit, files_of, records
+from jaxgpt.run.integrity import seal
 from jaxgpt.run.state import TrainState
 
 ARRAYS = ("params", "optimizer")
@@ -71,19 +71,26 @@ class _KeepBest(checkpoint_managers.PreservationPolicy):
         return [best is not None and checkpoint.step == best.step for checkpoint in checkpoints]
 
 
-def open_checkpoints(folder: Path, alone: bool = False, create: bool = True) -> ocp.CheckpointManager:
+def open_checkpoints(
+    folder: Path, alone: bool = False, create: bool = True, in_thread: bool = False
+) -> ocp.CheckpointManager:
     """Returns the manager of a folder of checkpoints, which `create` makes. Use it in a `with` statement.
 
     Where there are several processes all must call it, and save and restore together; with `alone` one reads by itself.
+    With `in_thread` they wait for each other without their devices, which another thread keeps busy.
     """
     folder = folder if is_in_bucket(folder) else folder.absolute()
+    if create:
+        on_primary(lambda: make_folder(folder))
     policy = checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(2), _KeepBest(folder)])
     together = ocp.options.MultiprocessingOptions()
     if alone:
         me = jax.process_index()
         together = ocp.options.MultiprocessingOptions(me, active_processes={me}, barrier_sync_key_prefix=f"{me}")
+    elif in_thread:  # Orbax uses no devices where processes are named
+        together = ocp.options.MultiprocessingOptions(active_processes=set(range(jax.process_count())))
     options = ocp.CheckpointManagerOptions(
-        create=create,
+        create=False,
         preservation_policy=policy,
         enable_async_checkpointing=False,
         multiprocessing_options=together,
@@ -119,7 +126,7 @@ def ready(manager: ocp.CheckpointManager, state: TrainState) -> TrainState:
 
 
 def write(manager: ocp.CheckpointManager, state: TrainState, documents: dict[str, Any]) -> None:
-    """Writes what is `ready`, and seals it: each process reads its part of the files again, the first one signs."""
+    """Writes what is `ready`, and seals it; in a thread, too, where the manager was opened for one."""
     step, folder = int(state.step), path_of(manager.directory)
     items: dict[str, Any] = {name: ocp.args.JsonSave(document) for name, document in documents.items()}
     items["params"] = ocp.args.StandardSave(state.params)
@@ -129,15 +136,7 @@ def write(manager: ocp.CheckpointManager, state: TrainState, documents: dict[str
     if not saved:
         raise RunError(f"{folder}: step {step} was not saved: a checkpoint of this or a later step is there")
     with _failing_in_words(folder, step):
-        names = on_primary(lambda: files_of(folder / str(step)))
-        mine = records(folder / str(step), names[jax.process_index() :: jax.process_count()])
-        files = {name: record for each in gathered(mine) for name, record in each.items()}
-
-    def seal() -> None:
-        with _failing_in_words(folder, step):
-            commit(folder / str(step), files)
-
-    on_primary(seal)
+        seal(folder / str(step))
 
 
 @contextlib.contextmanager

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import jax
+
 from jaxgpt.buckets import entries, files_below, is_in_bucket, is_there, move_folder, remove_folder
+from jaxgpt.devices.distributed import is_primary, wait_for_all
 from jaxgpt.errors import clipped, shown
 from jaxgpt.files import parse_json, write_text
 
@@ -32,6 +35,27 @@ def commit(folder: Path, files: dict[str, Record] | None = None) -> None:
     """
     files = records(folder, files_of(folder)) if files is None else files
     write_text(folder / DIGESTS, json.dumps({"format": FORMAT, "files": files}, indent=1) + "\n")
+
+
+def seal(folder: Path) -> None:
+    """Commits a checkpoint that all processes have written: each reads a part of its files again, the first one signs.
+
+    No device is used for it, so that it can be done in a thread.
+    """
+    if jax.process_count() == 1:
+        commit(folder)
+        return
+    me, count = jax.process_index(), jax.process_count()
+    parts = [folder / f"digests.{number}.json" for number in range(count)]
+    names = files_of(folder)
+    wait_for_all(f"{folder}: all look at the same files")
+    write_text(parts[me], json.dumps(records(folder, names[me::count])))
+    wait_for_all(f"{folder}: all have read their part")
+    if is_primary():
+        files = {name: record for part in parts for name, record in parse_json(part.read_text("utf-8")).items()}
+        for part in parts:
+            part.unlink()
+        commit(folder, files)
 
 
 def damage(folder: Path) -> str | None:

@@ -6,10 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxgpt.errors import UserError
 from jaxgpt.run.checkpoint import ready, write
 from jaxgpt.run.state import TrainState
 
@@ -30,8 +28,7 @@ class Saver:
         if self._thread is None:
             write(self._manager, state, self._documents)
             return
-        copy = jax.tree.map(np.array, state)  # the next step takes the state's memory
-        self._pending = self._thread.submit(write, self._manager, copy, self._documents)
+        self._pending = self._thread.submit(write, self._manager, _on_host(state), self._documents)
 
     def wait(self) -> None:
         """Returns when what was begun is whole; raises what has failed of it."""
@@ -40,22 +37,31 @@ class Saver:
             pending.result()
 
 
+def _on_host(state: TrainState) -> TrainState:
+    """Returns a copy in the host's memory, each process's part with it: the next step takes the state's own memory."""
+    shardings = jax.tree.map(lambda x: x.sharding.with_memory_kind("pinned_host"), state)
+    return jax.block_until_ready(jax.device_put(state, shardings))
+
+
 @contextlib.contextmanager
 def saving(manager: ocp.CheckpointManager, documents: dict[str, Any], behind: bool) -> Iterator[Saver]:
-    """Yields a Saver. What it has begun is whole at the end, even where something else fails: the thread ends it."""
-    with ThreadPoolExecutor(1, "saving") as thread:
-        saver = Saver(manager, documents, thread if behind else None)
+    """Yields a Saver. What it has begun is whole at the end, even where something else fails: the thread ends it.
+
+    Only where another process has gone, without which it cannot end, it is left.
+    """
+    thread = ThreadPoolExecutor(1, "saving")
+    saver = Saver(manager, documents, thread if behind else None)
+    others_there = True
+    try:
         yield saver
         saver.wait()
+    except jax.errors.JaxRuntimeError:
+        others_there = jax.process_count() == 1
+        raise
+    finally:
+        thread.shutdown(wait=others_there)
 
 
 def saves_behind(asked: bool | None) -> bool:
-    """Returns whether saves go on behind training: as asked; else where devices have memory of their own.
-
-    Raises UserError where several processes are asked to: they save together, each its part, and wait.
-    """
-    if jax.process_count() > 1:
-        if asked:
-            raise UserError("run.async_saves: True was given, and several processes wait for their saves; leave it out")
-        return False
+    """Returns whether saves go on behind training: as asked; else where devices have memory of their own."""
     return jax.default_backend() != "cpu" if asked is None else asked

@@ -61,7 +61,7 @@ def opened(run: Run, compiled: Compiled, num_steps: int, origin: Origin | None) 
         if base is not None and needs_base:
             on_primary(lambda: record_base(run, base))
         start = on_primary(lambda: find_start(run))
-        checkpoints = stack.enter_context(open_checkpoints(run.checkpoints))
+        checkpoints = stack.enter_context(open_checkpoints(run.checkpoints, in_thread=behind))
         if start:
             state = restore_state(checkpoints, start, compiled.abstract_state)
             if frozen is not None and base is not None:

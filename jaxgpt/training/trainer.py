@@ -140,12 +140,14 @@ class Trainer:
     answered: list[Mapping[str, Any]] = field(default_factory=list)
     """What is on record of the steps on answers, from which it is seen what goes wrong."""
     warned: set[str] = field(default_factory=set)
+    saves: int = 0
     saved_at: float = field(default_factory=time.monotonic)
 
     def loop(self) -> None:
         """Trains to the last step. A step's metrics are fetched when the next one has been dispatched."""
         start = self.opened.start
         pending: tuple[int, Told] | None = None
+        saves_wanted = highest_of_all(self._saves_wanted)
         with (
             contextlib.closing(self._batches(start)) as batches,
             contextlib.ExitStack() as tracing,
@@ -157,7 +159,7 @@ class Trainer:
                     self._log(*pending)
                 self.progress.tick()
                 pending = step, {**metrics, **self.told}
-                if self._may_save(step) and (self.stopping() or self._due(step) or self._late()):
+                if self._may_save(step) and (self.stopping() or self._due(step) or saves_wanted() > self.saves):
                     self._log(*pending)
                     pending = None
                     self._save()  # before the evaluation: if that fails, nothing is lost
@@ -328,7 +330,7 @@ class Trainer:
     def _save(self) -> None:
         self._sync()  # a run resumes from this step, and what is on record of those up to it stays
         self.opened.saver.save(self.opened.state)
-        self.saved_at = time.monotonic()
+        self.saves, self.saved_at = self.saves + 1, time.monotonic()
         self.progress.skip()
 
     def _leave_if_asked(self, step: int) -> None:
@@ -350,10 +352,10 @@ class Trainer:
         """Whether a sample is due between evaluations, each of which has its own."""
         return step % max(math.ceil(self.steps / SAMPLES), MOST_OFTEN) == 0 and not self._due(step)
 
-    def _late(self) -> bool:
-        """Whether it is time to save again; processes' clocks differ, so several of them save at fixed steps."""
+    def _saves_wanted(self) -> int:
+        """Returns how many saves there should be by this process's clock: one more than there were, or as many."""
         minutes = (time.monotonic() - self.saved_at) / 60
-        return minutes >= self.config.run.save_every_minutes and jax.process_count() == 1
+        return self.saves + (minutes >= self.config.run.save_every_minutes)
 
     def _record(self, step: int, values: dict[str, float]) -> None:
         if self.opened.metrics is not None:

@@ -14,7 +14,7 @@ from jaxgpt import buckets
 from jaxgpt.buckets import entries, files_below, is_there, move_folder, path_of, remove_folder
 from jaxgpt.run.checkpoint import read_best
 from jaxgpt.run.integrity import committed_steps, damage, newest_whole
-from tests.faults.workplace import SPEED, end_two, finish, outcome, start, start_two, stop_when
+from tests.faults.workplace import SPEED, end_job, finish, outcome, start, start_job, stop_when
 
 # Of the packages themselves.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -168,8 +168,8 @@ def test_killed_and_resumed_equals_left_alone(place, bucket, left_alone, brought
 
 def test_two_processes_write_one_run(verb, place, bucket, brought):
     """As on a pod: each writes its part, and there is no disk that both see."""
-    end_two(start_two(place, "pretrain", "together"), expect=0)
-    end_two(start_two(place, "pretrain", "two", *[("--run.folder", f"{bucket}/runs")] * 2), expect=0)
+    end_job(start_job(place, "pretrain", "together", (), ()), expect=0)
+    end_job(start_job(place, "pretrain", "two", *[("--run.folder", f"{bucket}/runs")] * 2), expect=0)
     assert recorded(brought(f"{bucket}/runs/two")) == recorded(place / "runs/together")
     checked = verb("check", f"{bucket}/runs/two")
     assert checked.returncode == 0, checked.stdout + checked.stderr

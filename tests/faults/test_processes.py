@@ -1,6 +1,7 @@
 """Several processes train one run: as one would, and as one where they are stopped, go on, and fail."""
 
 import json
+import random
 import shutil
 import signal
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jaxgpt.run.verify import verify_run
-from tests.faults.workplace import end_two, finish, start_two, stop_when
+from tests.faults.workplace import end_job, finish, moment, outcome, start_job, stop_when
 
 pytestmark = pytest.mark.long
 
@@ -34,10 +35,10 @@ def assert_equal_to_rounding(run: Path, alone: Path) -> None:
 def test_a_signal_to_one_stops_two_and_one_goes_on(place, left_alone):
     """SIGTERM to the second process alone: both save the same step and leave with the same code."""
     run = place / "runs/two-then-one"
-    job = start_two(place, "finetune", run.name)
+    job = start_job(place, "finetune", run.name, (), ())
     metrics = run / "metrics.jsonl"
     assert stop_when(job[1], lambda: metrics.exists() and b'"loss"' in metrics.read_bytes(), signal.SIGTERM)
-    end_two(job, 143)
+    end_job(job, 143)
     assert len(list(run.glob("checkpoints/*/digests.json"))) == 1
     out, _ = finish(place, "finetune", run.name)
     assert "resuming from step" in out
@@ -49,7 +50,7 @@ def test_two_go_on_where_one_was_killed(place, left_alone):
     run = Path(shutil.copytree(place / "runs/pretrain", place / "runs/one-then-two"))
     shutil.rmtree(run / "checkpoints/40")
     (run / "report.html").unlink()
-    end_two(start_two(place, "pretrain", run.name), 0)
+    end_job(start_job(place, "pretrain", run.name, (), ()), 0)
     record = json.loads((run / "run.json").read_text())
     assert (record["processes"], record["from_step"]) == (2, 36)
     assert [start["processes"] for start in record["earlier"]] == [1]
@@ -57,12 +58,32 @@ def test_two_go_on_where_one_was_killed(place, left_alone):
     assert (run / "report.html").exists()
 
 
+@pytest.mark.parametrize(("processes", "behind"), [(2, True), (3, False), (4, True)])
+def test_where_one_was_killed_all_end_as_if_undisturbed(place, processes, behind):
+    """They save by the clock, too, and behind training or not. One is killed, the others end, all are started again."""
+    chance = random.Random(processes)
+    own = {"data.batch-size": 24, "run.epochs": 5, "run.max-steps": 24, "run.save-every-minutes": 0.001}
+    own["run.async-saves"] = behind
+    each = [[f"--{name}={value}" for name, value in own.items()]] * processes
+    name = f"all-{processes}"
+    end_job(start_job(place, "pretrain", name, *each), 0)
+    run = place / "runs" / f"killed-{processes}"
+    killed = 0
+    for _ in range(2):
+        job = start_job(place, "pretrain", run.name, *each)
+        killed += stop_when(chance.choice(job), moment(run, chance), signal.SIGKILL, chance)
+        for process in job:
+            process.communicate(timeout=300)
+    end_job(start_job(place, "pretrain", run.name, *each), 0)
+    assert killed
+    assert outcome(run) == outcome(place / "runs" / name)
+    assert not [wrong for _, wrong in verify_run(run) if wrong]
+
+
 def test_two_learn_from_a_reward_as_one_does(place, left_alone):
     """Both draw the same answers. Later ones are drawn by parameters that differ in their rounding."""
     finish(place, "reward", "reward-one", "--run.max-steps", "12")
-    for out in end_two(
-        start_two(place, "reward", "reward-two", ["--run.max-steps", "12"], ["--run.max-steps", "12"]), 0
-    ):
+    for out in end_job(start_job(place, "reward", "reward-two", *[("--run.max-steps", "12")] * 2), 0):
         assert "Traceback" not in out
     one, two = (measured(place / "runs" / name) for name in ("reward-one", "reward-two"))
     assert one.keys() == two.keys()
@@ -74,7 +95,7 @@ def test_two_learn_from_a_reward_as_one_does(place, left_alone):
 
 
 def test_processes_that_were_told_different_things_are_refused(place):
-    for err in end_two(start_two(place, "pretrain", "at-odds", [], ["--run.seed", "1"]), 2):
+    for err in end_job(start_job(place, "pretrain", "at-odds", (), ("--run.seed", "1")), 2):
         assert "error: processes: number 1 has other settings or other data than number 0" in err
         assert "Traceback" not in err
     assert not (place / "runs/at-odds").exists()

@@ -100,27 +100,26 @@ def finish(
     return out, err
 
 
-def start_two(folder: Path, stage: str, name: str, *arguments: Sequence[str]) -> list[subprocess.Popen[str]]:
-    """Starts a stage as a job of two processes; `arguments` are each one's own, or none."""
+def start_job(folder: Path, stage: str, name: str, *each: Sequence[str]) -> list[subprocess.Popen[str]]:
+    """Starts a stage as a job of several processes, as many as there are lists of arguments: each has its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     return [
         start(
             *(folder, stage, name, *own),
-            JAX_NUM_PROCESSES="2",
+            JAX_NUM_PROCESSES=str(len(each)),
             JAX_PROCESS_ID=str(number),
             JAX_COORDINATOR_ADDRESS=address,
         )
-        for number, own in enumerate(arguments or [(), ()])
+        for number, own in enumerate(each)
     ]
 
 
-def end_two(job: Sequence[subprocess.Popen[str]], expect: int) -> list[str]:
-    """Waits for both processes to end with the same code; returns what each printed on stderr."""
+def end_job(job: Sequence[subprocess.Popen[str]], expect: int) -> list[str]:
+    """Waits for all processes to end with the same code; returns what each printed on stderr."""
     printed = [process.communicate(timeout=300) for process in job]
-    assert [process.returncode for process in job] == [expect] * 2, printed
-
+    assert [process.returncode for process in job] == [expect] * len(job), printed
     return [err for _, err in printed]
 
 
@@ -179,7 +178,8 @@ def outcome(run: Path) -> dict[str, Any]:
     """Returns all that a run leaves behind but its speed: last state, metrics, samples, answers, the best step."""
     with open_checkpoints(run / "checkpoints") as checkpoints:
         step = checkpoints.latest_step()
-        arrays = {name: ocp.args.StandardRestore() for name in ("params", "optimizer")}
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # other processes may have written
+        arrays = {name: ocp.args.StandardRestore(fallback_sharding=here) for name in ("params", "optimizer")}
         state = checkpoints.restore(step, args=ocp.args.Composite(**arrays))
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return {
