@@ -327,6 +327,11 @@ def run_dir(config: Config) -> Path:
     return Path(folder) / config.run.name
 
 
+def data_in_context(config: Config) -> DataConfig:
+    """Returns how text and conversations are read: in windows that the model has positions for (pairs need not)."""
+    return dataclasses.replace(config.data, seq_len=min(config.data.seq_len, config.model.context_len))
+
+
 HOW_TO_TRAIN = frozenset({"model.attention", "model.dropout", "model.dtype", "model.remat", "model.scan_layers"})
 """Fields of the model that say how it is trained, not what it is: what continues a run may change them."""
 

@@ -84,13 +84,15 @@ def answered_rows(plan: Sequence[Sequence[Answered]], shape: tuple[int, int]) ->
     return rows_R5T
 
 
-def packed_lines(stream: np.ndarray, eos_id: int, seq_len: int) -> np.ndarray:
+def packed_lines(stream: np.ndarray, eos_id: int, seq_len: int, *, cut: bool = False) -> np.ndarray:
     """Returns rows_R5T in which the lines of a stream stand whole, each after an end of line, every token a target.
 
-    Raises UserError for a line longer than the window.
+    Of a line longer than the window `cut` makes pieces, each after the token before it; else it raises UserError.
     """
     ends = np.flatnonzero(stream == eos_id) + 1
     lines = [np.concatenate([[eos_id], line]) for line in np.split(stream, ends[:-1])]
+    if cut:
+        lines = [line[at : at + seq_len + 1] for line in lines for at in range(0, len(line) - 1, seq_len)]
     longest = max(map(len, lines)) - 1
     if longest > seq_len:
         raise UserError(

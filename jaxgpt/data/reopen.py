@@ -10,6 +10,7 @@ from jaxgpt.config import DataConfig
 from jaxgpt.data.encode import Progress, batches_of, count, encode_batch
 from jaxgpt.data.kept import open_kept
 from jaxgpt.data.manifest import Manifest, TextCounts
+from jaxgpt.data.packing import packed_lines
 from jaxgpt.data.prepare import (
     find_text_of,
     is_split,
@@ -23,7 +24,7 @@ from jaxgpt.data.prepare import (
     windows_of,
 )
 from jaxgpt.data.shards import Tokens, read_shards, token_dtype
-from jaxgpt.data.sources import Source, Windows
+from jaxgpt.data.sources import Packed, Source
 from jaxgpt.errors import UserError
 from jaxgpt.text.corpora import Piece, Reading, open_chat, open_pairs
 from jaxgpt.text.corpora.files import refuse
@@ -54,8 +55,11 @@ def open_split(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig, spl
     return data.manifest, data.sources[split]
 
 
-def encode_file(path: Path, config: DataConfig, tokenizer: Tokenizer) -> tuple[TextCounts, Windows]:
-    """Returns (the counts, windows) of all the text of one file, in memory; raises UserError for what is no text."""
+def encode_file(path: Path, config: DataConfig, tokenizer: Tokenizer) -> tuple[TextCounts, Source]:
+    """Returns (its counts, all the text of one file) as the config wants text, in memory; lines too long are cut.
+
+    Raises UserError for what is no text.
+    """
     reading = Reading(config.text_field, config.paragraphs, config.skip_bad)
 
     def read() -> Iterator[Piece]:
@@ -67,7 +71,10 @@ def encode_file(path: Path, config: DataConfig, tokenizer: Tokenizer) -> tuple[T
         encoded = encode_batch(tokenizer, batch, tokenized)
         count(done, batch, encoded)
         ids.append(encoded.ids)
-    return done.counts, windows_of(np.concatenate(ids), tokenizer, config)
+    stream = np.concatenate(ids)
+    if config.pack_lines and len(stream):
+        return done.counts, Packed(packed_lines(stream, tokenizer.special.eos, config.seq_len, cut=True))
+    return done.counts, windows_of(stream, tokenizer, config)
 
 
 def kept_streams(manifest: Manifest, tokenizer: Tokenizer, config: DataConfig) -> dict[str, Tokens]:

@@ -13,7 +13,7 @@ from jaxgpt.errors import UserError
 from jaxgpt.inference.chat import fit_history
 from jaxgpt.inference.generate import banned_tokens, generate
 from jaxgpt.model.gpt import Params
-from jaxgpt.text.conversation import Message, answered, prompt_of, render_each
+from jaxgpt.text.conversation import Message, answered, prompt_of, render_each, render_message
 from jaxgpt.text.corpora import Conversation, Splits
 from jaxgpt.text.tokenizer import Tokenizer
 
@@ -64,7 +64,8 @@ def questions(
         except UserError:
             continue
         asked = [message.message for message in prompt]
-        yield Question(asked, prompt_of(prompt, tokenizer), talk[-1]["content"], kind)
+        expected = tokenizer.decode(render_message(talk[-1], tokenizer).content_ids)  # as the model can say it
+        yield Question(asked, prompt_of(prompt, tokenizer), expected, kind)
 
 
 def answer_all(

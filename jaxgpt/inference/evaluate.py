@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxgpt.config import Config, MeshConfig, Sampling
+from jaxgpt.config import Config, MeshConfig, Sampling, data_in_context
 from jaxgpt.data.manifest import SPELLED_BITS, Manifest, TextCounts
 from jaxgpt.data.mixture import open_parts
 from jaxgpt.data.reopen import encode_file, open_split
@@ -39,22 +39,15 @@ def evaluate_text(trained: Trained, split: str, stride: int | None) -> Iterator[
 
     Raises UserError for a split or stride that cannot be, RunError where the loss is not finite.
     """
-    _check_stride(stride, trained.config.data.seq_len)
+    _check_stride(stride, data_in_context(trained.config).seq_len)
     yield from _evaluate_texts(trained, trained.run.data, split, stride)
 
 
 def _evaluate_texts(trained: Trained, data: Manifest, split: str, stride: int | None) -> Iterator[str]:
     """Yields what a split of each corpus of a text costs the model, and their mean."""
-    config, run = trained.config, trained.run
     losses = []
-    window = dataclasses.replace(config.data, seq_len=min(config.data.seq_len, config.model.context_len))
-    for share, manifest, source in open_parts(data, run.tokenizer, window, split):
-        if stride is not None:
-            if not isinstance(source, Windows):
-                raise UserError(
-                    "stride: this run keeps its lines whole, and every token sees its whole line; leave it out"
-                )
-            source = dataclasses.replace(source, stride=stride)
+    for share, manifest, source in open_parts(data, trained.run.tokenizer, data_in_context(trained.config), split):
+        source = _every(stride, source)
         yield from _heading(trained, manifest, split)
         score = _score(trained, source)
         losses.append((share, score.loss))
@@ -66,17 +59,26 @@ def _evaluate_texts(trained: Trained, data: Manifest, split: str, stride: int | 
 
 def evaluate_file(trained: Trained, path: Path, stride: int | None) -> Iterator[str]:
     """Yields the lines of an evaluation on all the text of a file; raises as `evaluate_text` does."""
-    seq_len = trained.config.data.seq_len
-    _check_stride(stride, seq_len)
-    counts, source = encode_file(path, trained.config.data, trained.run.tokenizer)
+    config = data_in_context(trained.config)
+    _check_stride(stride, config.seq_len)
+    counts, source = encode_file(path, config, trained.run.tokenizer)
     if not counts.tokens:
         raise UserError(f"{path}: there is no text in it")
     yield f"{trained.run.path}, step {trained.step}, on {path}"
     if counts.unknown_share > WARN_UNK_SHARE:
         what = "words" if trained.run.tokenizer.kind == "word" else "tokens"
         yield f"  NOTE: {counts.unknown_share:.1%} of its {what} are unknown to the tokenizer"
-    source = dataclasses.replace(source, stride=stride)
+    source = _every(stride, source)
     yield from _scored(trained, _score(trained, source), counts, source, stride)
+
+
+def _every(stride: int | None, source: Source) -> Source:
+    """Returns text in windows at a stride, where one is given."""
+    if stride is None:
+        return source
+    if not isinstance(source, Windows):
+        raise UserError("stride: this run keeps its lines whole, and every token sees its whole line; leave it out")
+    return dataclasses.replace(source, stride=stride)
 
 
 def _check_stride(stride: int | None, seq_len: int) -> None:
@@ -86,10 +88,10 @@ def _check_stride(stride: int | None, seq_len: int) -> None:
 
 def _scored(trained: Trained, score: Score, counts: TextCounts, source: Source, stride: int | None) -> Iterator[str]:
     """Yields what the text of a source costs the model."""
-    tokenizer, seq_len = trained.run.tokenizer, trained.config.data.seq_len
+    tokenizer, seq_len = trained.run.tokenizer, data_in_context(trained.config).seq_len
     window = f"windows of {seq_len} tokens"
     if not isinstance(source, Windows):
-        window = "its line from the beginning"
+        window = f"its line from the beginning, of one longer than {seq_len} tokens so many at a time"
     elif stride is None or stride == seq_len:
         window += " side by side: a token sees what is before it in its window"
     else:
@@ -138,7 +140,8 @@ def evaluate_chat(trained: Trained, split: str) -> Iterator[str]:
 def _evaluate_talks(trained: Trained, split: str) -> Iterator[str]:
     """Yields the perplexity of the assistant's tokens, and answers; of pairs, how often the better is the likelier."""
     config, run = trained.config, trained.run
-    manifest, source = open_split(run.data, run.tokenizer, config.data, split)
+    window = config.data if run.data.kind == "pairs" else data_in_context(config)
+    manifest, source = open_split(run.data, run.tokenizer, window, split)
     yield from _heading(trained, manifest, split)
     if manifest.kind == "pairs":
         assert isinstance(source, Packed)
@@ -152,7 +155,7 @@ def _evaluate_talks(trained: Trained, split: str) -> Iterator[str]:
     counts = manifest.splits[split]
     yield f"  loss           {score.loss:.4f} nats per assistant token (its text and the end token)"
     yield f"  perplexity     {score.perplexity_in_words} per assistant token"
-    yield f"  tokens         {score.tokens:,} in {counts.kept:,} conversations, window {config.data.seq_len}"
+    yield f"  tokens         {score.tokens:,} in {counts.kept:,} conversations, window {window.seq_len}"
     if run.tokenizer.special.unk is not None:
         yield f"  <unk>          {counts.unk_prompts:.2%} of prompts, {counts.unk_replies:.2%} in replies"
     model, key = config.model, jax.random.key(config.run.seed)

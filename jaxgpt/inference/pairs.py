@@ -1,18 +1,18 @@
 """Pairs that a run makes itself: to questions with one right answer, that one beside the wrong ones that it gives."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from jaxgpt.config import Config, ModelConfig, ObjectiveConfig, Sampling
+from jaxgpt.config import Config, ModelConfig, ObjectiveConfig, Sampling, data_in_context
 from jaxgpt.data.kept import key_of, make_kept
 from jaxgpt.data.prepare import Prepared, prepare_chat, prepare_pairs
 from jaxgpt.devices.mesh import inference_mesh
 from jaxgpt.errors import UserError
-from jaxgpt.inference.eval_chat import Question, answer_all, checkable
+from jaxgpt.inference.eval_chat import Answer, Question, answer_all, checkable
 from jaxgpt.model.gpt import Params
 from jaxgpt.run.folder import Run
 from jaxgpt.run.load import Origin, abstract_on, checkpoint_digest, restore_origin
@@ -43,7 +43,7 @@ def prepare_preferences(config: Config, origin: Origin) -> Prepared:
             own_pairs(talks, origin, config.objective, data.cache_dir, config.run.seed), data, tokenizer
         )
         announce(pairs)
-        prepared = replace(pairs, manifest=prepare_chat(talks, data, tokenizer).manifest)
+        prepared = replace(pairs, manifest=prepare_chat(talks, data_in_context(config), tokenizer).manifest)
     sized = Run(origin.run.path, config, tokenizer, prepared.manifest).sized
     return replace(prepared, sources=with_reference(pairs, origin, sized))
 
@@ -82,18 +82,22 @@ def write_own_pairs(
     for number, split in enumerate(("train", "valid")):
         asked = list(checkable(splits, split, origin.run.tokenizer, config.model.context_len))
         key = jax.random.fold_in(jax.random.key(seed), number)
-        pairs = wrong_answers(params, config.model, origin.run.tokenizer, asked, objective, key, split)
-        count = write_pairs(folder / f"{split}.jsonl", pairs)
+        answers = draw_answers(params, config.model, origin.run.tokenizer, asked, objective, key, split)
+        count = write_pairs(folder / f"{split}.jsonl", pairs_of(answers))
         if not count:
+            drawn = [answer for group in answers for answer in group]
+            right, cut = sum(answer.right for answer in drawn), sum(not answer.ended for answer in drawn)
             raise UserError(
-                f"data.corpus: {origin.run.path} answers all {len(asked):,} questions of {corpus.name}, {split}, "
-                "right, so there is nothing to reject; draw more, --objective.group-size, at a higher temperature"
+                f"data.corpus: nothing to reject in {split} of {corpus.name}: to {len(asked):,} questions "
+                f"{origin.run.path} gave {len(drawn):,} answers, {right:,} of them right and {cut:,} longer than "
+                f"objective.answer_tokens = {objective.answer_tokens}; allow longer ones, or draw more, "
+                "--objective.group-size, at a higher temperature"
             )
         counts[split] = count, len(asked)
     return counts
 
 
-def wrong_answers(
+def draw_answers(
     params: Params,
     model: ModelConfig,
     tokenizer: Tokenizer,
@@ -101,14 +105,18 @@ def wrong_answers(
     objective: ObjectiveConfig,
     key: jax.Array,
     what: str,
-) -> Iterator[Pair]:
-    """Yields each question's right answer beside the first different wrong ones among those drawn."""
+) -> list[list[Answer]]:
+    """Returns the answers that are drawn to each question."""
     sampling, S = Sampling(temperature=objective.temperature, top_p=None), objective.group_size
     most = objective.answer_tokens
     with evaluation_bar(f"answering, {what}", -(-len(asked) // AT_ONCE)) as advance:
         answers = answer_all(params, model, tokenizer, asked, sampling, key, most, AT_ONCE, S, advance)
-    for number, question in enumerate(asked):
-        own = answers[number * S : (number + 1) * S]
-        wrong = dict.fromkeys(answer.given for answer in own if answer.ended and not answer.right)
+    return [answers[first : first + S] for first in range(0, len(answers), S)]
+
+
+def pairs_of(answers: Iterable[Sequence[Answer]]) -> Iterator[Pair]:
+    """Yields each question's right answer beside the first different wrong ones among those drawn that ended."""
+    for group in answers:
+        wrong = dict.fromkeys(answer.given for answer in group if answer.ended and not answer.right)
         for given in list(wrong)[:MOST_WRONG]:
-            yield Pair(question.messages, question.expected, given)
+            yield Pair(group[0].question.messages, group[0].question.expected, given)

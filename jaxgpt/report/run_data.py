@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxgpt.buckets import is_there
+from jaxgpt.config import data_in_context
 from jaxgpt.data.batch import Batch
 from jaxgpt.data.mixture import open_mixed
 from jaxgpt.errors import UserError, shown
@@ -128,7 +129,8 @@ class HeldOut:
 
 def held_out(run: Run, rows: int = ROWS) -> HeldOut:
     """Returns text of the run's corpus that it was not trained on; raises UserError where there is none."""
-    manifest, source = open_mixed(run.data, run.tokenizer, run.config.data, "valid")
+    config = run.config.data if run.data.kind == "pairs" else data_in_context(run.config)
+    manifest, source = open_mixed(run.data, run.tokenizer, config, "valid")
     if not len(source):
         raise UserError(f"{run.data.name}: it has no validation text")
     note = f"The validation split of {run.data.full_name}, which the model was not trained on."

@@ -43,6 +43,9 @@ def test_pairs_of_ones_own(place):
     assert "the right way round" in out
     told = shell(place, "-m", "jaxgpt", "evaluate", "runs/preferred", "--split", "valid").stdout
     assert "likelier       the better answer in" in told
+    (place / "more.txt").write_text("The ball of Ann is red.\n" * 40)
+    told = shell(place, "-m", "jaxgpt", "evaluate", "runs/preferred", "--text", "more.txt").stdout
+    assert "windows of 48 tokens" in told  # the model's positions, where pairs have rows of 80
     assert shell(place, "-m", "jaxgpt", "chat", "runs/preferred", "--prompt", "The box?").stdout.strip()
     assert "everything is as it was saved" in shell(place, "-m", "jaxgpt", "check", "runs/preferred", "--source").stdout
 

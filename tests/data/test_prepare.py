@@ -251,6 +251,21 @@ def test_conversations_are_opened_without_reading_them(config, monkeypatch):
     assert np.array_equal(source.gather(np.arange(1)).tokens, data.sources["train"].gather(np.arange(1)).tokens)
 
 
+def test_a_file_has_its_lines_whole_where_a_run_has(config, tmp_path):
+    """Each token after those of its line only; a line longer than the window in pieces, each token once."""
+    config = dataclasses.replace(config, pack_lines=True, seq_len=6)
+    (tmp_path / "a.txt").write_text("a b c\nb\nc a b c a b c a\n")
+    counts, source = encode_file(tmp_path / "a.txt", config, TOKENIZER)
+    batch = source.gather(np.arange(len(source)))
+    targets = batch.targets[batch.weights > 0]
+    eos = TOKENIZER.special.eos
+    expected = [id for line in ("a b c", "b", "c a b c a b c a") for id in [*TOKENIZER.encode(line), eos]]
+    assert sorted(targets.tolist()) == sorted(expected)
+    assert counts.tokens == len(expected)
+    begins = (batch.positions == 0) & (batch.weights > 0)
+    assert sorted(batch.tokens[begins].tolist()) == sorted([eos] * 3 + TOKENIZER.encode("b"))
+
+
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
 def test_a_file_is_encoded_as_a_corpus_of_it_would_be(config, tmp_path, name):
     text = "a b c\nx d"

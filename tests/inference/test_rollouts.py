@@ -13,7 +13,7 @@ from jaxgpt.config import Config, DataConfig, ModelConfig, ObjectiveConfig, RunC
 from jaxgpt.data.batch import BRANCHES, Batch
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.inference.eval_chat import Answer, Question, answer_all, questions
-from jaxgpt.inference.pairs import wrong_answers
+from jaxgpt.inference.pairs import draw_answers, pairs_of
 from jaxgpt.inference.rewards import reward_of
 from jaxgpt.inference.rollouts import write_batch
 from jaxgpt.model.gpt import GPT
@@ -146,7 +146,8 @@ def test_copies_are_drawn_as_single_ones_are(params):
 
 def test_pairs_have_the_right_answer_and_different_wrong_ones(params):
     objective = ObjectiveConfig(group_size=8, answer_tokens=6)
-    pairs = list(wrong_answers(params, CONFIG.model, TOKENIZER, QUESTIONS, objective, jax.random.key(0), "train"))
+    answers = draw_answers(params, CONFIG.model, TOKENIZER, QUESTIONS, objective, jax.random.key(0), "train")
+    pairs = list(pairs_of(answers))
     assert pairs
     assert all(pair.chosen == "w1" != pair.rejected for pair in pairs)
     assert len({(pair.prompt[-1]["content"], pair.rejected) for pair in pairs}) == len(pairs)
