@@ -18,7 +18,7 @@ from jaxgpt.text.imported_tokenizer import ImportedTokenizer
 
 ARCHITECTURES = {"gpt2": "gpt2", "gpt_neox": "gptneox", "llama": "llama", "mistral": "llama"}
 ARCHITECTURES |= {"qwen2": "qwen2", "qwen3": "qwen3"}
-PLAIN, CONTROL, UNUSED = 1, 3, 5  # kinds of tokens
+PLAIN, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # kinds of tokens
 QWEN2 = PATTERNS["gpt4"].replace(r"\p{N}{1,3}", r"\p{N}")
 SPLITS = {PATTERNS["gpt2"]: "gpt-2", PATTERNS["gpt4"]: "dbrx", QWEN2: "qwen2"}
 """How text is split before merging -> llama.cpp's name for it."""
@@ -126,7 +126,7 @@ def _write_vocabulary(writer: Any, run: Run, model: ModelConfig) -> list[str]:
     writer.add_token_merges(found.merges)
     writer.add_bos_token_id(tokenizer.special.bos)
     writer.add_eos_token_id(tokenizer.special.end if run.data.is_chat else tokenizer.special.eos)
-    writer.add_add_bos_token(False)
+    writer.add_add_bos_token(not run.data.is_chat)  # ours begin every text with it, and no conversation
     if run.data.is_chat:
         writer.add_chat_template(template_of(format_of(tokenizer)))
     return []
@@ -150,7 +150,9 @@ def _vocabulary(run: Run, model: ModelConfig) -> Vocabulary | None:
         by_id = {id: token for token, id in (content["model"]["vocab"] | added).items()}
         size = max(by_id) + 1
         tokens = [by_id.get(id, f"[unused{id}]") for id in range(size)]
-        kinds = [CONTROL if token in added else PLAIN if id in by_id else UNUSED for id, token in enumerate(tokens)]
+        kinds = [PLAIN if id in by_id else UNUSED for id in range(size)]
+        for token in content["added_tokens"]:
+            kinds[token["id"]] = CONTROL if token["special"] else USER_DEFINED
         merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in content["model"]["merges"]]
     else:
         return None

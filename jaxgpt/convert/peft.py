@@ -34,6 +34,8 @@ CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "b
 DATA = "jaxgpt_data.json"  # what adapters of ours were trained on: whether they talk, too
 OFF = ("use_dora", "use_rslora", "modules_to_save", "lora_bias", "layer_replication", "alora_invocation_tokens")
 """Keys that change what adapters do, and are refused where they are on."""
+BESIDE_THE_BASE = (None, True, False, "gaussian", "eva", "orthogonal")
+"""Ways to begin that leave the base as it is; PiSSA, OLoRA and others take from it what adapters begin with."""
 
 
 class _Module(NamedTuple):
@@ -174,6 +176,11 @@ def _settings(folder: Path) -> dict[str, Any]:
     for key in OFF:
         if settings.get(key):
             raise UserError(f"{where}: {key} is {shown(settings[key])}, which is not supported")
+    if (how := settings.get("init_lora_weights")) not in BESIDE_THE_BASE:
+        raise UserError(
+            f"{where}: init_lora_weights is {shown(how)}, which changes the base; save the adapters with "
+            "path_initial_model_for_weight_conversion, which makes them plain LoRA"
+        )
     if settings.get("bias", "none") != "none":
         raise UserError(f"{where}: bias is {shown(settings['bias'])}; biases that are trained are not supported")
     alpha = settings.get("lora_alpha")

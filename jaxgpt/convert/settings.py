@@ -80,14 +80,21 @@ def window_of(config: dict[str, Any], family: Family) -> int | None:
 def _rope(config: dict[str, Any], family: Family, where: str) -> dict[str, Any]:
     """Returns the fields of rotary positions, whether the config is of transformers 4 or 5."""
     theta, share = family.rope_keys["theta"], family.rope_keys["share"]
-    old = {"rope_theta": config.get(theta, 10_000.0), "partial_rotary_factor": config.get(share, family.partial_rotary)}
-    old |= config.get("rope_scaling") or {}
-    rope = {"partial_rotary_factor": family.partial_rotary} | (config.get("rope_parameters") or old)
+    rope = {
+        "rope_theta": config.get(theta, 10_000.0),
+        "partial_rotary_factor": config.get(share, family.partial_rotary),
+    }
+    key = "rope_parameters" if config.get("rope_parameters") else "rope_scaling"
+    if not isinstance(more := config.get(key) or {}, dict):
+        raise UserError(f"{where}: {key} is {shown(more)}; it must be an object")
+    rope |= more
     kind = rope.pop("rope_type", rope.pop("type", "default"))
     rope.pop("type", None)
     if rope.pop("partial_rotary_factor") != 1:
         raise UserError(f"{where}: {share} is not 1; only heads that turn as a whole can be imported")
-    fields = {"rope_theta": float(rope.pop("rope_theta", 10_000.0))}
+    if isinstance(base := rope.pop("rope_theta"), bool) or not isinstance(base, int | float):
+        raise UserError(f"{where}: {theta} is {shown(base)}; it must be a number")
+    fields = {"rope_theta": float(base)}
     if kind == "llama3":
         for name, key in (
             ("rope_factor", "factor"),

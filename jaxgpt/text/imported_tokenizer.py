@@ -7,10 +7,11 @@ is run by `tokenizers` itself. What chat needs beyond the tokens that are there 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,7 +48,17 @@ def import_tokenizer(path: Path, chat: "ChatFormat | None" = None) -> Tokenizer:
     ours = _as_ours(content)
     if ours is not None and (chat is None or chat == ChatFormat(*NAMES[1:])):
         return ours
-    return _as_it_is(content, str(path), chat)
+    return _as_it_is(content, str(path), chat, _stated(path.parent))
+
+
+def _stated(folder: Path) -> dict[str, Any]:
+    """Returns the tokens that begin and end a text by a folder's tokenizer_config.json, where there is one."""
+    try:
+        config = parse_json(read_text(folder / "tokenizer_config.json"))
+        tokens = {field: config.get(f"{field}_token") for field in ("bos", "eos")}
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return {field: token["content"] if isinstance(token, dict) else token for field, token in tokens.items() if token}
 
 
 def ids_of_folder(path: Path) -> int:
@@ -119,8 +130,14 @@ def _in_order_of_merges(vocab: Any, merges: Sequence[tuple[str, ...]], last: Seq
     return tokens if in_order and by_id[len(tokens) :] == list(last) and not irregular(tokens) else None
 
 
-def _as_it_is(content: Any, source: str, chat: "ChatFormat | None" = None) -> "ImportedTokenizer":
-    """Returns a tokenizer that `tokenizers` reads, with the special tokens it lacks added after its last id."""
+def _as_it_is(
+    content: Any, source: str, chat: "ChatFormat | None" = None, stated: Mapping[str, Any] = MappingProxyType({})
+) -> "ImportedTokenizer":
+    """Returns a tokenizer that `tokenizers` reads, with the special tokens it lacks added after its last id.
+
+    What begins and ends a text has one of the usual names, or the one that is `stated`: of a model that talks that is
+    often the end of a message.
+    """
     from tokenizers import AddedToken
     from tokenizers import Tokenizer as HuggingFace
 
@@ -129,8 +146,8 @@ def _as_it_is(content: Any, source: str, chat: "ChatFormat | None" = None) -> "I
     except Exception as error:  # whatever it raises, the file is not one it can read
         raise UserError(f"data.tokenizer: {source} is no tokenizer.json ({clipped(str(error))})") from None
     there = tokenizer.get_vocab()
-    eos = next((name for name in ENDS if name in there), NAMES[0])
-    bos = next((name for name in BEGINS if name in there), eos)
+    eos = next((name for name in (*ENDS, stated.get("eos")) if name in there), NAMES[0])
+    bos = next((name for name in (*BEGINS, stated.get("bos")) if name in there), eos)
     names = {"eos": eos, "bos": bos}
     if chat is None:
         names |= dict(zip(("system", "user", "assistant", "end"), NAMES[1:], strict=True))
@@ -185,12 +202,20 @@ class ImportedTokenizer:
     @cached_property
     def _special(self) -> Special:
         ids = {field: self._tokenizer.token_to_id(name) for field, name in self.names}
-        unk, pad = self._tokenizer.token_to_id("<unk>"), ids["eos"]
+        unk, pad = self._unknown_id, ids["eos"]
         if self.chat is None:
             system, user, assistant = ((ids[role],) for role in ("system", "user", "assistant"))
             return Special(ids["bos"], ids["eos"], pad, system, user, assistant, ids["end"], unk=unk)
         system, user, assistant, (end,), after, start = (tuple(self._as_control(text)) for text in self.chat)
         return Special(ids["bos"], ids["eos"], pad, system, user, assistant, end, after, start, unk)
+
+    @property
+    def _unknown_id(self) -> int | None:
+        """Returns the token that stands for what is unknown: by its name, or as a Unigram model has it, by its id."""
+        model = json.loads(self.content)["model"]
+        if model.get("unk_id") is not None:
+            return model["unk_id"]
+        return self._tokenizer.token_to_id(model.get("unk_token") or "<unk>")
 
     def _as_control(self, text: str) -> list[int]:
         """Returns the ids of a text in which special tokens are themselves."""

@@ -17,7 +17,12 @@ from jaxgpt.text.imported_tokenizer import ImportedTokenizer, import_tokenizer
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.text.word_tokenizer import WordTokenizer, train_word_tokenizer
 
-FILES = ("tokenizer.json", "vocab.json", "merges.txt")  # of a folder, that say what its tokenizer is
+FILES = (
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+)  # of a folder, that say what its tokenizer is
 
 
 class Recipe(NamedTuple):
@@ -37,7 +42,7 @@ class Recipe(NamedTuple):
         if self.choice in TRAINED:
             return json.dumps(self)
         path = Path(self.choice).expanduser().resolve()
-        files = [path / name for name in FILES] if path.is_dir() else [path]
+        files = [path / name for name in FILES] if path.is_dir() else [path, path.parent / FILES[-1]]
         return json.dumps(
             [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
         )

@@ -1,10 +1,13 @@
 """The .gguf file, read by its own package: settings, tokens and tensors as llama.cpp takes them."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 from gguf import GGUFReader
+from tokenizers import AddedToken
+from tokenizers import Tokenizer as HuggingFace
 
 from jaxgpt.config import ModelConfig
 from jaxgpt.convert import proof
@@ -12,7 +15,9 @@ from jaxgpt.convert.exporting import export_gguf
 from jaxgpt.errors import UserError
 from jaxgpt.run.load import load_trained
 from jaxgpt.text.bpe_tokenizer import train_bpe_tokenizer
+from jaxgpt.text.imported_tokenizer import import_tokenizer
 from tests.convert.test_import import MODEL, make_run
+from tests.text.test_imported_tokenizer import gpt2_like
 
 LLAMA = dataclasses.replace(MODEL, qk_norm=False)
 NEOX = ModelConfig(vocab_size=300, context_len=16, embed_dim=24, num_heads=4, num_layers=2, positions="rotary")
@@ -74,6 +79,22 @@ def test_what_is_written_is_there(tmp_path, name):
         c, d = np.split(key_KH[0], 2)
         ours = np.sum((a * c + b * d) * np.cos(angle) + (a * d - b * c) * np.sin(angle))
         assert theirs == pytest.approx(ours, rel=1e-4)
+
+
+def test_tokens_that_were_added_are_control_only_where_they_are_special(tmp_path):
+    """llama.cpp prints no control token, and a model's <think> is text."""
+    content = json.loads(gpt2_like(()).to_str())
+    theirs = HuggingFace.from_str(json.dumps(content))
+    theirs.add_special_tokens(["<|begin|>"])
+    theirs.add_tokens([AddedToken("<think>", special=False)])
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    imported = import_tokenizer(tmp_path / "tokenizer.json")
+    run = make_run(tmp_path / "run", dataclasses.replace(MODEL, vocab_size=imported.vocab_size), imported)
+    export_gguf(run.path, tmp_path / "it.gguf")
+    fields, _ = read(tmp_path / "it.gguf")
+    kinds = dict(zip(fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"], strict=True))
+    assert (kinds["<|begin|>"], kinds["<think>"], kinds["a"]) == (3, 4, 1)
+    assert fields["tokenizer.ggml.add_bos_token"] is True
 
 
 def test_bytes_go_without_a_tokenizer(tmp_path):

@@ -174,6 +174,8 @@ BROKEN = {
         lambda f: change(f, rope_scaling={"rope_type": "yarn", "factor": 4}),
         "rope_type 'yarn' cannot be imported",
     ),
+    "rope that is none": (lambda f: change(f, rope_scaling="linear"), "rope_scaling is 'linear'; it must be an object"),
+    "rope without a base": (lambda f: change(f, rope_theta=None), "rope_theta is None; it must be a number"),
     "rope in part": (lambda f: change(f, partial_rotary_factor=0.5), "partial_rotary_factor is not 1"),
     "activation": (lambda f: change(f, hidden_act="relu"), "hidden_act is 'relu'; only silu"),
     "quantised": (lambda f: change(f, quantization_config={"bits": 4}), "quantization_config is"),
@@ -216,6 +218,14 @@ def test_a_run_comes_back_as_it_went(whole, folder, tmp_path):
     assert tensors_of(tmp_path / "again").keys() == tensors_of(whole).keys()
     for name, tensor in tensors_of(whole).items():
         assert tensor.tobytes() == tensors_of(tmp_path / "again")[name].tobytes()
+
+
+def test_the_base_of_rotary_positions_is_read_wherever_it_stands(folder, tmp_path):
+    (folder / "logits.json").unlink()
+    change(folder, rope_theta=500_000.0, rope_parameters={"rope_type": "default"})
+    assert import_folder(folder, tmp_path / "runs/a", tell=lambda _: None).run.config.model.rope_theta == 500_000.0
+    change(folder, rope_parameters={"rope_type": "default", "rope_theta": 20_000.0})
+    assert import_folder(folder, tmp_path / "runs/b", tell=lambda _: None).run.config.model.rope_theta == 20_000.0
 
 
 def test_tokens_that_are_added_differ_and_are_like_the_others():

@@ -90,6 +90,7 @@ def test_there_and_back_is_the_same(place, tmp_path):
         ({"use_dora": True}, "use_dora is True, which is not supported"),
         ({"use_rslora": True}, "use_rslora is True"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights is 'pissa_niter_4', which changes the base"),
         ({"bias": "all"}, "bias is 'all'"),
         ({"lora_alpha": "much"}, "lora_alpha is 'much'; it must be a number above 0"),
         ({"lora_alpha": -1}, "lora_alpha is -1"),

@@ -105,6 +105,34 @@ def test_any_other_is_run_as_it_is(kind, tmp_path):
     )
 
 
+def test_tokens_of_unusual_names_are_those_that_the_folder_states(tmp_path):
+    """Else a text would begin and end with a token that the model never saw."""
+    theirs = gpt2_like(("<<begin>>", "<<end>>"))
+    written(theirs, tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"bos_token": {"content": "<<begin>>"}, "eos_token": "<<end>>", "pad_token": None})
+    )
+    special = import_tokenizer(tmp_path).special
+    assert (special.bos, special.eos) == (theirs.token_to_id("<<begin>>"), theirs.token_to_id("<<end>>"))
+    (tmp_path / "tokenizer_config.json").write_text("[]")
+    assert import_tokenizer(tmp_path).special.eos == theirs.get_vocab_size()
+
+
+@pytest.mark.parametrize("kind", ["words", "unigram"])
+def test_what_is_unknown_is_the_models_own_token(kind, tmp_path):
+    if kind == "words":
+        theirs = Tokenizer(models.WordLevel({"[UNK]": 0, "cat": 1}, unk_token="[UNK]"))
+        theirs.pre_tokenizer = pre_tokenizers.Whitespace()
+    else:
+        pieces = [("[UNK]", 0.0), ("c", -1.0), ("a", -1.0), ("t", -1.0), ("cat", -0.5)]
+        theirs = Tokenizer(models.Unigram(pieces, unk_id=0))
+        theirs.pre_tokenizer = pre_tokenizers.Whitespace()
+    ours = import_tokenizer(written(theirs, tmp_path))
+    assert ours.special.unk == 0
+    assert ours.unknown("cat dog") == ["dog"]
+    assert ours.encode_batch(["cat dog"]).unknown_bytes == 3
+
+
 def test_the_tokenizer_of_a_run_is_taken_as_it_is(tmp_path):
     words = WordTokenizer((*SPECIAL, "a"))
     save_tokenizer(words, tmp_path / "tokenizer.json")
