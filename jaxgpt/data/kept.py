@@ -73,13 +73,14 @@ def make_kept(cache_dir: str | Path, origin: str, make: Callable[[Path], tuple[s
             raise
         files = {file.name: [file.stat().st_size, digest_of(file)] for file in sorted(part.iterdir())}
         write_text(part / RECORD, json.dumps({"facts": facts, "files": files}) + "\n")
-        if (kept := open_kept(cache_dir, name)) is None:
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(place / name)
-            part.rename(place / name)
-            kept = Kept(place / name, facts)
-        else:
-            shutil.rmtree(part)
+        with filelock.FileLock(place / f".{name}.content.lock"):  # another origin may have the same content
+            if (kept := open_kept(cache_dir, name)) is None:
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(place / name)
+                part.rename(place / name)
+                kept = Kept(place / name, facts)
+            else:
+                shutil.rmtree(part)
         write_text(place / f"{origin}.name", name + "\n")
         return kept
 

@@ -2,8 +2,8 @@
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 
 import jax
 import numpy as np
@@ -69,7 +69,7 @@ def continue_text(
     max_tokens: int,
     stop_at_line_end: bool = True,
 ) -> Iterator[str]:
-    """Yields the prompt and what the model writes after it, piece by piece, to the end of its document.
+    """Yields the prompt and what the model writes after it, piece by piece, to the end of its document or of its line.
 
     Where the end of a document is that of a line, the next line follows unless `stop_at_line_end`.
     """
@@ -77,7 +77,19 @@ def continue_text(
     banned_V = banned_tokens(tokenizer, special.eos)
     stop_id = text_stop(tokenizer, stop_at_line_end)
     tokens = stream(params, config, [[special.bos, *prompt]], key, sampling, banned_V, stop_id, max_tokens)
-    return tokenizer.decode_stream(chain(prompt, (token for (token,) in tokens if token is not None)))
+    pieces = tokenizer.decode_stream(chain(prompt, (token for (token,) in tokens if token is not None)))
+    if special.newline is not None or not stop_at_line_end:
+        return pieces
+    return chain(islice(pieces, len(prompt)), _to_line_end(pieces))
+
+
+def _to_line_end(pieces: Iterable[str]) -> Iterator[str]:
+    """Yields a text up to its first line break, where that is text and no token of its own."""
+    for piece in pieces:
+        line, line_break, _ = piece.partition("\n")
+        yield line
+        if line_break:
+            return
 
 
 def generate(

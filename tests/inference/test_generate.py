@@ -16,6 +16,7 @@ from jaxgpt.model.gpt import GPT, logits, unembedding
 from jaxgpt.model.parameters import in_floats, in_int8
 from jaxgpt.ops.sampling import GREEDY
 from jaxgpt.run.load import abstract_on
+from jaxgpt.text.bpe_tokenizer import byte_tokenizer
 from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 
 WORDS = tuple(f"w{i}" for i in range(60 - len(SPECIAL)))
@@ -23,6 +24,7 @@ TOKENIZER = WordTokenizer(SPECIAL + WORDS)
 CONFIG = ModelConfig(vocab_size=60, context_len=64, embed_dim=32, num_heads=4, num_layers=2)
 STOP = TOKENIZER.special.end
 BANNED = banned_tokens(TOKENIZER, STOP)
+BYTES = byte_tokenizer()
 KEY = jax.random.key(0)
 
 
@@ -157,6 +159,23 @@ def test_a_line_end_ends_a_text_only_where_it_is_asked(params):
 
     assert text(stop_at_line_end=True) == "w3"
     assert text(stop_at_line_end=False) == "w3" + "\n" * 5
+
+
+def test_a_line_break_that_is_text_ends_a_text_where_it_is_asked(params):
+    """Bytes have no token for the end of a line: what follows it is cut off. A line break in the prompt stays."""
+    config = dataclasses.replace(CONFIG, vocab_size=BYTES.vocab_size)
+    drawn = nn.unbox(GPT(config).init(KEY, jnp.zeros((1, 4), jnp.int32)))["params"]
+    (line_break,) = BYTES.encode("\n")
+    drawn["final_norm"] = {
+        "scale": jnp.zeros(32),
+        "bias": 100 * drawn["token_embedding"][line_break],
+    }  # always likeliest
+
+    def text(stop_at_line_end):
+        return "".join(continue_text(drawn, config, BYTES, BYTES.encode("a\nb"), KEY, GREEDY, 5, stop_at_line_end))
+
+    assert text(stop_at_line_end=False) == "a\nb" + "\n" * 5
+    assert text(stop_at_line_end=True) == "a\nb"
 
 
 def test_a_top_k_beyond_the_vocabulary_keeps_all(params):

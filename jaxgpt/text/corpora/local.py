@@ -1,5 +1,6 @@
 """A file or folder of one's own: which file is which split, what is held out, what a conversation must be."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -142,7 +143,10 @@ def _find(path: Path, kind: _Kind[Document]) -> tuple[int, str, Callable[[], Spl
         splits, more = _held_out({split: partial(documents, split) for split in files}, kind, files)
         return Splits(splits, [*notes, *more])
 
-    return *identity_of(file for part in files.values() for file in part if file.exists()), read
+    size, identity = identity_of(file for part in files.values() for file in part if file.exists())
+    if "" not in files:  # which file is of which split depends on the folder that was given
+        identity += json.dumps({split: [str(file) for file in part] for split, part in files.items()})
+    return size, identity, read
 
 
 def _held_out(

@@ -103,6 +103,17 @@ def test_without_valid_the_end_of_train_is_held_out(tmp_path):
     assert notes == ["no file for valid: 5 % of train is held out as valid, blocks of lines in the file's order"]
 
 
+def test_the_same_files_as_other_splits_are_another_corpus(tmp_path):
+    """What is kept of one must not be taken for the other: which split a file is depends on the folder given."""
+    inner = tmp_path / "train"
+    inner.mkdir()
+    for name in ("a.txt", "b.txt"):
+        (inner / name).write_text(f"{name}\n" * 40, encoding="utf-8")
+    of_all, of_inner = open_text(str(tmp_path), None), open_text(str(inner), None)
+    assert set(of_all.read().documents) != set(of_inner.read().documents)
+    assert of_all.identity != of_inner.identity
+
+
 def test_a_folder_with_one_file_is_that_file(tmp_path):
     file = tmp_path / "input.txt"
     file.write_text("\n".join(map(str, range(20))), encoding="utf-8")
