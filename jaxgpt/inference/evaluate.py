@@ -68,8 +68,17 @@ def evaluate_file(trained: Trained, path: Path, stride: int | None) -> Iterator[
     if counts.unknown_share > WARN_UNK_SHARE:
         what = "words" if trained.run.tokenizer.kind == "word" else "tokens"
         yield f"  NOTE: {counts.unknown_share:.1%} of its {what} are unknown to the tokenizer"
+    if isinstance(source, Packed) and (cuts := _cuts(source, trained.run.tokenizer)):
+        yield f"  NOTE: lines longer than the window of {config.seq_len} tokens were cut, {cuts:,} times in all"
     source = _every(stride, source)
     yield from _scored(trained, _score(trained, source), counts, source, stride)
+
+
+def _cuts(lines: Packed, tokenizer: Tokenizer) -> int:
+    """Returns how often a line was cut: each that is whole begins and ends once."""
+    _, targets, weights, _, positions = np.moveaxis(lines.rows, 1, 0)
+    begin, end = (positions == 0) & (weights > 0), (targets == tokenizer.special.eos) & (weights > 0)
+    return int(begin.sum() - end.sum())
 
 
 def _every(stride: int | None, source: Source) -> Source:
@@ -91,7 +100,7 @@ def _scored(trained: Trained, score: Score, counts: TextCounts, source: Source, 
     tokenizer, seq_len = trained.run.tokenizer, data_in_context(trained.config).seq_len
     window = f"windows of {seq_len} tokens"
     if not isinstance(source, Windows):
-        window = f"its line from the beginning, of one longer than {seq_len} tokens so many at a time"
+        window = "its line from the beginning"
     elif stride is None or stride == seq_len:
         window += " side by side: a token sees what is before it in its window"
     else:
