@@ -25,10 +25,12 @@ class Chip:
     """Bytes a second to other chips, one way."""
     hertz: float = 0.0
     """TPUs: cycles a second of the compiler's estimates, by which a product of 8,192 squares is 88 % of the peak."""
+    scratch: int = 0
+    """TPUs: KiB of memory on the chip that an operation may use; 0 leaves it to the compiler, which allows 16,384."""
 
 
 CHIPS = {
-    "v5e": Chip("TPU v5 lite", 197e12, 16 * 2**30, 819e9, 200e9, 1.5e9),
+    "v5e": Chip("TPU v5 lite", 197e12, 16 * 2**30, 819e9, 200e9, 1.5e9, 40_960),
     "v5p": Chip("TPU v5", 459e12, 95 * 2**30, 2_765e9, 600e9, 1.71e9),
     "v6e": Chip("TPU v6 lite", 918e12, 32 * 2**30, 1_640e9, 448e9, 2.19e9),
     "v4": Chip("TPU v4", 275e12),
@@ -84,6 +86,12 @@ def published(kind: str) -> Chip | None:
     """Returns the chip of a device's kind, or None where it is not in the table."""
     known = [chip for chip in CHIPS.values() if kind.startswith(chip.kind)]
     return max(known, key=lambda chip: len(chip.kind), default=None)
+
+
+def compiler_options(kind: str) -> dict[str, str | bool]:
+    """Returns what the compiler is told of a kind of device beyond what it assumes."""
+    chip = published(kind)
+    return {"xla_tpu_scoped_vmem_limit_kib": str(chip.scratch)} if chip is not None and chip.scratch else {}
 
 
 def compile_without_devices() -> None:

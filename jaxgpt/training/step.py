@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from jaxgpt.config import Config
 from jaxgpt.data.batch import Batch
 from jaxgpt.devices.allocator import give_back_freed_memory
+from jaxgpt.devices.chips import compiler_options
 from jaxgpt.devices.mesh import RULES, batch_sharding, replicated, shardings_of
 from jaxgpt.model.gpt import GPT, Params
 from jaxgpt.model.lora import adapted, init_adapters, merged
@@ -197,7 +198,11 @@ def compile_steps(
 
     def program(state: TrainState, batch: Batch) -> jax.stages.Compiled:
         if not programs:
-            programs.append(train_step.lower(state, batch).compile())
+            programs.append(
+                train_step.lower(state, batch).compile(
+                    compiler_options=compiler_options(mesh.devices.flat[0].device_kind)
+                )
+            )
             give_back_freed_memory()  # or the first step's arrays come on top of what tracing and compiling left
         return programs[0]
 
