@@ -70,6 +70,10 @@ CASES: dict[str, tuple[str, Config]] = {
     "2 blocks, T = 8,192, 1 chip": ("v5e:1", gpt2(2, 1, 8_192)),
     "1.3B, 64 chips, fsdp": (
         "v5p:4x4x4",
+        gpt2(24, 256, 2_048, MeshConfig(fsdp=64), embed_dim=2_048, num_heads=16, scan_layers=False),
+    ),
+    "1.3B in a loop, 64 chips, fsdp": (
+        "v5p:4x4x4",
         gpt2(24, 256, 2_048, MeshConfig(fsdp=64), embed_dim=2_048, num_heads=16, remat="full"),
     ),
     "GPT-2 124M, 1 GPU": ("h100:1", gpt2(12, 8)),

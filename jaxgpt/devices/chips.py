@@ -26,13 +26,13 @@ class Chip:
     hertz: float = 0.0
     """TPUs: cycles a second of the compiler's estimates, by which a product of 8,192 squares is 88 % of the peak."""
     scratch: int = 0
-    """TPUs: KiB of memory on the chip that an operation may use; 0 leaves it to the compiler, which allows 16,384."""
+    """TPUs: KiB of memory on the chip that one operation may use; 0: as many as the compiler allows by itself."""
 
 
 CHIPS = {
     "v5e": Chip("TPU v5 lite", 197e12, 16 * 2**30, 819e9, 200e9, 1.5e9, 40_960),
-    "v5p": Chip("TPU v5", 459e12, 95 * 2**30, 2_765e9, 600e9, 1.71e9),
-    "v6e": Chip("TPU v6 lite", 918e12, 32 * 2**30, 1_640e9, 448e9, 2.19e9),
+    "v5p": Chip("TPU v5", 459e12, 95 * 2**30, 2_765e9, 600e9, 1.71e9, 32_768),
+    "v6e": Chip("TPU v6 lite", 918e12, 32 * 2**30, 1_640e9, 448e9, 2.19e9, 49_152),
     "v4": Chip("TPU v4", 275e12),
     "v3": Chip("TPU v3", 61.5e12),  # of a core, which is a device to JAX
     "h100": Chip("NVIDIA H100 80GB HBM3", 989e12, 80e9, 3_352e9, 450e9),
