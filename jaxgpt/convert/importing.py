@@ -29,8 +29,9 @@ from jaxgpt.model.gpt import VOCAB_MULTIPLE, Params
 from jaxgpt.run.folder import Run, locked
 from jaxgpt.run.load import abstract_on
 from jaxgpt.run.write import write_run
-from jaxgpt.text.imported_tokenizer import ImportedTokenizer, ids_of_folder, import_tokenizer
+from jaxgpt.text.imported_tokenizer import ImportedTokenizer
 from jaxgpt.text.tokenizer import Tokenizer
+from jaxgpt.text.tokenizer_json import ids_of_folder, import_tokenizer
 
 RECORD = "imported.json"
 LONGEST_WINDOW = 1024  # tokens of a training window where none is asked for

@@ -13,8 +13,9 @@ from jaxgpt.errors import UserError, clipped
 from jaxgpt.files import parse_json, write_text
 from jaxgpt.text.bpe_tokenizer import BpeTokenizer, byte_tokenizer, train_bpe_tokenizer
 from jaxgpt.text.char_tokenizer import CharTokenizer, train_char_tokenizer
-from jaxgpt.text.imported_tokenizer import ImportedTokenizer, import_tokenizer
+from jaxgpt.text.imported_tokenizer import ImportedTokenizer
 from jaxgpt.text.tokenizer import Tokenizer
+from jaxgpt.text.tokenizer_json import import_tokenizer
 from jaxgpt.text.word_tokenizer import WordTokenizer, train_word_tokenizer
 
 FILES = (

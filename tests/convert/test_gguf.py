@@ -15,7 +15,7 @@ from jaxgpt.convert.exporting import export_gguf
 from jaxgpt.errors import UserError
 from jaxgpt.run.load import load_trained
 from jaxgpt.text.bpe_tokenizer import train_bpe_tokenizer
-from jaxgpt.text.imported_tokenizer import import_tokenizer
+from jaxgpt.text.tokenizer_json import import_tokenizer
 from tests.convert.test_import import MODEL, make_run
 from tests.text.test_imported_tokenizer import gpt2_like
 

@@ -16,8 +16,8 @@ from jaxgpt.inference.writer import Writer
 from jaxgpt.serve.responses import ChatReply, CompletionReply
 from jaxgpt.text.bpe_tokenizer import byte_tokenizer, train_bpe_tokenizer
 from jaxgpt.text.char_tokenizer import train_char_tokenizer
-from jaxgpt.text.imported_tokenizer import import_tokenizer
 from jaxgpt.text.tokenizer import Tokenizer
+from jaxgpt.text.tokenizer_json import import_tokenizer
 from jaxgpt.text.word_tokenizer import train_word_tokenizer
 
 TEXT = 'The cat said "naïve 👩‍🚀!" and ran home.\nThe cat ran 我们 home, and home again 😀😀.'

@@ -7,7 +7,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from jaxgpt.errors import UserError
 from jaxgpt.text.bpe_tokenizer import BpeTokenizer
-from jaxgpt.text.imported_tokenizer import ImportedTokenizer, import_tokenizer
+from jaxgpt.text.imported_tokenizer import ImportedTokenizer
+from jaxgpt.text.tokenizer_json import import_tokenizer
 from jaxgpt.text.vocabulary import Recipe, check_choice, find_tokenizer, load_tokenizer, make_tokenizer, save_tokenizer
 from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 
