@@ -406,13 +406,16 @@ def export_weights(verb: Export) -> None:
 def plan(verb: Plan) -> None:
     """Prints what a training would be on other chips."""
     from jaxgpt.devices.chips import compile_without_devices
-    from jaxgpt.training.estimate import describe, estimate
+    from jaxgpt.training.estimate import continued, describe, estimate
 
     config = validate(verb.settings)
-    check_window(config)
+    if config.objective.name != "next_token":
+        raise UserError(f"objective.name: {config.objective.name} was given; only a next_token training can be planned")
     if verb.tokens is not None and not 1 <= verb.tokens < MOST_TOKENS:
         raise UserError(f"tokens: {shown(verb.tokens)} was given; it must be at least 1 and below {MOST_TOKENS:.0e}")
     compile_without_devices()
+    config = continued(config)
+    check_window(config)
     for line in describe(estimate(config, verb.on), verb.on, verb.tokens):
         print(line)
 

@@ -25,6 +25,11 @@ def pretrain(words: Sequence[str] | None = None) -> None:
             f"data.rehearse: {config.data.rehearse} was given; it is for finetuning. Text beside text is a mixture: "
             "--data.corpus a.jsonl:0.9,b/:0.1"
         )
+    if config.objective.name != "next_token":
+        raise UserError(
+            f"objective.name: {config.objective.name} was given; it is about answers, and for finetune.py; "
+            "train.py takes next_token"
+        )
     if config.run.init_from is None:
         check_window(config)
     elif taken := sorted(name for name in arguments.typed - HOW_TO_TRAIN if name.startswith(OF_THE_RUN)):

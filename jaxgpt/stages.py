@@ -1,6 +1,7 @@
 """A stage: where parameters come from, what they are trained on, and what the model is afterwards; and its run."""
 
 import dataclasses
+import os
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,8 @@ def begin(
             origin = find_origin(config.run.init_from)
         except UserError as error:
             raise UserError(f"run.init_from: {error}") from None
+        if os.path.realpath(origin.run.path) == os.path.realpath(run_dir(config)):
+            raise UserError(f"run.init_from: {origin.run.path} is the run to be made; choose another --run.name")
         print(f"from: {origin.run.path}, step {origin.step}, trained on {origin.run.data.full_name}")
         config = dataclasses.replace(config, model=model_of(origin, config))
     check_window(config)
@@ -76,8 +79,12 @@ def begin(
 
 
 def run_of(config: Config, data: Prepared, settled: dict[str, str]) -> Run:
-    """Returns the run that a stage starts or resumes; raises UserError where there is less than a batch of data."""
-    require_enough(data.manifest.name, data.sources, config.data.batch_size)
+    """Returns the run that a stage starts or resumes; raises UserError where there is less than a batch of data.
+
+    Of questions that are answered there must be enough, too, which is seen where they are read.
+    """
+    if config.objective.name != "grpo":
+        require_enough(data.manifest.name, data.sources, config.data.batch_size)
     return Run(run_dir(config), config, data.tokenizer, data.manifest, settled)
 
 

@@ -27,6 +27,12 @@ class Chip:
     """TPUs: cycles a second of the compiler's estimates, by which a product of 8,192 squares is 88 % of the peak."""
     scratch: int = 0
     """TPUs: KiB of memory on the chip that one operation may use; 0: as many as the compiler allows by itself."""
+    float32: float = 0.0
+    """GPUs: operations a second in float32, without TF32."""
+
+    def peak(self, dtype: str) -> float:
+        """Returns the operations a second of products in this dtype of a model."""
+        return self.float32 if dtype == "float32" and self.float32 else self.flops
 
 
 CHIPS = {
@@ -35,11 +41,11 @@ CHIPS = {
     "v6e": Chip("TPU v6 lite", 918e12, 32 * 2**30, 1_640e9, 448e9, 2.19e9, 49_152),
     "v4": Chip("TPU v4", 275e12),
     "v3": Chip("TPU v3", 61.5e12),  # of a core, which is a device to JAX
-    "h100": Chip("NVIDIA H100 80GB HBM3", 989e12, 80e9, 3_352e9, 450e9),
+    "h100": Chip("NVIDIA H100 80GB HBM3", 989e12, 80e9, 3_352e9, 450e9, float32=67e12),
     "h100-pcie": Chip("NVIDIA H100 PCIe", 756e12),
     "h200": Chip("NVIDIA H200", 989e12),
     "b200": Chip("NVIDIA B200", 2_250e12),
-    "a100": Chip("NVIDIA A100", 312e12, 80e9, 2_039e9, 300e9),  # SXM, of 80 GB
+    "a100": Chip("NVIDIA A100", 312e12, 80e9, 2_039e9, 300e9, float32=19.5e12),  # SXM, of 80 GB
     "l4": Chip("NVIDIA L4", 121e12),
 }
 PLANNED = [name for name, chip in CHIPS.items() if chip.memory]

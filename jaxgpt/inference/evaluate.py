@@ -24,7 +24,7 @@ from jaxgpt.ops.sampling import GREEDY
 from jaxgpt.run.load import Trained
 from jaxgpt.text.corpora import open_chat
 from jaxgpt.text.tokenizer import Tokenizer
-from jaxgpt.training.evaluate import Score, evaluate, num_batches
+from jaxgpt.training.evaluate import Score, evaluate, num_batches, rows_at_once
 from jaxgpt.training.objectives import Objective, dpo, next_token
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.progress import evaluation_bar
@@ -197,7 +197,7 @@ def _score(trained: Trained, source: Source, objective: Objective = next_token) 
     mesh = MeshConfig()
     if devices % (trained_on.fsdp * trained_on.tensor) == 0:
         mesh = dataclasses.replace(trained_on, data=-1)
-    batch_size = math.ceil(trained.config.data.batch_size / devices) * devices
+    batch_size = math.ceil(rows_at_once(trained.config) / devices) * devices
     data = dataclasses.replace(trained.config.data, batch_size=batch_size)
     optimizer = dataclasses.replace(trained.config.optimizer, grad_accumulation_steps=1)
     config: Config = dataclasses.replace(trained.config, data=data, optimizer=optimizer, mesh=mesh)

@@ -36,12 +36,13 @@ def abstract_params(config: ModelConfig, boxed: bool = False) -> Params:
 def parameter_kind(path: tuple[Any, ...]) -> Literal["embedding", "matrix", "vector"]:
     """Returns what the parameter at this path of the tree is: looked up by token or position, multiplied, or added.
 
-    The head is an embedding whether it is tied or not. Biases and norm scales are vectors, whatever their rank.
+    The head is an embedding whether it is tied or not. Biases and norm scales are vectors, whatever their rank, and
+    adapters are matrices.
     """
     names = _names(path)
     if names[0] in ("token_embedding", "position_embedding", "head"):
         return "embedding"
-    return "matrix" if "kernel" in names else "vector"
+    return "matrix" if {"kernel", "lora_a", "lora_b"}.intersection(names) else "vector"
 
 
 def parameter_part(path: tuple[Any, ...]) -> str:

@@ -112,10 +112,9 @@ def save(manager: ocp.CheckpointManager, state: TrainState, documents: dict[str,
 
 
 def ready(manager: ocp.CheckpointManager, state: TrainState) -> TrainState:
-    """Returns what is saved of a state, every block's parameters apart; raises as `save` does before it writes."""
+    """Returns what is saved of a state; raises as `save` does before it writes."""
     step, folder = int(state.step), path_of(manager.directory)
     state = state._replace(frozen=None)  # the run it came from has that
-    state = each_block_apart(state)
     if not _all_finite(state):
         raise RunError(
             f"{folder}: step {step} was not saved: its parameters are not finite. The same command would come to the "
@@ -126,8 +125,9 @@ def ready(manager: ocp.CheckpointManager, state: TrainState) -> TrainState:
 
 
 def write(manager: ocp.CheckpointManager, state: TrainState, documents: dict[str, Any]) -> None:
-    """Writes what is `ready`, and seals it; in a thread, too, where the manager was opened for one."""
+    """Writes what is `ready`, every block apart, and seals it; a thread may, where the manager was opened for one."""
     step, folder = int(state.step), path_of(manager.directory)
+    state = each_block_apart(state)
     items: dict[str, Any] = {name: ocp.args.JsonSave(document) for name, document in documents.items()}
     items["params"] = ocp.args.StandardSave(state.params)
     items["optimizer"] = ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state})

@@ -38,6 +38,8 @@ from jaxgpt.run.integrity import committed_steps
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.text.vocabulary import load_tokenizer, save_tokenizer
 
+BASE = "base.json"  # which checkpoint adapters were trained beside, or preferences and rewards are compared with
+OF_A_START = (BASE, "metrics.jsonl", "samples.jsonl", "answers.jsonl")  # what a run has before it has a checkpoint
 # Settings that may differ when a run is resumed: they say how long and how often to look, not what is computed.
 MAY_CHANGE = [
     "run.epochs",
@@ -155,7 +157,10 @@ def open_run(run: Run, num_steps: int) -> str | None:
     if run.config.run.restart and is_there(run.path):
         moved = _move_aside(run.path)
     step = latest_step(run.path)
-    if step is not None:
+    if step is None:  # what a start that saved nothing left behind may be of other settings
+        for name in OF_A_START:
+            (run.path / name).unlink(missing_ok=True)
+    else:
         _check_same(load_run(run.path), run)
         if step > num_steps:
             raise UserError(f"{run.path}: it has {step} steps already, more than the {num_steps} asked for")

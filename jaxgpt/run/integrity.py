@@ -48,9 +48,9 @@ def seal(folder: Path) -> None:
     me, count = jax.process_index(), jax.process_count()
     parts = [folder / f"digests.{number}.json" for number in range(count)]
     names = files_of(folder)
-    wait_for_all(f"{folder}: all look at the same files")
+    wait_for_all(f"step {folder.name}: all look at the same files")
     write_text(parts[me], json.dumps(records(folder, names[me::count])))
-    wait_for_all(f"{folder}: all have read their part")
+    wait_for_all(f"step {folder.name}: all have read their part")
     if is_primary():
         files = {name: record for part in parts for name, record in parse_json(part.read_text("utf-8")).items()}
         for part in parts:

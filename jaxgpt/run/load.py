@@ -20,10 +20,8 @@ from jaxgpt.model.gpt import Params
 from jaxgpt.model.lora import Adapters, init_adapters, merged
 from jaxgpt.model.parameters import abstract_params, in_int8
 from jaxgpt.run.checkpoint import apart, open_checkpoints, read_best, restore_params
-from jaxgpt.run.folder import Run, load_run
+from jaxgpt.run.folder import BASE, Run, latest_step, load_run
 from jaxgpt.run.integrity import DIGESTS, damage, newest_whole
-
-BASE = "base.json"  # which checkpoint adapters were trained beside, or preferences and rewards are compared with
 
 
 @dataclass(frozen=True)
@@ -97,9 +95,10 @@ def restore_adapters(origin: Origin, abstract: Params, alone: bool = False) -> A
 def base_step(run: Run, origin: Origin) -> int:
     """Returns the step of the checkpoint that a run is trained beside or compared with: on record, or the origin's.
 
-    Raises UserError where the one on record is there no more.
+    Of a run that has saved nothing none is on record. Raises UserError where the one that is has gone.
     """
-    return _base_of(run).step if is_there(run.path / BASE) and not run.config.run.restart else origin.step
+    resumes = latest_step(run.path) is not None and not run.config.run.restart
+    return _base_of(run).step if resumes and is_there(run.path / BASE) else origin.step
 
 
 def record_base(run: Run, origin: Origin) -> None:
@@ -123,14 +122,17 @@ def _base_of(run: Run) -> Origin:
     places = [beside]
     with contextlib.suppress(UserError):  # a bucket that is out of reach, when both runs were copied from there
         places = [path_of(named), beside]
-    place = next((place for place in places if is_there(place / "config.json")), None)
     what = f"{run.path}: it was trained beside {named}, step {step}"
-    if place is None:
+    others = []
+    for place in dict.fromkeys(place for place in places if is_there(place / "config.json")):
+        origin = Origin(load_run(place), step)
+        found = damage(origin.run.checkpoints / str(step))
+        if found is None and checkpoint_digest(origin) == digest:
+            return origin
+        others.append(f"{place} has another one there ({found or 'trained anew'})")
+    if not others:
         raise UserError(f"{what}, which is not there; bring it back, as {named} or {beside}")
-    origin = Origin(load_run(place), step)
-    if (found := damage(origin.run.checkpoints / str(step))) or checkpoint_digest(origin) != digest:
-        raise UserError(f"{what}, and {place} has another one there ({found or 'trained anew'}); bring the first back")
-    return origin
+    raise UserError(f"{what}, and {'; '.join(others)}; bring the first back")
 
 
 def checkpoint_digest(origin: Origin) -> str:

@@ -1,6 +1,7 @@
 """Saving while training goes on: a copy of the state is written by a thread of its own, one checkpoint at a time."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from jaxgpt.run.checkpoint import ready, write
+from jaxgpt.errors import INTERRUPTED
+from jaxgpt.model.parameters import is_stacked, unstacked
+from jaxgpt.run.checkpoint import apart, ready, write
 from jaxgpt.run.state import TrainState
 
 
@@ -30,6 +33,11 @@ class Saver:
             return
         self._pending = self._thread.submit(write, self._manager, _on_host(state), self._documents)
 
+    @property
+    def busy(self) -> bool:
+        """Whether something that was begun is being written."""
+        return self._pending is not None and not self._pending.done()
+
     def wait(self) -> None:
         """Returns when what was begun is whole; raises what has failed of it."""
         if (pending := self._pending) is not None:
@@ -38,8 +46,14 @@ class Saver:
 
 
 def _on_host(state: TrainState) -> TrainState:
-    """Returns a copy in the host's memory, each process's part with it: the next step takes the state's own memory."""
-    shardings = jax.tree.map(lambda x: x.sharding.with_memory_kind("pinned_host"), state)
+    """Returns a copy in the host's memory, every block apart, each process's part with it.
+
+    The next step takes the state's own memory, and a second copy on the devices might find no room.
+    """
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    shardings = jax.tree.map(lambda x: x.sharding.with_memory_kind("pinned_host"), apart(abstract))
+    if is_stacked(state):
+        return jax.block_until_ready(jax.jit(unstacked, out_shardings=shardings)(state))
     return jax.block_until_ready(jax.device_put(state, shardings))
 
 
@@ -57,6 +71,10 @@ def saving(manager: ocp.CheckpointManager, documents: dict[str, Any], behind: bo
         saver.wait()
     except jax.errors.JaxRuntimeError:
         others_there = jax.process_count() == 1
+        raise
+    except KeyboardInterrupt:  # the second one, which waits for nothing: what is being written never gets its digests
+        if saver.busy:
+            os._exit(INTERRUPTED)
         raise
     finally:
         thread.shutdown(wait=others_there)

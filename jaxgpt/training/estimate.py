@@ -18,9 +18,10 @@ from jaxgpt.devices.mesh import batch_sharding, make_mesh
 from jaxgpt.devices.setup import why_not_fused
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.ops.fused_attention import FUSED, LANES
+from jaxgpt.run.load import find_origin
 from jaxgpt.training.flops import flops_per_token, out_of_memory
 from jaxgpt.training.optimizer import make_optimizer
-from jaxgpt.training.plan import parameter_counts, settle_layers
+from jaxgpt.training.plan import model_of, parameter_counts, settle_layers
 from jaxgpt.training.progress import clock
 from jaxgpt.training.step import compile_steps
 
@@ -61,7 +62,7 @@ class Estimate:
 
     def mfu(self, seconds: float) -> float:
         """Returns the share of the chips' peak that the model's arithmetic is."""
-        return self.flops / seconds / (self.chip.flops * self.chips)
+        return self.flops / seconds / (self.chip.peak(self.config.model.dtype) * self.chips)
 
 
 def settle_elsewhere(config: Config, chip: Chip) -> Config:
@@ -80,6 +81,20 @@ def settle_elsewhere(config: Config, chip: Chip) -> Config:
         raise UserError(
             f"model.attention: {model.attention} was given; it cannot be had there ({why}); give auto or xla"
         )
+    return dataclasses.replace(config, model=model)
+
+
+def continued(config: Config) -> Config:
+    """Returns the config with the model of the run that training starts from, where it names one."""
+    if config.run.init_from is None:
+        return config
+    try:
+        origin = find_origin(config.run.init_from)
+    except UserError as error:
+        raise UserError(f"run.init_from: {error}. Without it, as None, the config's own model is planned") from None
+    model = model_of(origin, config)
+    if model.embedding_rows is None:
+        model = dataclasses.replace(model, vocab_size=origin.run.tokenizer.vocab_size)
     return dataclasses.replace(config, model=model)
 
 
@@ -149,7 +164,8 @@ def _held(tree: Any) -> float:
 def _compute_seconds(chip: Chip, config: Config, program: Program, flops: float, chips: int) -> float:
     """Returns the time of a step without collectives."""
     if not chip.hertz:
-        return max(program.moved / chip.bandwidth, flops / (GPU_SHARE * chip.flops)) + program.kernels * KERNEL_SECONDS
+        products = flops / (GPU_SHARE * chip.peak(config.model.dtype))
+        return max(program.moved / chip.bandwidth, products) + program.kernels * KERNEL_SECONDS
     seconds = program.cycles / chip.hertz + program.unpriced / chip.bandwidth
     if config.model.attention == "splash":
         lanes = min(1.0, config.model.head_size / LANES)
@@ -163,8 +179,8 @@ def splash_flops(config: Config) -> float:
     Two forward; seven backward, as queries meet keys and gradients values once for each of its two kernels.
     """
     model, tokens = config.model, config.data.batch_size * config.data.seq_len
-    again = 2 if model.remat == "full" else 0
-    return (9 + again) * 2 * tokens * config.data.seq_len * model.embed_dim * model.num_layers / 2
+    again, width = 2 if model.remat == "full" else 0, model.num_heads * model.head_size
+    return (9 + again) * 2 * tokens * config.data.seq_len * width * model.num_layers / 2
 
 
 def describe(planned: Estimate, on: str, tokens: float | None) -> list[str]:
@@ -204,7 +220,8 @@ def describe(planned: Estimate, on: str, tokens: float | None) -> list[str]:
     lines += [f"  {line}" for line in _assumptions(planned)]
     lines.append(f"tokens a second: {step_tokens / planned.seconds:,.0f}")
     horizon = config.run.train_tokens or (tokens and tokens * config.run.epochs)
-    steps = math.ceil(horizon / step_tokens) if horizon else config.run.max_steps
+    steps = math.ceil(horizon / step_tokens) if horizon else None
+    steps = min((steps for steps in (steps, config.run.max_steps) if steps is not None), default=None)
     if steps is not None:
         seconds = steps * planned.seconds
         lines.append(
@@ -222,7 +239,7 @@ def _assumptions(planned: Estimate) -> list[str]:
     if not chip.hertz:
         return [
             f"assumed: {planned.program.moved / 1e9:,.1f} GB moved at {chip.bandwidth / 1e9:,.0f} GB/s, or products at "
-            f"{GPU_SHARE:.0%} of {chip.flops / 1e12:,.0f} TFLOP/s, whichever is longer, and "
+            f"{GPU_SHARE:.0%} of {chip.peak(model.dtype) / 1e12:,.0f} TFLOP/s, whichever is longer, and "
             f"{KERNEL_SECONDS * 1e6:.0f} us for each of {planned.program.kernels:,} kernels"
         ]
     assumed = f"assumed: the compiler's {planned.program.cycles / 1e6:,.1f} M cycles at {chip.hertz / 1e9:.2f} GHz"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import jax
 import numpy as np
 
+from jaxgpt.config import Config
 from jaxgpt.data.batch import Batch
 from jaxgpt.data.sources import EMPTY, Source, in_order
 from jaxgpt.model.gpt import Params
@@ -69,6 +70,11 @@ def some_of(source: Source, seq_len: int, most_tokens: int = MOST_TOKENS) -> Sou
     if len(source) <= most:
         return source
     return Spread(source, np.linspace(0, len(source) - 1, most).round().astype(np.int64))
+
+
+def rows_at_once(config: Config) -> int:
+    """Returns the rows that fit on the devices together: those of a micro-batch, as training has them."""
+    return config.data.batch_size // config.optimizer.grad_accumulation_steps
 
 
 def num_batches(source: Source, batch_size: int) -> int:

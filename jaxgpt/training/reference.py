@@ -14,6 +14,7 @@ from jaxgpt.data.prepare import Prepared
 from jaxgpt.data.sources import EMPTY, Packed, Pairs, in_order
 from jaxgpt.devices.mesh import inference_mesh
 from jaxgpt.run.load import Origin, abstract_on, checkpoint_digest, restore_origin
+from jaxgpt.training.evaluate import rows_at_once
 from jaxgpt.training.objectives import log_probs
 from jaxgpt.training.progress import evaluation_bar
 
@@ -35,7 +36,7 @@ def with_reference(data: Prepared, origin: Origin, config: Config) -> Mapping[st
         plain = replace(config, model=replace(model, attention="xla", scan_layers=False))
         compute = jax.jit(lambda params, batch: log_probs(params, batch, plain))
         for split, source in packed.items():
-            rows = list(in_order(source, config.data.batch_size))
+            rows = list(in_order(source, rows_at_once(config)))
             with evaluation_bar(f"reference, {split}", len(rows)) as advance:
                 found = []
                 for indices in rows:

@@ -1,6 +1,7 @@
 """One training step, and one evaluation step: pure functions, jitted over the mesh by `compile_*`."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -64,14 +65,18 @@ def _summed_gradients(
         grads, sums = with_gradient(params, *inputs)
         return jax.tree.map(jnp.add, total, (sums, grads)), None
 
-    # Micro-batch i takes rows i, i + count, ...: each device's rows stay on it.
-    micro_batches = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, count, *x.shape[1:]), 0, 1), batch)
+    micro_batches = _micro_batches(batch, count)
     keys = jax.random.split(key, count)
     first = jax.tree.map(lambda x: x[0], (micro_batches, keys))
     shapes = jax.eval_shape(lambda: loss_of(params, *first)[1])
     start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), jax.tree.map(jnp.zeros_like, params)
     total, _ = jax.lax.scan(add, start, (micro_batches, keys))
     return total
+
+
+def _micro_batches(batch: Batch, count: int) -> Batch:
+    """Returns arrays as [count, rows, ...]: micro-batch i takes rows i, i + count, ...: each device's stay on it."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, count, *x.shape[1:]), 0, 1), batch)
 
 
 def make_train_step(
@@ -169,7 +174,11 @@ def compile_steps(
         return objective(params, batch, config, None)
 
     def log_probs_of(params: Params, batch: Batch) -> jax.Array:
-        return log_probs(params, batch, config, config.objective.temperature)
+        of = partial(log_probs, params, config=config, temperature=config.objective.temperature)
+        if config.optimizer.grad_accumulation_steps == 1:
+            return of(batch)
+        log_p_CBT = jax.lax.map(of, _micro_batches(batch, config.optimizer.grad_accumulation_steps))
+        return jnp.swapaxes(log_p_CBT, 0, 1).reshape(batch.tokens.shape)
 
     train_step = jax.jit(
         make_train_step(config, optimizer, objective=objective),

@@ -26,7 +26,7 @@ from jaxgpt.run.checkpoint import Best, write_best
 from jaxgpt.run.folder import Run
 from jaxgpt.run.load import Origin
 from jaxgpt.run.metrics import append_answers, append_sample, read_records, seconds_so_far
-from jaxgpt.training.evaluate import Score, evaluate, num_batches
+from jaxgpt.training.evaluate import Score, evaluate, num_batches, rows_at_once
 from jaxgpt.training.flops import out_of_memory, peak_tokens_per_second
 from jaxgpt.training.horizon import total_steps
 from jaxgpt.training.objectives import Objective, next_token
@@ -318,7 +318,7 @@ class Trainer:
         return found._replace(values=found.values | beside.values, said=found.said + beside.said)
 
     def _score(self, step: int, params: Params, compiled: Compiled, source: Source, what: str) -> Score:
-        batch_size = self.config.data.batch_size
+        batch_size = rows_at_once(self.config)
         with self.progress.evaluating(what, num_batches(source, batch_size)) as advance:
 
             def before_batch() -> None:

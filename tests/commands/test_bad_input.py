@@ -64,6 +64,22 @@ TUNE = ("finetune.py", "--config", "mini_talk.py", "--run.name", "bad")
         ),
         ((*TUNE, "--run.init-from", "runs/nothing"), "runs/nothing: no such run folder; there are: "),
         ((*TUNE, "--run.init-from", "cache"), "not a run folder"),
+        (
+            ("finetune.py", "--config", "mini_talk.py", "--run.name", "mini"),
+            "run.init_from: runs/mini is the run to be made; choose another --run.name",
+        ),
+        (
+            (*TRAIN, "--run.init-from", "runs/mini", "--objective.name", "dpo"),
+            "objective.name: dpo was given; it is about answers, and for finetune.py",
+        ),
+        (
+            ("jaxgpt", "plan", "--config", "tiny_grpo", "--on", "v5e:1"),
+            "objective.name: grpo was given; only a next_token training can be planned",
+        ),
+        (
+            ("jaxgpt", "plan", "--config", "oasst", "--on", "v5e:1", "--run.init-from", "runs/none"),
+            "run.init_from: runs/none: no such run folder",
+        ),
         ((*TRAIN, "--lora.rank", "4"), "lora.rank: 4 was given; it must be None without run.init_from"),
         ((*TUNE, "--lora.rank", "0"), "lora.rank: 0 was given; it must be at least 1"),
         ((*TUNE, "--lora.rank", "4", "--optimizer.name", "muon"), "optimizer.name: 'muon' was given; it must be adamw"),

@@ -70,6 +70,16 @@ def test_adapters_beside_adapters(workplace, lora):
     assert first == pytest.approx(min(valid_losses(workplace, "thin")), abs=1e-4), said  # it goes on from the best
 
 
+def test_a_start_that_saved_nothing_does_not_say_what_the_next_is_beside(workplace, lora):
+    dead = workplace / "runs" / "dead"
+    shutil.copytree(workplace / "runs" / "thin", dead)
+    shutil.rmtree(dead / "checkpoints")
+    record = json.loads((dead / "base.json").read_text())
+    (dead / "base.json").write_text(json.dumps(record | {"run": "runs/mini_talk", "digest": "0" * 64}))
+    shell(workplace, "finetune.py", "--config", "mini_talk.py", "--run.name", "dead", *LORA, "--run.max-steps", "5")
+    assert json.loads((dead / "base.json").read_text()) == record
+
+
 def test_never_beside_other_parameters(workplace, lora, tmp_path):
     there = tmp_path / "runs"
     for name in ("mini", "thin"):
@@ -77,6 +87,9 @@ def test_never_beside_other_parameters(workplace, lora, tmp_path):
     base = there / "thin" / "base.json"
     base.write_text(base.read_text().replace("runs/mini", "elsewhere/mini"))
     assert bits(there / "thin") == bits(workplace / "runs" / "thin")  # moved together
+    other = shutil.copytree(workplace / "runs" / "mini_talk", tmp_path / "other" / "mini")
+    base.write_text(base.read_text().replace("elsewhere/mini", str(other)))
+    assert bits(there / "thin") == bits(workplace / "runs" / "thin")  # another run stands where the base was
     step = json.loads(base.read_text())["step"]
     sealed = there / "mini" / "checkpoints" / str(step) / "digests.json"
     sealed.write_text(sealed.read_text() + "\n")

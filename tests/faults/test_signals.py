@@ -31,9 +31,12 @@ def test_sigterm_saves_and_the_same_command_goes_on(place, left_alone, name, whe
     assert outcome(place / "runs" / name) == left_alone["pretrain"]
 
 
-def test_a_second_ctrl_c_leaves_at_once(place):
-    run = start(place, "pretrain", "hasty", "--run.max-steps", "100000", "--run.epochs", "10000")
-    metrics = place / "runs/hasty/metrics.jsonl"
+@pytest.mark.parametrize("saves", ["False", "True"])
+def test_a_second_ctrl_c_leaves_at_once(place, saves):
+    name = f"hasty-{saves}"
+    long = ("--run.max-steps", "100000", "--run.epochs", "10000", "--run.async-saves", saves)
+    run = start(place, "pretrain", name, *long)
+    metrics = place / f"runs/{name}/metrics.jsonl"
     assert stop_when(run, metrics.exists, signal.SIGINT, random.Random(0))
     run.send_signal(signal.SIGINT)
     assert ended(run, 60)

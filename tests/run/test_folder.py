@@ -49,6 +49,21 @@ def test_the_path_alone_is_enough(run):
     assert load_run(run.path) == run
 
 
+def test_what_was_left_by_a_start_that_saved_nothing_is_gone(run):
+    """It may have been of another origin: what was measured before the first step would be that one's."""
+    open_run(run, 10)
+    left = [run.path / name for name in ("base.json", "metrics.jsonl", "samples.jsonl", "answers.jsonl")]
+    for file in left:
+        file.write_text('{"step": 0}\n')
+    open_run(run, 10)
+    assert not any(file.exists() for file in left)
+    train_a_step(run)
+    for file in left:
+        file.write_text('{"step": 0}\n')
+    open_run(run, 10)
+    assert all(file.exists() for file in left)
+
+
 def test_the_same_run_goes_on_and_another_is_refused(run):
     open_run(run, 10)
     train_a_step(run)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxgpt.errors import RunError
+from jaxgpt.model.parameters import STACK
 from jaxgpt.run import saver as savers
 from jaxgpt.run.checkpoint import open_checkpoints, restore_state
 from jaxgpt.run.integrity import damage
@@ -43,6 +44,17 @@ def test_what_is_written_is_the_state_that_was_given(tmp_path, held):
         assert damage(tmp_path / "3") is None
         restored = restore_state(manager, 3, jax.eval_shape(lambda: state_at(3)))
     np.testing.assert_array_equal(restored.params["w"], np.full((64, 64), 3.0))
+
+
+def test_blocks_that_share_arrays_are_taken_apart_on_the_way(tmp_path):
+    params = {STACK: {"w": jnp.arange(6.0).reshape(3, 2)}, "head": jnp.ones(2)}
+    state = TrainState(jnp.array(1, jnp.int32), params, {"m": jnp.zeros(2)})
+    with open_checkpoints(tmp_path) as manager:
+        with saving(manager, DOCUMENTS, behind=True) as saver:
+            saver.save(state)
+        restored = restore_state(manager, 1, jax.eval_shape(lambda: state))
+        assert set(manager.item_metadata(1)["params"]) == {"block_0", "block_1", "block_2", "head"}
+    np.testing.assert_array_equal(restored.params[STACK]["w"], params[STACK]["w"])
 
 
 def test_one_waits_for_the_other_and_the_last_is_whole_at_the_end(tmp_path):

@@ -25,7 +25,7 @@ def _here(monkeypatch):
 
 @pytest.mark.usefixtures("_here")
 def test_memory_is_divided_and_time_adds_up():
-    config = dataclasses.replace(CONFIG, model=dataclasses.replace(MODEL, attention="xla"))
+    config = dataclasses.replace(CONFIG, model=dataclasses.replace(MODEL, attention="xla", dtype="bfloat16"))
     found = estimate(config, "h100:8")
     sizes = [x.size for x in jax.tree.leaves(abstract_params(config.model))]
     assert 4 * sum(sizes) / 8 <= found.parameters < 4 * sum(sizes) / 4  # what has no embed_dim is whole everywhere
@@ -73,6 +73,18 @@ def test_a_kernel_that_cannot_be_had_there_is_refused(chip, asked, why):
 def test_the_arithmetic_of_attention_is_that_of_its_products():
     # 8 rows, 2 blocks, 9 products of [128, 32] with [32, 128] over all heads, half of which is later than the query.
     assert splash_flops(CONFIG) == 8 * 2 * 9 * (2 * 128 * 128 * 32) / 2
+
+    wide = dataclasses.replace(MODEL, head_dim=64)
+    assert splash_flops(dataclasses.replace(CONFIG, model=wide)) == 4 * splash_flops(CONFIG)
+
+
+@pytest.mark.usefixtures("_here")
+def test_float32_is_priced_as_float32_and_a_run_ends_where_it_is_told():
+    short = dataclasses.replace(CONFIG.run, train_tokens=1e9, max_steps=10)
+    config = dataclasses.replace(CONFIG, model=dataclasses.replace(MODEL, attention="xla"), run=short)
+    found = estimate(config, "h100:8")
+    assert found.mfu(found.flops / (8 * 67e12)) == pytest.approx(1)
+    assert "the run: 10 steps" in "\n".join(describe(found, "h100:8", None))
 
 
 @pytest.mark.parametrize("on", ["v9:1", "h100:many", "a100:0", "l4:1", ""])

@@ -9,9 +9,10 @@ import pytest
 from flax import linen as nn
 from jax.sharding import AxisType
 
-from jaxgpt.config import ModelConfig, OptimizerConfig
+from jaxgpt.config import LoraConfig, ModelConfig, OptimizerConfig
 from jaxgpt.devices.mesh import RULES
 from jaxgpt.model.gpt import GPT
+from jaxgpt.model.lora import init_adapters
 from jaxgpt.training.optimizer import (
     _iterate,
     decay_mask,
@@ -89,6 +90,11 @@ def test_decay_is_for_matrices_only(params):
     left_alone = names(decay_mask(params), False)
     assert all(name.endswith(("bias", "scale")) for name in left_alone)
     assert "block_0.attention.query.bias" in left_alone  # two axes, and still no matrix
+
+
+def test_decay_is_for_adapters_too(params):
+    adapters = init_adapters(params, LoraConfig(rank=2), jax.random.key(0))
+    assert not names(decay_mask(adapters), False)
 
 
 def test_decay_moves_matrices_towards_zero_without_a_gradient(params):

@@ -101,6 +101,17 @@ def test_accumulated_equals_full_batch():
 
 
 @pytest.mark.long
+def test_log_probabilities_in_micro_batches_are_those_of_the_whole():
+    config = dataclasses.replace(CONFIG, model=dataclasses.replace(MODEL, dropout=0.0))
+    in_parts = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, grad_accumulation_steps=4))
+    found = []
+    for asked in (config, in_parts):
+        compiled = compile_steps(asked, make_optimizer(asked.optimizer, STEPS), one_device())
+        state = compiled.init()
+        found.append(np.asarray(compiled.log_probs(state.params, compiled.put(batch_of(0)))))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
+
+
 def test_jit_equals_pmap():
     """The same pure step, over `per_device` batches: the loss is divided by the weights of all devices."""
     config = dataclasses.replace(CONFIG, model=dataclasses.replace(MODEL, dropout=0.0))
