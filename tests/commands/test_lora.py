@@ -90,6 +90,7 @@ def test_never_beside_other_parameters(workplace, lora, tmp_path):
     other = shutil.copytree(workplace / "runs" / "mini_talk", tmp_path / "other" / "mini")
     base.write_text(base.read_text().replace("elsewhere/mini", str(other)))
     assert bits(there / "thin") == bits(workplace / "runs" / "thin")  # another run stands where the base was
+    shutil.rmtree(other)
     step = json.loads(base.read_text())["step"]
     sealed = there / "mini" / "checkpoints" / str(step) / "digests.json"
     sealed.write_text(sealed.read_text() + "\n")
