@@ -287,7 +287,9 @@ def check(verb: Check) -> None:
         print(f"{'WRONG' if wrong else 'ok':6} {name}{f': {wrong}' if wrong else ''}", flush=True)
         damaged += wrong is not None
     if damaged:
-        raise RunError(f"{verb.run}: {damaged} not as saved; training and sampling pass over damaged checkpoints")
+        raise RunError(
+            f"{verb.run}: {damaged} not as it was; of checkpoints, training and sampling pass over damaged ones"
+        )
     print(f"{verb.run}: everything is as it was saved")
 
 

@@ -13,6 +13,7 @@ import jax
 
 from jaxgpt.config import Sampling
 from jaxgpt.errors import UserError, clipped
+from jaxgpt.files import parse_json
 from jaxgpt.inference.chat import fit_history, reply
 from jaxgpt.run.load import Trained
 from jaxgpt.text.conversation import Rendered, render_message
@@ -122,13 +123,27 @@ class Conversation:
             return
         line = json.dumps({"messages": [message.message for message in self.messages]}, ensure_ascii=False)
         try:
-            with Path(name).expanduser().open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            file = Path(name).expanduser()
+            if file.exists() and not _holds_conversations(file):
+                print(f"(not saved: {clipped(name)} is there, and holds no conversations; give another file)")
+                return
+            with file.open("a", encoding="utf-8") as opened:
+                opened.write(line + "\n")
         except (OSError, ValueError, RuntimeError) as error:
             why = getattr(error, "strerror", None) or str(error)
             print(f"(not saved: {clipped(why)}; give a file: /save talks.jsonl)")
             return
         print(f"({len(self.messages)} messages added to {name})")
+
+
+def _holds_conversations(file: Path) -> bool:
+    """Returns whether a file is one of conversations, by its first line, or empty."""
+    with file.open(encoding="utf-8", errors="replace") as opened:
+        line = opened.readline()
+    try:
+        return not line or "messages" in parse_json(line)
+    except (ValueError, TypeError):
+        return False
 
 
 def converse(conversation: Conversation) -> None:

@@ -113,6 +113,10 @@ def import_adapters(folder: Path, base: str | Path, path: Path) -> Run:
             data = manifest_from_dict(read_json(folder / DATA))
         except ValueError as error:
             raise UserError(f"{folder / DATA}: not a data manifest ({clipped(str(error))})") from None
+        if data.tokenizer != origin.run.tokenizer.fingerprint:
+            raise UserError(
+                f"{folder}: its adapters were trained with another tokenizer than {base} has; give their base"
+            )
     opened = open_file(folder / WEIGHTS)
     family = choose_family(model, None)
     ours = _read(opened, settings, list(_modules(tensors_of(family, model))), sizes_of(model, model.vocab_size))

@@ -43,12 +43,18 @@ def open_kept(cache_dir: str | Path, name: str) -> Kept | None:
 
 
 def kept_for(cache_dir: str | Path, origin: str) -> Kept | None:
-    """Returns what was made from an origin before: a corpus as it was found, a tokenizer, settings."""
+    """Returns what was made from an origin before: a corpus as it was found, a tokenizer, settings.
+
+    Its facts are the origin's own: what was left out of it, say, where another one came to the same content.
+    """
+    own = _place(cache_dir) / f"{origin}.facts"
     try:
         name = (_place(cache_dir) / f"{origin}.name").read_text(encoding="utf-8").strip()
-    except OSError:
+        facts = parse_json(own.read_text(encoding="utf-8")) if own.exists() else None  # older ones have none
+    except (OSError, ValueError):
         return None
-    return open_kept(cache_dir, name) if name.isalnum() else None
+    kept = open_kept(cache_dir, name) if name.isalnum() else None
+    return kept if kept is None or facts is None else Kept(kept.folder, facts)
 
 
 def make_kept(cache_dir: str | Path, origin: str, make: Callable[[Path], tuple[str, dict[str, Any]]]) -> Kept:
@@ -74,15 +80,15 @@ def make_kept(cache_dir: str | Path, origin: str, make: Callable[[Path], tuple[s
         files = {file.name: [file.stat().st_size, digest_of(file)] for file in sorted(part.iterdir())}
         write_text(part / RECORD, json.dumps({"facts": facts, "files": files}) + "\n")
         with filelock.FileLock(place / f".{name}.content.lock"):  # another origin may have the same content
-            if (kept := open_kept(cache_dir, name)) is None:
+            if open_kept(cache_dir, name) is None:
                 with contextlib.suppress(FileNotFoundError):
                     shutil.rmtree(place / name)
                 part.rename(place / name)
-                kept = Kept(place / name, facts)
             else:
                 shutil.rmtree(part)
+        write_text(place / f"{origin}.facts", json.dumps(facts) + "\n")
         write_text(place / f"{origin}.name", name + "\n")
-        return kept
+        return Kept(place / name, facts)
 
 
 def damaged_files(cache_dir: str | Path, name: str) -> Iterator[tuple[str, str | None]]:

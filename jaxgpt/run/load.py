@@ -131,7 +131,9 @@ def _base_of(run: Run) -> Origin:
             return origin
         others.append(f"{place} has another one there ({found or 'trained anew'})")
     if not others:
-        raise UserError(f"{what}, which is not there; bring it back, as {named} or {beside}")
+        raise UserError(
+            f"{what}, which is not there; bring it back, as {' or '.join(dict.fromkeys(map(str, (named, beside))))}"
+        )
     raise UserError(f"{what}, and {'; '.join(others)}; bring the first back")
 
 

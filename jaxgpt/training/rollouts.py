@@ -64,9 +64,14 @@ def warnings(records: Sequence[Mapping[str, Any]], config: Config) -> list[str]:
             f"answers run away in length: {length_now:.1f} tokens, {length:.1f} at first. See samples.jsonl whether "
             "the reward pays for length; a negative --objective.length-reward mends it, or a reward that does not"
         )
-    if mean("cut", told[-FEW:]) > 0.5 >= mean("cut", told[:FEW]):
+    if mean("cut", told[-FEW:]) > 0.5:
         found.append(
-            f"most answers are cut at objective.answer_tokens = {config.objective.answer_tokens}: they do not end any "
-            "more. Give room for more tokens, or a reward that wants an end"
+            f"most answers are cut at objective.answer_tokens = {config.objective.answer_tokens}: they do not end "
+            "before. Give room for more tokens, or a reward that wants an end"
+        )
+    if mean("no_signal", told[-FEW:]) == 1:
+        found.append(
+            f"nothing is learned: for {FEW} steps all answers to a question were worth the same. Ask what is answered "
+            "right at times, reward what differs, or draw with a higher --objective.temperature"
         )
     return found

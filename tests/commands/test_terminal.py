@@ -23,7 +23,25 @@ def talk(workplace, *lines: str) -> list[str]:
 
 def test_commands(workplace, finetuned, tmp_path):
     saved = tmp_path / "talks.jsonl"
-    first, again, _, too_long, told, kept, new, empty, odd, hot, still, unknown, slash, unsaved, nowhere, *rest = talk(
+    (
+        first,
+        again,
+        _,
+        too_long,
+        told,
+        kept,
+        new,
+        empty,
+        odd,
+        hot,
+        still,
+        unknown,
+        slash,
+        unsaved,
+        text,
+        nowhere,
+        *rest,
+    ) = talk(
         workplace,
         "The box of Ann is red. The box?",
         "/retry",
@@ -39,6 +57,7 @@ def test_commands(workplace, finetuned, tmp_path):
         "/nothing",
         "//box?",
         "/save /no/such/folder/x",
+        "/save text.txt",
         "/save",
         "/help",
         "/quit",
@@ -61,6 +80,7 @@ def test_commands(workplace, finetuned, tmp_path):
     assert unknown == "(there is no /nothing; /help lists what there is)"
     assert slash.startswith("model> ")
     assert unsaved.startswith("(not saved: ")
+    assert text == "(not saved: text.txt is there, and holds no conversations; give another file)"
     assert nowhere == "(no file was given; for example /save talks.jsonl)"
     assert "/temperature NUMBER" in "\n".join(rest)
     assert "model>" not in "\n".join(rest)  # it was left

@@ -125,6 +125,16 @@ def test_a_damaged_record_is_named(place, tmp_path):
         import_adapters(folder, place / "base", tmp_path / "run")
 
 
+def test_a_base_with_another_tokenizer_is_refused(place, tmp_path):
+    """Its tensors may well fit, and it would write nonsense."""
+    folder = shutil.copytree(place / "adapters", tmp_path / "adapters")
+    data = json.loads((folder / "jaxgpt_data.json").read_text())
+    (folder / "jaxgpt_data.json").write_text(json.dumps(data | {"tokenizer": "0" * 64}))
+    with pytest.raises(UserError, match=r"were trained with another tokenizer than .*base has"):
+        import_adapters(folder, place / "base", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("tensors", "contains"),
     [

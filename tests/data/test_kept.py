@@ -37,6 +37,25 @@ def test_made_once_and_found_by_origin_and_by_content(tmp_path):
     assert kept_for(tmp_path, "origin") == open_kept(tmp_path, "content") == make_kept(tmp_path, "origin", make)
 
 
+def test_what_is_told_of_an_origin_is_its_own(tmp_path):
+    """Where two come to the same content, one of them may have left something out."""
+
+    def saying(note):
+        def make(folder):
+            np.save(folder / "a.npy", WANTED)
+            return "content", {"notes": [note]}
+
+        return make
+
+    notes = {"one": "nothing left out", "other": "3 lines left out"}
+    for origin, note in notes.items():
+        assert make_kept(tmp_path, origin, saying(note)).facts["notes"] == [note]
+    for origin, note in notes.items():
+        assert kept_for(tmp_path, origin).facts["notes"] == [note]
+    (tmp_path / "tokens" / "other.facts").unlink()  # as kept before there were such
+    assert kept_for(tmp_path, "other").facts["notes"] == ["nothing left out"]
+
+
 def test_the_same_content_from_two_origins_is_kept_once(tmp_path):
     make, calls = make_once()
     assert make_kept(tmp_path, "one", make).folder == make_kept(tmp_path, "other", make).folder

@@ -212,7 +212,7 @@ def test_a_reward_that_raises_names_its_line_and_the_question(tmp_path):
 
 
 def records(**last: float) -> list[dict[str, float]]:
-    first = {"entropy": 0.5, "answer_tokens": 6.0, "cut": 0.0}
+    first = {"entropy": 0.5, "answer_tokens": 6.0, "cut": 0.0, "no_signal": 0.5}
     return [first] * FEW + [first | last] * FEW
 
 
@@ -222,6 +222,7 @@ def records(**last: float) -> list[dict[str, float]]:
         ({"entropy": 0.01}, "entropy collapsed: 0.0100 nats per token, 0.5000 at first"),
         ({"answer_tokens": 14.0}, "answers run away in length: 14.0 tokens, 6.0 at first"),
         ({"cut": 0.8}, "most answers are cut at objective.answer_tokens = 6"),
+        ({"no_signal": 1.0}, f"nothing is learned: for {FEW} steps all answers to a question were worth the same"),
     ],
 )
 def test_what_goes_wrong_is_told(last, says):
