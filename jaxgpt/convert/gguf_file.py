@@ -15,6 +15,7 @@ from jaxgpt.model.layers import rope_frequencies
 from jaxgpt.run.folder import Run
 from jaxgpt.text.bpe_tokenizer import NAMES, PATTERNS, BpeTokenizer, written
 from jaxgpt.text.imported_tokenizer import ImportedTokenizer
+from jaxgpt.text.tokenizer import Tokenizer
 
 ARCHITECTURES = {"gpt2": "gpt2", "gpt_neox": "gptneox", "llama": "llama", "mistral": "llama"}
 ARCHITECTURES |= {"qwen2": "qwen2", "qwen3": "qwen3"}
@@ -126,10 +127,19 @@ def _write_vocabulary(writer: Any, run: Run, model: ModelConfig) -> list[str]:
     writer.add_token_merges(found.merges)
     writer.add_bos_token_id(tokenizer.special.bos)
     writer.add_eos_token_id(tokenizer.special.end if run.data.is_chat else tokenizer.special.eos)
-    writer.add_add_bos_token(not run.data.is_chat)  # ours begin every text with it, and no conversation
+    writer.add_add_bos_token(not run.data.is_chat and _begins_with_bos(tokenizer))
     if run.data.is_chat:
         writer.add_chat_template(template_of(format_of(tokenizer)))
     return []
+
+
+def _begins_with_bos(tokenizer: Tokenizer) -> bool:
+    """Returns whether texts begin with bos: ours do, conversations apart; one made elsewhere says so itself."""
+    if not isinstance(tokenizer, ImportedTokenizer):
+        return True
+    from tokenizers import Tokenizer as HuggingFace
+
+    return HuggingFace.from_str(tokenizer.content).encode("a").ids[:1] == [tokenizer.special.bos]
 
 
 def _vocabulary(run: Run, model: ModelConfig) -> Vocabulary | None:

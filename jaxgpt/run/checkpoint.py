@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, PartitionSpec
 from orbax.checkpoint import checkpoint_managers
 
-from jaxgpt.buckets import failures, is_in_bucket, make_folder, path_of
+from jaxgpt.buckets import failures, is_in_bucket, path_of
 from jaxgpt.devices.distributed import on_primary
 from jaxgpt.errors import RunError, UserError, first_line
 from jaxgpt.files import parse_json, write_text
@@ -81,7 +81,7 @@ def open_checkpoints(
     """
     folder = folder if is_in_bucket(folder) else folder.absolute()
     if create:
-        on_primary(lambda: make_folder(folder))
+        on_primary(lambda: folder.mkdir(parents=True, exist_ok=True))  # in a bucket, too: Orbax asks for it
     policy = checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(2), _KeepBest(folder)])
     together = ocp.options.MultiprocessingOptions()
     if alone:

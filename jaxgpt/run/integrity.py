@@ -55,7 +55,8 @@ def seal(folder: Path) -> None:
         files = {name: record for part in parts for name, record in parse_json(part.read_text("utf-8")).items()}
         for part in parts:
             part.unlink()
-        commit(folder, files)
+        unseen = [name for name in names if name not in files]  # by who looked at a folder that lags behind
+        commit(folder, files | records(folder, unseen))
 
 
 def damage(folder: Path) -> str | None:

@@ -79,6 +79,16 @@ def _micro_batches(batch: Batch, count: int) -> Batch:
     return jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, count, *x.shape[1:]), 0, 1), batch)
 
 
+def _log_probs(config: Config, params: Params, batch: Batch) -> jax.Array:
+    """Returns log_p_BT of a batch's targets at objective.temperature, one micro-batch after the other."""
+    count = config.optimizer.grad_accumulation_steps
+    of = partial(log_probs, params, config=config, temperature=config.objective.temperature)
+    if count == 1:
+        return of(batch)
+    log_p_CBT = jax.lax.map(of, _micro_batches(batch, count))
+    return jnp.swapaxes(log_p_CBT, 0, 1).reshape(batch.tokens.shape)
+
+
 def make_train_step(
     config: Config,
     optimizer: optax.GradientTransformation,
@@ -173,13 +183,6 @@ def compile_steps(
     def eval_step(params: Params, batch: Batch) -> Sums:
         return objective(params, batch, config, None)
 
-    def log_probs_of(params: Params, batch: Batch) -> jax.Array:
-        of = partial(log_probs, params, config=config, temperature=config.objective.temperature)
-        if config.optimizer.grad_accumulation_steps == 1:
-            return of(batch)
-        log_p_CBT = jax.lax.map(of, _micro_batches(batch, config.optimizer.grad_accumulation_steps))
-        return jnp.swapaxes(log_p_CBT, 0, 1).reshape(batch.tokens.shape)
-
     train_step = jax.jit(
         make_train_step(config, optimizer, objective=objective),
         donate_argnums=0,
@@ -207,11 +210,8 @@ def compile_steps(
 
     def program(state: TrainState, batch: Batch) -> jax.stages.Compiled:
         if not programs:
-            programs.append(
-                train_step.lower(state, batch).compile(
-                    compiler_options=compiler_options(mesh.devices.flat[0].device_kind)
-                )
-            )
+            options = compiler_options(mesh.devices.flat[0].device_kind)
+            programs.append(train_step.lower(state, batch).compile(compiler_options=options))
             give_back_freed_memory()  # or the first step's arrays come on top of what tracing and compiling left
         return programs[0]
 
@@ -223,7 +223,7 @@ def compile_steps(
         start_from=on_mesh(take),
         train_step=on_mesh(lambda state, batch: program(state, batch)(state, batch)),
         eval_step=on_mesh(jax.jit(eval_step, in_shardings=(of_model, rows), out_shardings=whole)),
-        log_probs=on_mesh(jax.jit(log_probs_of, in_shardings=(of_model, rows), out_shardings=rows)),
+        log_probs=on_mesh(jax.jit(partial(_log_probs, config), in_shardings=(of_model, rows), out_shardings=rows)),
         model_params=on_mesh(lambda state: state.params if config.lora.rank is None else merge(state)),
         program=on_mesh(program),
     )

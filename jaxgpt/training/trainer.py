@@ -141,6 +141,7 @@ class Trainer:
     """What is on record of the steps on answers, from which it is seen what goes wrong."""
     warned: set[str] = field(default_factory=set)
     saves: int = 0
+    """How often this process has saved, which all processes do equally often."""
     saved_at: float = field(default_factory=time.monotonic)
 
     def loop(self) -> None:

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from gguf import GGUFReader
-from tokenizers import AddedToken
+from tokenizers import AddedToken, processors
 from tokenizers import Tokenizer as HuggingFace
 
 from jaxgpt.config import ModelConfig
@@ -94,7 +94,20 @@ def test_tokens_that_were_added_are_control_only_where_they_are_special(tmp_path
     fields, _ = read(tmp_path / "it.gguf")
     kinds = dict(zip(fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"], strict=True))
     assert (kinds["<|begin|>"], kinds["<think>"], kinds["a"]) == (3, 4, 1)
-    assert fields["tokenizer.ggml.add_bos_token"] is True
+    assert fields["tokenizer.ggml.add_bos_token"] is False
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_a_text_begins_with_bos_where_the_tokenizer_says_so(tmp_path, says):
+    theirs = gpt2_like(("<|begin_of_text|>", "<|end_of_text|>"))
+    if says:
+        bos = "<|begin_of_text|>", theirs.token_to_id("<|begin_of_text|>")
+        theirs.post_processor = processors.TemplateProcessing(single=f"{bos[0]} $A", special_tokens=[bos])
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    imported = import_tokenizer(tmp_path / "tokenizer.json")
+    run = make_run(tmp_path / "run", dataclasses.replace(MODEL, vocab_size=imported.vocab_size), imported)
+    export_gguf(run.path, tmp_path / "it.gguf")
+    assert read(tmp_path / "it.gguf")[0]["tokenizer.ggml.add_bos_token"] is says
 
 
 def test_bytes_go_without_a_tokenizer(tmp_path):

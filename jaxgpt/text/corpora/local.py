@@ -144,8 +144,8 @@ def _find(path: Path, kind: _Kind[Document]) -> tuple[int, str, Callable[[], Spl
         return Splits(splits, [*notes, *more])
 
     size, identity = identity_of(file for part in files.values() for file in part if file.exists())
-    if "" not in files:  # which file is of which split depends on the folder that was given
-        identity += json.dumps({split: [str(file) for file in part] for split, part in files.items()})
+    if "" not in files or notes:  # which file is of which split, and what is not read, depends on the folder given
+        identity += json.dumps([{split: [str(file) for file in part] for split, part in files.items()}, notes])
     return size, identity, read
 
 

@@ -114,6 +114,16 @@ def test_the_same_files_as_other_splits_are_another_corpus(tmp_path):
     assert of_all.identity != of_inner.identity
 
 
+def test_what_is_not_read_is_told_as_it_is_now(tmp_path):
+    for name in ("train.txt", "valid.txt"):
+        (tmp_path / name).write_text(f"{name}\n", encoding="utf-8")
+    before = open_text(str(tmp_path), None).identity
+    (tmp_path / "notes.txt").write_text("about\n", encoding="utf-8")
+    assert open_text(str(tmp_path), None).identity != before
+    (tmp_path / "notes.txt").unlink()
+    assert open_text(str(tmp_path), None).identity == before
+
+
 def test_a_folder_with_one_file_is_that_file(tmp_path):
     file = tmp_path / "input.txt"
     file.write_text("\n".join(map(str, range(20))), encoding="utf-8")
