@@ -21,7 +21,7 @@ from jaxgpt.allowed import validate
 from jaxgpt.buckets import failures
 from jaxgpt.config import Config, ModelConfig, differences
 from jaxgpt.depth import of_depth
-from jaxgpt.errors import INTERRUPTED, RunError, UserError, first_line
+from jaxgpt.errors import INTERRUPTED, RunError, UserError, first_line, interrupts_as_they_were
 
 
 @dataclass(frozen=True)
@@ -292,7 +292,8 @@ def errors_in_words() -> Iterator[None]:
     accept_any_text()
     obey_no_color()
     try:
-        yield
+        with interrupts_as_they_were():
+            yield
     except (UserError, RunError) as error:
         stop(error)
     except KeyboardInterrupt:

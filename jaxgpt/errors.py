@@ -1,5 +1,7 @@
 """The two ways a command ends early, the user can mend it (exit 2) or it failed (exit 1); how errors show values."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 INTERRUPTED = 130  # the exit code after Ctrl-C, as shells have it
@@ -15,6 +17,20 @@ class RunError(Exception):
     """The input was fine but the work could not be done (a full disk, a broken checkpoint)."""
 
     exit_code = 1
+
+
+@contextlib.contextmanager
+def interrupts_as_they_were() -> Iterator[None]:
+    """Raises KeyboardInterrupt where an error began with one: JAX makes another of it, ValueError where it compares."""
+    try:
+        yield
+    except Exception as error:
+        began: BaseException | None = error
+        while began is not None:
+            if isinstance(began, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            began = began.__cause__ or began.__context__
+        raise
 
 
 def shown(value: Any) -> str:

@@ -6,6 +6,8 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from jaxgpt.errors import interrupts_as_they_were
+
 
 @contextlib.contextmanager
 def stop_on_signal() -> Iterator[Callable[[], int]]:
@@ -25,7 +27,8 @@ def stop_on_signal() -> Iterator[Callable[[], int]]:
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        with interrupts_as_they_were():
+            yield lambda: asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -58,6 +58,12 @@ def test_two_go_on_where_one_was_killed(place, left_alone):
     assert (run / "report.html").exists()
 
 
+def started(run: Path) -> int:
+    """Returns how often a run was started; every process has joined it by then."""
+    record = run / "run.json"
+    return 1 + len(json.loads(record.read_text())["earlier"]) if record.exists() else 0
+
+
 @pytest.mark.parametrize(("processes", "behind"), [(2, True), (3, False), (4, True)])
 def test_where_one_was_killed_all_end_as_if_undisturbed(place, processes, behind):
     """They save by the clock, too, and behind training or not. One is killed, the others end, all are started again."""
@@ -70,7 +76,9 @@ def test_where_one_was_killed_all_end_as_if_undisturbed(place, processes, behind
     run = place / "runs" / f"killed-{processes}"
     killed = 0
     for _ in range(2):
-        job = start_job(place, "pretrain", run.name, *each)
+        job, before = start_job(place, "pretrain", run.name, *each), started(run)
+        # Not before they have met: the others would wait five minutes for one that was killed on its way.
+        stop_when(job[0], lambda before=before: started(run) > before, 0)
         killed += stop_when(chance.choice(job), moment(run, chance), signal.SIGKILL, chance)
         for process in job:
             process.communicate(timeout=300)
