@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -24,6 +25,9 @@ from jaxgpt.errors import INTERRUPTED, RunError, UserError, first_line, shown
 COUNTS = ("JAX_NUM_PROCESSES", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 """Variables that tell of how many processes this one is: ours, srun's and mpirun's; the first that is set counts."""
 
+MOST_LATE = 300
+"""Seconds for which a process waits for the others of its job to start."""
+
 PATIENCE = 30
 """Seconds a process that has ended waits for the others to end: they are in step, unless one of them failed."""
 
@@ -41,7 +45,8 @@ def join_processes() -> None:
     """Connects the processes of one job, where it has several; all but the first are silent. Call it before JAX.
 
     JAX_NUM_PROCESSES, JAX_PROCESS_ID and JAX_COORDINATOR_ADDRESS (of the first, with a port) say who they are; what is
-    not set JAX finds out by itself under Slurm, Open MPI and on TPU pods. Raises UserError where it cannot.
+    not set JAX finds out by itself under Slurm, Open MPI and on TPU pods. Raises UserError where it cannot. Where
+    others have not come after MOST_LATE seconds, ends this process with one line; JAX would do so with its C++ stack.
     """
     count = next((_number(name) for name in COUNTS if name in os.environ), 1)
     if count == 1:
@@ -50,16 +55,33 @@ def join_processes() -> None:
     where = os.environ.get("JAX_COORDINATOR_ADDRESS")
     if me is not None:
         print(f"process {me} of {count}: waiting for the others at {where}", file=sys.stderr, flush=True)
+    giving_up = threading.Timer(MOST_LATE, _give_up, (count,))
+    giving_up.daemon = True
+    giving_up.start()
     try:
-        jax.distributed.initialize(where, count, me, shutdown_timeout_seconds=PATIENCE)
+        jax.distributed.initialize(
+            *(where, count, me), initialization_timeout=MOST_LATE + PATIENCE, shutdown_timeout_seconds=PATIENCE
+        )
     except (ValueError, IndexError) as error:
         raise UserError(
             f"JAX_NUM_PROCESSES, JAX_PROCESS_ID, JAX_COORDINATOR_ADDRESS: {count}, {me}, {where} do not make a job of "
             f"several processes ({error}); for example 2, 0, 10.0.0.1:1234 and 2, 1, 10.0.0.1:1234"
         ) from None
+    finally:
+        giving_up.cancel()
     multihost_utils.sync_global_devices("joined")  # the links are made now: later one of them may be late
     if not is_primary():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _give_up(count: int) -> None:
+    print(
+        f"error: processes: {count} were to train this run, and not all have come within {MOST_LATE} seconds; see what "
+        "the others printed, and whether they can reach the first",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(RunError.exit_code)
 
 
 def _number(variable: str) -> int:

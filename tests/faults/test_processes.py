@@ -1,15 +1,19 @@
 """Several processes train one run: as one would, and as one where they are stopped, go on, and fail."""
 
 import json
+import os
 import random
 import shutil
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from jaxgpt.run.verify import verify_run
-from tests.faults.workplace import end_job, finish, moment, outcome, start_job, stop_when
+from tests.faults.workplace import ROOT, end_job, finish, moment, outcome, start_job, stop_when
 
 pytestmark = pytest.mark.long
 
@@ -107,3 +111,22 @@ def test_processes_that_were_told_different_things_are_refused(place):
         assert "error: processes: number 1 has other settings or other data than number 0" in err
         assert "Traceback" not in err
     assert not (place / "runs/at-odds").exists()
+
+
+@pytest.mark.parametrize("number", ["0", "1"])
+def test_a_process_that_the_others_do_not_come_to_gives_up_in_words(number):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+    job = {"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": number, "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}"}
+    join = "from jaxgpt.devices import distributed; distributed.MOST_LATE = 2; distributed.join_processes()"
+    lonely = subprocess.run(
+        [sys.executable, "-c", join], cwd=ROOT, env=os.environ | job, capture_output=True, text=True
+    )
+    assert lonely.returncode == 1, lonely.stderr
+    told = lonely.stderr.splitlines()
+    assert told[0] == f"process {number} of 2: waiting for the others at 127.0.0.1:{port}"
+    assert told[1:] == [
+        "error: processes: 2 were to train this run, and not all have come within 2 seconds; see what the others "
+        "printed, and whether they can reach the first"
+    ]
