@@ -151,14 +151,17 @@ def check_window(config: Config) -> None:
     Apart from `validate`, because finetuning knows its model only once it has read the run it starts from.
     """
     seq_len, context_len = config.data.seq_len, config.model.context_len
-    most, such = context_len, "that"
-    if config.objective.name == "dpo":
-        most, such = 2 * context_len, "twice that, half for a prompt and an answer"
-    if seq_len > most:
+    if seq_len > longest_window(config, context_len):
+        such = "twice that, half for a prompt and an answer" if config.objective.name == "dpo" else "that"
         raise UserError(
             f"data.seq_len: {seq_len} was given; the model has positions for model.context_len = {context_len} tokens, "
             f"so give at most {such}"
         )
+
+
+def longest_window(config: Config, context_len: int) -> int:
+    """Returns how many tokens a window of this training may have for a model of so many positions."""
+    return 2 * context_len if config.objective.name == "dpo" else context_len
 
 
 def _check_types(value: Any, path: str) -> None:

@@ -14,7 +14,7 @@ import tyro
 
 from jaxgpt.allowed import check_window, validate
 from jaxgpt.buckets import is_there, path_of, path_on_disk
-from jaxgpt.command_line import config_file, errors_in_words, load_config_file, parse
+from jaxgpt.command_line import config_file, errors_in_words, load_config_file, parse, to_finetune
 from jaxgpt.config import MOST, Config, ObjectiveConfig, RunConfig
 from jaxgpt.depth import of_depth
 from jaxgpt.errors import RunError, UserError, shown
@@ -39,6 +39,7 @@ from jaxgpt.verbs import (
 
 MOST_SLOTS = 1024
 MOST_TOKENS = 1e18
+DESCRIPTION = "Use a trained run. To make one: jaxgpt train PRESET, jaxgpt finetune PRESET (each has --help)"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -51,12 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
         if arguments[:1] in (["train"], ["finetune"]):
             _train(arguments[0], arguments[1:])
             return
-        default: Any = tyro.MISSING
-        if arguments[:1] == ["plan"]:  # a preset's values are the defaults
-            file = config_file(arguments)
-            preset = of_depth(load_config_file(file) if file else Config(), arguments)
-            default = Plan(preset, on=tyro.MISSING, config=file)
-        names = [kind.__name__.lower() for kind in get_args(Verb)]
+        names = {kind.__name__.lower(): kind for kind in get_args(Verb)}
         there_are = f"there are: train, finetune, {', '.join(names)}"
         if not arguments:
             raise UserError(f"no command was given; {there_are}; each has --help")
@@ -64,7 +60,16 @@ def main(arguments: list[str] | None = None) -> None:
             near = difflib.get_close_matches(arguments[0], [*names, "train", "finetune"], n=1)
             guess = f"perhaps you meant {near[0]}" if near else there_are
             raise UserError(f"{shown(arguments[0])} is no command; {guess}")
-        verb = _parse_verb(arguments, default)
+        how: dict[str, Any] = {"config": (tyro.conf.FlagCreatePairsOff,)}
+        if arguments[0] == "plan":  # a preset's values are the defaults
+            file = config_file(arguments)
+            preset = of_depth(load_config_file(file) if file else Config(), arguments)
+            how["default"] = Plan(preset, on=tyro.MISSING, config=file)
+        if arguments[0] in names:  # by itself: options of other verbs are none of its
+            kind, name = names[arguments[0]], f"jaxgpt {arguments[0]}"
+            verb = parse(kind, args=arguments[1:], prog=name, **how)
+        else:
+            verb = parse(Verb, args=arguments, prog="jaxgpt", description=DESCRIPTION, **how)
         verbs: dict[type, Callable[[Any], None]] = {
             Sample: sample,
             Chat: chat,
@@ -81,23 +86,6 @@ def main(arguments: list[str] | None = None) -> None:
             Export: export_weights,
         }
         verbs[type(verb)](verb)
-
-
-def _parse_verb(arguments: list[str], default: Any) -> Any:
-    """Returns what a command line tells a verb; raises UserError, which names the verb's own help."""
-    try:
-        return parse(
-            Verb,
-            args=arguments,
-            default=default,
-            prog="jaxgpt",
-            description="Use a trained run. To make one: jaxgpt train PRESET, jaxgpt finetune PRESET (each has --help)",
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-    except UserError as error:
-        if arguments[0].startswith("-"):
-            raise
-        raise UserError(str(error).replace("see jaxgpt --help", f"see jaxgpt {arguments[0]} --help")) from None
 
 
 def _train(stage: str, words: list[str]) -> None:
@@ -180,10 +168,10 @@ def chat(verb: Chat) -> None:
     _check_numbers(verb)
     trained, key = _load(verb.run, verb.quantize, writes=True), jax.random.key(verb.seed)
     if not trained.run.data.is_chat:
-        learn = ["python", "-m", "jaxgpt", "finetune", trained.run.data.talking_preset, "--run.init-from", verb.run]
+        learn = to_finetune(trained.run.data.talking_preset, verb.run, trained.config.model.context_len)
         raise UserError(
             f"{verb.run}: this run is a language model that has not learned to talk; finetune it first "
-            f"({shlex.join(learn)}), or let it write: "
+            f"({learn}), or let it write: "
             f"{shlex.join(['python', '-m', 'jaxgpt', 'sample', verb.run])}"
         )
     if verb.prompt is not None:
@@ -204,15 +192,17 @@ def evaluate(verb: Evaluate) -> None:
         return
     from jaxgpt.inference.evaluate import evaluate_chat, evaluate_file, evaluate_text
 
-    trained = _load(verb.run, verb.quantize)
+    if verb.text is not None and verb.split is not None:
+        raise UserError(f"split: {verb.split} was given; --text scores a whole file, so leave out one of the two")
+    trained, split = _load(verb.run, verb.quantize), verb.split or "valid"
     if verb.text is not None:
         lines = evaluate_file(trained, Path(verb.text).expanduser(), verb.stride)
     elif trained.run.data.is_chat:
         if verb.stride is not None:
             raise UserError("stride: conversations are scored whole; leave it out")
-        lines = evaluate_chat(trained, verb.split)
+        lines = evaluate_chat(trained, split)
     else:
-        lines = evaluate_text(trained, verb.split, verb.stride)
+        lines = evaluate_text(trained, split, verb.stride)
     for line in lines:
         print(line)
         sys.stdout.flush()
@@ -224,7 +214,10 @@ def pairs(verb: Pairs) -> None:
     from jaxgpt.text.corpora import open_chat
 
     drawn = ObjectiveConfig(group_size=verb.group_size, temperature=verb.temperature, answer_tokens=verb.answer_tokens)
-    validate(Config(objective=drawn, run=RunConfig(seed=verb.seed)))
+    try:
+        validate(Config(objective=drawn, run=RunConfig(seed=verb.seed)))
+    except UserError as error:  # fields of a config are this command's options
+        raise UserError(str(error).partition(".")[2]) from None
     out = path_on_disk(verb.out, "out")
     if out.exists():
         raise UserError(f"out: {verb.out} is there already; name a folder that is not")
@@ -236,16 +229,16 @@ def pairs(verb: Pairs) -> None:
         counts = write_own_pairs(folder, corpus, origin, drawn, verb.seed)
     for split, (count, asked) in counts.items():
         print(f"  {split}: {count:,} pairs of {asked:,} questions")
-    learn = ["jaxgpt", "finetune", "dpo", "--data.corpus", verb.out, "--run.init-from", verb.run]
-    print(f"{verb.out}: pairs. Next:\n  {shlex.join(['python', '-m', *learn])}")
+    learn = to_finetune("dpo", verb.run, origin.run.sized.model.context_len, "--data.corpus", verb.out)
+    print(f"{verb.out}: pairs. Next:\n  {learn}")
 
 
 def _evaluate_tasks(verb: Evaluate, tasks: str) -> None:
     """Prints what tasks come to, our own or those of lm-evaluation-harness, and keeps it in the run."""
-    if verb.text is not None or verb.stride is not None or verb.quantize is not None:
+    if (verb.text, verb.split, verb.stride, verb.quantize) != (None,) * 4:
         raise UserError(
             "tasks: they have texts and windows of their own, and run on the weights as they are; leave out --text, "
-            "--stride and --quantize"
+            "--split, --stride and --quantize"
         )
     names = [name for name in map(str.strip, tasks.split(",")) if name]
     elsewhere = [name for name in names if not name.startswith("tinyworld-")]
@@ -379,7 +372,7 @@ def import_weights(verb: Import) -> None:
     print(f"{path}: a run at step 0. Next:")
     use = ["chat", path] if talks else ["sample", path, "--prompt", "The"]
     print(f"  {shlex.join(['python', '-m', 'jaxgpt', *use])}")
-    print(f"  {shlex.join(['python', '-m', 'jaxgpt', 'finetune', 'oasst', '--run.init-from', path])}")
+    print(f"  {to_finetune('oasst', path, made.run.config.model.context_len)}")
 
 
 def export_weights(verb: Export) -> None:

@@ -7,6 +7,7 @@ import difflib
 import io
 import os
 import re
+import shlex
 import sys
 import traceback
 import typing
@@ -17,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 
 import tyro
 
-from jaxgpt.allowed import validate
+from jaxgpt.allowed import longest_window, validate
 from jaxgpt.buckets import failures
 from jaxgpt.config import Config, ModelConfig, differences
 from jaxgpt.depth import of_depth
@@ -225,6 +226,15 @@ def load_config_file(file: str) -> Config:
         return validate(config)
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
+
+
+def to_finetune(preset: str, run: str, context_len: int, *more: str) -> str:
+    """Returns the command that finetunes a run by a preset, with a window for which its model has positions."""
+    config = load_config_file(preset)
+    words = ["python", "-m", "jaxgpt", "finetune", preset, *more, "--run.init-from", run]
+    if config.data.seq_len > (most := longest_window(config, context_len)):
+        words += ["--data.seq-len", str(most)]
+    return shlex.join(words)
 
 
 def _preset(name: str) -> Path:

@@ -42,6 +42,13 @@ def shown(value: Any) -> str:
     return clipped(words)
 
 
+def kind_in_json(value: Any) -> str:
+    """Returns what JSON calls a value's kind, with its article."""
+    kinds = {dict: "an object", list: "a list", str: "a string", bool: "true or false", int: "a number"}
+    kinds |= {float: "a number", type(None): "null"}
+    return kinds.get(type(value), type(value).__name__)
+
+
 def first_line(error: BaseException) -> str:
     """Returns the first line of what an error says, or else its kind."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]

@@ -5,6 +5,7 @@ Examples:
   jaxgpt finetune oasst --run.init-from runs/base, from any folder
 """
 
+import shlex
 from collections.abc import Sequence
 
 from jaxgpt.command_line import parse_train
@@ -75,8 +76,8 @@ def finetune(words: Sequence[str] | None = None) -> None:
         return f"you> {config.run.sample_prompt}\nmodel> {''.join(pieces)}"
 
     next_commands = [
-        ["python", "-m", "jaxgpt", "chat", str(run.path)],
-        ["python", "-m", "jaxgpt", "evaluate", str(run.path), "--split", "valid"],
+        shlex.join(["python", "-m", "jaxgpt", "chat", str(run.path)]),
+        shlex.join(["python", "-m", "jaxgpt", "evaluate", str(run.path), "--split", "valid"]),
     ]
     made = "a model that talks"
     stage = Stage(config, data, origin, sample, made, next_commands, OBJECTIVES[objective], rollouts, rehearsal)

@@ -6,11 +6,12 @@ Examples:
   jaxgpt train base, from any folder
 """
 
+import shlex
 from collections.abc import Sequence
 
 from jaxgpt.allowed import check_window
-from jaxgpt.command_line import parse_train
-from jaxgpt.config import HOW_TO_TRAIN, DataConfig, Sampling
+from jaxgpt.command_line import parse_train, to_finetune
+from jaxgpt.config import HOW_TO_TRAIN, Sampling
 from jaxgpt.errors import UserError
 
 OF_THE_RUN = "model.", "data.tokenizer"  # what a run that training starts from has settled
@@ -51,7 +52,7 @@ def pretrain(words: Sequence[str] | None = None) -> None:
     announce(data)
     print(f"  {data.vocabulary or f'vocabulary: that of {config.run.init_from}'}")
     run = run_of(config, data, settled)
-    if warning := require_known(data.manifest):
+    if warning := require_known(data.manifest, origin is not None):
         print(f"WARNING: {warning}")
     model, tokenizer = run.sized.model, data.tokenizer
     prompt = encode_prompt(config.run.sample_prompt, tokenizer, model)
@@ -63,10 +64,8 @@ def pretrain(words: Sequence[str] | None = None) -> None:
 
     split = "test" if "test" in data.sources else "valid"
     next_commands = [
-        ["python", "-m", "jaxgpt", "sample", str(run.path), "--prompt", config.run.sample_prompt],
-        ["python", "-m", "jaxgpt", "evaluate", str(run.path), "--split", split],
-        ["python", "-m", "jaxgpt", "finetune", data.manifest.talking_preset, "--run.init-from", str(run.path)],
+        shlex.join(["python", "-m", "jaxgpt", "sample", str(run.path), "--prompt", config.run.sample_prompt]),
+        shlex.join(["python", "-m", "jaxgpt", "evaluate", str(run.path), "--split", split]),
+        to_finetune(data.manifest.talking_preset, str(run.path), model.context_len),
     ]
-    if model.context_len < DataConfig().seq_len:  # as that preset has it
-        next_commands[-1] += ["--data.seq-len", str(model.context_len)]
     run_stage(Stage(config, data, origin, sample, "a language model", next_commands), run, arguments.dry_run)

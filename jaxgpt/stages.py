@@ -2,13 +2,13 @@
 
 import dataclasses
 import os
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
 
 from jaxgpt.allowed import check_window
+from jaxgpt.buckets import is_in_bucket
 from jaxgpt.config import Config, ModelConfig, run_dir
 from jaxgpt.data.prepare import Prepared
 from jaxgpt.data.rehearsal import Rehearsal
@@ -41,7 +41,7 @@ class Stage:
     """What the model says at each evaluation, and some times between."""
     makes: str
     """What a model is after it, in words."""
-    next_commands: Sequence[Sequence[str]]
+    next_commands: Sequence[str]
     objective: Objective = next_token
     rollouts: Rollouts | None = None
     """What the model writes to be trained on, where it learns from a reward."""
@@ -61,7 +61,10 @@ def begin(
     start_jax(config.data.cache_dir, run_ahead=False, deterministic=config.run.deterministic)
     join_processes()
     on_primary(lambda: require_installed(config.run.track))
-    run_dir(config)  # a bucket that cannot be reached
+    place = run_dir(config)  # raises where a bucket cannot be reached
+    for folder in (place, place.parent):
+        if not is_in_bucket(folder) and folder.is_file():
+            raise UserError(f"run.folder, run.name: {folder} is a file, and runs are folders; name another")
     origin = None
     if config.run.init_from is not None:
         try:
@@ -100,4 +103,4 @@ def run_stage(stage: Stage, run: Run, dry_run: bool) -> None:
         train = stage.rollouts.questions
     result = fit(run, train, valid, stage.sample, stage.origin, stage.objective, stage.rollouts, stage.rehearsal)
     report = on_primary(lambda: report_after(run.path))
-    print(summary(run, result, stage.makes, report, list(map(shlex.join, stage.next_commands))))
+    print(summary(run, result, stage.makes, report, stage.next_commands))

@@ -52,8 +52,8 @@ class Evaluate:
 
     run: RunPath
     """A run folder, for example runs/base."""
-    split: Literal["train", "valid", "test"] = "valid"
-    """Which part of the run's corpus."""
+    split: Literal["train", "valid", "test"] | None = None
+    """Which part of the run's corpus; valid, where nothing else is asked for."""
     text: str | None = None
     """Score all the text of this file in place of a split."""
     tasks: str | None = None

@@ -12,7 +12,7 @@ import pytest
 import tyro
 
 from jaxgpt.allowed import check_window, validate
-from jaxgpt.command_line import errors_in_words, load_config_file, parse_train
+from jaxgpt.command_line import errors_in_words, load_config_file, parse_train, to_finetune
 from jaxgpt.config import Config, DataConfig, ModelConfig, differences
 from jaxgpt.config_json import from_json, to_json
 from jaxgpt.errors import UserError
@@ -227,6 +227,15 @@ def test_presets_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
     (tmp_path / "tiny.py").write_text("from jaxgpt.config import Config\nconfig = Config()\n")
     assert load_config_file("tiny.py").run.name == "tiny"
     assert load_config_file("tiny.py") != load_config_file("tiny")
+
+
+@pytest.mark.parametrize(
+    ("preset", "context_len", "window"),
+    [("oasst", 128, ""), ("oasst", 64, " --data.seq-len 64"), ("dpo", 128, ""), ("dpo", 64, " --data.seq-len 128")],
+)
+def test_what_is_told_to_be_next_has_a_window_that_the_model_takes(preset, context_len, window):
+    told = to_finetune(preset, "runs/a b", context_len)
+    assert told == f"python -m jaxgpt finetune {preset} --run.init-from 'runs/a b'{window}"
 
 
 @pytest.mark.parametrize("no_color", ["", "1"])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from jaxgpt.config import DataConfig
-from jaxgpt.errors import clipped, shown
+from jaxgpt.errors import clipped, kind_in_json, shown
 
 SPELLED_BITS = math.log2(257)  # a symbol of a spelled word: one of 256 bytes, or the word's end
 VERSION = 2  # of the fingerprint and of what is counted; manifests of version 1 may know less
@@ -185,7 +185,7 @@ class Part:
 def manifest_from_dict(content: Any) -> Manifest:
     """Returns the manifest that was read; ValueError says what is wrong in it. Keys that it does not know are left."""
     if not isinstance(content, dict):
-        raise ValueError(f"it is {type(content).__name__}, not an object")
+        raise ValueError(f"it is {kind_in_json(content)}, not an object")
     content = {"source": "not named", "tokenizer": "", "notes": [], "version": 1, "parts": []} | content
     if content.get("kind") not in ("text", "chat", "pairs"):
         raise ValueError(f"kind is {shown(content.get('kind'))}; it must be text, chat or pairs")

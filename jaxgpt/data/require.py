@@ -59,10 +59,11 @@ def _nothing_to_validate_on(name: str) -> UserError:
     return UserError(f"data.corpus: {name} leaves nothing to validate on; give more text, or a valid file beside train")
 
 
-def require_known(manifest: Manifest) -> str | None:
+def require_known(manifest: Manifest, continued: bool) -> str | None:
     """Returns a warning where the tokenizer does not know much of the held-out text, else None.
 
-    Raises UserError where it knows so little that training makes no sense.
+    `continued` says that tokenizer and model are those of another run. Raises UserError where so little is known that
+    training makes no sense.
     """
     name, share = manifest.name, manifest.splits["valid"].unknown_share
     if share <= WARN_UNK_SHARE:
@@ -70,6 +71,11 @@ def require_known(manifest: Manifest) -> str | None:
     what = "words" if manifest.tokenized is not None else "tokens"  # of words alone it is asked whether they are split
     known = f"{share:.1%} of the {what} of the validation split of {name} are unknown to the tokenizer"
     if share > MAX_UNK_SHARE:
+        if continued:
+            raise UserError(
+                f"data.corpus: {known}, which is that of run.init_from (at most {MAX_UNK_SHARE:.0%} make sense); give "
+                "text in its words, or leave --run.init-from out and train from nothing"
+            )
         raise UserError(
             f"data.corpus: {known} (at most {MAX_UNK_SHARE:.0%} make sense). A vocabulary of words fits languages that "
             "put blanks between words, and text that repeats them: give more text, a larger --model.vocab-size, or "

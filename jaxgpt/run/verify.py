@@ -44,8 +44,9 @@ def verify_run(path: Path, source: bool = False) -> Iterator[tuple[str, str | No
             damage(checkpoints / str(step)) or _complaint(lambda s=step: _check_arrays(path, s)),
         )
     yield "checkpoints/best.json", _check_best(checkpoints)
-    if any(evaluated) and not committed_steps(checkpoints):  # step 0 has none
-        yield "checkpoints", "there is no finished one"
+    if not committed_steps(checkpoints):
+        missed = any(evaluated)  # step 0 has none
+        yield ("checkpoints", "there is no finished one") if missed else ("checkpoints: there is none yet", None)
 
 
 def _check_data(path: Path, source: bool) -> Iterator[tuple[str, str | None]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxgpt.buckets import path_of
-from jaxgpt.errors import UserError, clipped
+from jaxgpt.errors import UserError, clipped, kind_in_json
 from jaxgpt.files import parse_json, write_text
 from jaxgpt.text.bpe_tokenizer import BpeTokenizer, byte_tokenizer, train_bpe_tokenizer
 from jaxgpt.text.char_tokenizer import CharTokenizer, train_char_tokenizer
@@ -106,7 +106,7 @@ def find_tokenizer(path: Path) -> Tokenizer:
 
 def tokenizer_from_dict(content: Any, source: str = "tokenizer") -> Tokenizer:
     """Returns the tokenizer that `to_dict` described; raises UserError, naming `source`, where it is damaged."""
-    kind = content.get("kind") if isinstance(content, dict) else type(content).__name__
+    kind = content.get("kind") if isinstance(content, dict) else kind_in_json(content)
     if not isinstance(kind, str) or kind not in KINDS:
         raise UserError(f"{source}: kind is {clipped(str(kind))}; this version reads {', '.join(KINDS)}; make it anew")
     return KINDS[kind](content, source)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgpt.errors import UserError, clipped, shown
+from jaxgpt.errors import UserError, clipped, kind_in_json, shown
 from jaxgpt.text.moses import join_stream, split
 from jaxgpt.text.tokenizer import Encoded, Special, visible
 
@@ -108,7 +108,7 @@ class WordTokenizer:
     @classmethod
     def from_dict(cls, content: Any, source: str = "tokenizer") -> "WordTokenizer":
         """Returns the tokenizer that `to_dict` described; raises UserError, naming `source`, where it is damaged."""
-        found = (content.get("format"), content.get("kind")) if isinstance(content, dict) else type(content).__name__
+        found = (content.get("format"), content.get("kind")) if isinstance(content, dict) else kind_in_json(content)
         if found != (_FORMAT, "word"):
             read = f"this version reads ({_FORMAT}, 'word')"
             raise UserError(f"{source}: format and kind are {clipped(str(found))}, {read}; make it anew")

@@ -28,6 +28,7 @@ def clock(seconds: float) -> str:
 
 LEAST_STEPS = 5  # that a speed is told from
 BAR_WIDTH = 12
+LINE_SECONDS = 20  # between the lines about an evaluation
 
 
 class Field(NamedTuple):
@@ -176,9 +177,22 @@ class TrainingProgress:
 
 @contextlib.contextmanager
 def evaluation_bar(what: str, num_batches: int) -> Iterator[Callable[[], None]]:
-    """Shows an evaluation of so many batches on a terminal, on stderr; yields what to call before each."""
+    """Shows an evaluation of so many batches on stderr, where that is no terminal by a line now and then.
+
+    Yields what to call before each.
+    """
     columns = (BarColumn(bar_width=20), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     live = sys.stderr.isatty()
     with Progress(*columns, console=Console(stderr=True), disable=not live, transient=True) as bar:
         task = bar.add_task(what, total=num_batches)
-        yield lambda: bar.advance(task)
+        done, said = 0, time.monotonic()
+
+        def advance() -> None:
+            nonlocal done, said
+            bar.advance(task)
+            if not live and time.monotonic() - said > LINE_SECONDS:
+                print(f"{what}: {done / num_batches:.0%}", file=sys.stderr, flush=True)
+                said = time.monotonic()
+            done += 1
+
+        yield advance

@@ -81,7 +81,7 @@ def indent(text: str) -> str:
     return "\n".join(f"    {line}" for line in for_terminal(text).splitlines())
 
 
-def summary(run: Run, result: Result, made: str, report: str, next_commands: list[str]) -> str:
+def summary(run: Run, result: Result, made: str, report: str, next_commands: Sequence[str]) -> str:
     """Returns the last words of a stage: what it made, what it measured, where its report is, what to do next."""
     few = result.step < FEW_STEPS and run.config.run.max_steps is None and run.config.run.train_tokens is None
     lines = [

@@ -16,6 +16,15 @@ TUNE = ("finetune.py", "--config", "mini_talk.py", "--run.name", "bad")
     [
         (("jaxgpt",), "no command was given; there are: train, finetune, sample"),
         (("jaxgpt", "evaluate", "runs/mini", "--task", "x"), "perhaps you meant --tasks; see jaxgpt evaluate --help"),
+        (
+            ("jaxgpt", "sample", "runs/mini", "--split", "x"),
+            "Unrecognized options: --split, x; see jaxgpt sample --help",
+        ),
+        (
+            ("jaxgpt", "evaluate", "runs/mini", "--split", "test", "--text", "text.txt"),
+            "split: test was given; --text scores a whole file",
+        ),
+        (("jaxgpt", "pairs", "runs/mini", "out", "--group-size", "1"), "error: group_size: 1 was given; it must be"),
         (("jaxgpt", "--foo"), "Unrecognized options: --foo; see jaxgpt --help"),
         (("jaxgpt", "check", "runs/none"), "runs/none: no such run folder; there are: "),
         (("jaxgpt", "finetune", "mini.py"), "run.init_from: no run was given, and mini.py names none"),
@@ -53,7 +62,7 @@ TUNE = ("finetune.py", "--config", "mini_talk.py", "--run.name", "bad")
         ((*TRAIN, "--optimizer.learning-rate", "inf"), "optimizer.learning_rate: inf was given; it must be a finite"),
         ((*TRAIN, "--optimizer.learning-rate", "1e308"), "optimizer.learning_rate: 1e+308 was given"),
         ((*TRAIN, "--model.context-len", "1000000000"), "model.context_len: 1000000000 was given; it must be"),
-        ((*TRAIN, "--run.folder", "text.txt"), "text.txt"),
+        ((*TRAIN, "--run.folder", "text.txt"), "run.folder, run.name: text.txt is a file, and runs are folders"),
         (
             ("train.py", "--config", "mini.py", "--optimizer.weight-decay", "0.5"),
             "optimizer.weight_decay is 0.5, was 0.01",

@@ -201,16 +201,18 @@ def held_out(unknown: int):
 
 
 def test_pretraining_warns_of_unknown_words_and_then_stops(config):
-    assert require_known(prepare_text(held_out(5), config, TOKENIZER).manifest) is None
-    warning = require_known(prepare_text(held_out(6), config, TOKENIZER).manifest)
+    assert require_known(prepare_text(held_out(5), config, TOKENIZER).manifest, False) is None
+    warning = require_known(prepare_text(held_out(6), config, TOKENIZER).manifest, False)
     assert "6.0% of the words of the validation split of mine" in warning
     with pytest.raises(UserError, match=r"31\.0% of the words of the validation split of mine .*at most 30%"):
-        require_known(prepare_text(held_out(31), config, TOKENIZER).manifest)
+        require_known(prepare_text(held_out(31), config, TOKENIZER).manifest, False)
+    with pytest.raises(UserError, match=r"that of run\.init_from .*leave --run\.init-from out"):
+        require_known(prepare_text(held_out(31), config, TOKENIZER).manifest, True)
 
 
 def test_unk_that_the_text_itself_has_is_not_unknown(config):
     text = text_of({"train": ["a b"], "valid": ["a <unk> <unk> <unk>"]})
-    assert require_known(prepare_text(text, config, TOKENIZER).manifest) is None
+    assert require_known(prepare_text(text, config, TOKENIZER).manifest, False) is None
 
 
 @pytest.mark.parametrize(("asked", "tokenized"), [("auto", True), ("true", True), ("false", False)])

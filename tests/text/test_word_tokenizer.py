@@ -162,7 +162,7 @@ def changed(**fields: Any) -> str:
     ("content", "message"),
     [
         ("{", "not a tokenizer file"),
-        ("[]", "kind is list"),
+        ("[]", "kind is a list"),
         (changed(format=99), r"format and kind are \(99, 'word'\)"),
         (changed(kind="syllables"), "kind is syllables; this version reads word"),
         (changed(words=[*SPECIAL, 5]), "must be a list of words"),

@@ -102,3 +102,13 @@ def test_the_bar_and_its_line_take_one_row(columns):
     rows = console.render_lines(bar.get_renderable())
     assert len(rows) == 1
     assert sum(len(segment.text) for segment in rows[0]) <= columns
+
+
+def test_where_there_is_no_terminal_a_long_evaluation_says_how_far_it_is(monkeypatch, capsys):
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    with progress.evaluation_bar("scoring", 100) as advance:
+        for _ in range(100):
+            advance()
+            now += 0.5
+    assert capsys.readouterr().err == "scoring: 41%\nscoring: 82%\n"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast
 
-from jaxgpt.errors import UserError
+from jaxgpt.errors import UserError, kind_in_json
 from jaxgpt.files import parse_json
 
 # The first bytes of files packed by gzip, zip, xz, bzip2 and zstandard.
@@ -95,7 +95,7 @@ def _decoded(file: BinaryIO, path: Path, on_bad: OnBad, longest: int) -> Iterato
             on_bad(
                 UserError(
                     f"{path}: not UTF-8 (byte 0x{line[error.start]:02x} at offset {offset + error.start}, line "
-                    f"{number}); save the file as UTF-8"
+                    f"{number}); save the file as UTF-8, or take it out where it is no text"
                 )
             )
             offset, blank = offset + len(line), False
@@ -130,7 +130,7 @@ def read_json_lines(path: Path, on_bad: OnBad = refuse) -> Iterator[tuple[str, d
         if isinstance(value, dict):
             yield place, value
         else:
-            on_bad(UserError(f"{place}: {type(value).__name__} was given; each line must be one JSON object"))
+            on_bad(UserError(f"{place}: {kind_in_json(value)} was given; each line must be one JSON object"))
 
 
 def read_table(path: Path, column: str, on_bad: OnBad = refuse) -> Iterator[tuple[str, Any]]:

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Generic, NamedTuple
 
-from jaxgpt.errors import UserError, shown
+from jaxgpt.errors import UserError, kind_in_json, shown
 from jaxgpt.text.corpora.documents import (
     Conversation,
     Document,
@@ -236,7 +236,7 @@ def read_text(path: Path, reading: Reading, on_bad: OnBad) -> Iterator[Piece]:
             keys = ", ".join(map(shown, list(text.value)[:10])) or "nothing"
             on_bad(UserError(f"{place}: no {shown(reading.field)}; it has {keys}; name it with data.text_field{hint}"))
         else:
-            what = "has half of a surrogate pair" if isinstance(text, str) else f"is {type(text).__name__}"
+            what = "has half of a surrogate pair" if isinstance(text, str) else f"is {kind_in_json(text)}"
             on_bad(UserError(f"{place}: {reading.field} {what}; it must be a string of text"))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from jaxgpt.errors import UserError, shown
+from jaxgpt.errors import UserError, kind_in_json, shown
 from jaxgpt.text.corpora.documents import Conversation, Pair, Reader
 from jaxgpt.text.corpora.files import read_json_lines
 from jaxgpt.text.corpora.hub import HubCorpus, Row
@@ -38,7 +38,7 @@ def read_messages(path: Path) -> Iterator[Row]:
             raise UserError(f"{place}: no {', '.join(missing)}; a message of oasst1 has {', '.join(REQUIRED)}")
         for column, types, allowed in TYPES:
             if not isinstance(row.get(column), types):
-                found = type(row[column]).__name__
+                found = kind_in_json(row[column])
                 raise UserError(f"{place}: {column} is {found}; it must be {allowed}")
         if row["role"] not in tuple(OUR_ROLE):
             raise UserError(f"{place}: unknown role {shown(row['role'])}; oasst1 has {' and '.join(OUR_ROLE)}")

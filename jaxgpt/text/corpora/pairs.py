@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxgpt.errors import UserError, shown
+from jaxgpt.errors import UserError, kind_in_json, shown
 from jaxgpt.text.corpora.documents import Pair
 from jaxgpt.text.corpora.files import read_json_lines
 from jaxgpt.text.corpora.messages import checked_messages
@@ -35,7 +35,9 @@ def _pair(value: dict[str, Any], place: str) -> Pair:
         raise UserError(f"{place}: the prompt does not end with a message of the user, which an answer would follow")
     for key in ("chosen", "rejected"):
         if not isinstance(value[key], str):
-            raise UserError(f"{place}: {key} is {type(value[key]).__name__}; it must be the text of an answer")
+            raise UserError(f"{place}: {key} is {kind_in_json(value[key])}; it must be the text of an answer")
+    if not value["chosen"].strip():
+        raise UserError(f"{place}: chosen is empty; take the pair out: that would be learned")
     if value["chosen"].strip() == value["rejected"].strip():
         raise UserError(
             f"{place}: chosen and rejected are the same, {shown(value['chosen'])}; nothing is to be learned"

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import filelock
 
-from jaxgpt.errors import RunError, UserError
+from jaxgpt.errors import RunError, UserError, kind_in_json
 from jaxgpt.files import parse_json, write_text
 from jaxgpt.text.corpora.files import one_line
 from jaxgpt.text.corpora.hub import PROBE_SECONDS, offline_variable, probe
@@ -206,7 +206,7 @@ def _parts(rows: Any, name: str, field: str, most: int) -> Iterator[list[str | N
             raise UserError(f"data.text_field: {name} has no field {field}; it has {', '.join(islice(row, 20))}")
         text = row[field]
         if not isinstance(text, str | None):
-            raise UserError(f"data.text_field: {field} of {name} is {type(text).__name__}, not a text; name another")
+            raise UserError(f"data.text_field: {field} of {name} is {kind_in_json(text)}, not a text; name another")
         part.append(text)
         size += _size(text)
         if size >= min(PART_BYTES, most):

@@ -241,7 +241,7 @@ def test_keys_of_no_use_are_dropped_and_blank_lines_skipped(tmp_path):
     messages = [
         {"role": "system", "content": "Be kind.", "name": "x"},
         {"role": "user", "content": "Hi\u2028"},
-        {"role": "assistant", "content": ""},
+        {"role": "assistant", "content": "Hi"},
     ]
     line = json.dumps({"id": 1, "messages": messages}, ensure_ascii=False)
     (tmp_path / "a.jsonl").write_text(f"\n{line}\n\n", encoding="utf-8")
@@ -280,13 +280,14 @@ GOOD = json.dumps({"messages": chat(1)})
     ("line", "says"),
     [
         ('{"messages": [}', r"a\.jsonl, line 2: not JSON \(Expecting value, column 15\)"),
-        ("[1]", r"a\.jsonl, line 2: list was given; each line must be one JSON object"),
+        ("[1]", r"a\.jsonl, line 2: a list was given; each line must be one JSON object"),
         ('{"text": "a"}', r"a\.jsonl, line 2: no \"messages\"; it has 'text', and must be"),
-        ('{"messages": "a"}', r'line 2: "messages" is str; it must be a list'),
-        ('{"messages": ["a"]}', r"line 2: message 1 has no role and no content"),
-        ('{"messages": [{"role": "user"}]}', r"line 2: message 1 has no content"),
-        ('{"messages": [{"content": "a"}]}', r"line 2: message 1 has no role"),
-        ('{"messages": [{"role": "user", "content": null}]}', r"line 2: message 1 has no content"),
+        ('{"messages": "a"}', r'line 2: "messages" is a string; it must be a list'),
+        ('{"messages": ["a"]}', r"line 2: message 1: role is missing and content is missing"),
+        ('{"messages": [{"role": "user"}]}', r"line 2: message 1: content is missing"),
+        ('{"messages": [{"content": "a"}]}', r"line 2: message 1: role is missing; it must"),
+        ('{"messages": [{"role": "user", "content": null}]}', r"line 2: message 1: content is null"),
+        ('{"messages": [{"role": "assistant", "content": "\\n"}]}', r"line 2: message 1, an answer, is empty"),
         (
             '{"messages": [{"role": "prompter", "content": "a"}]}',
             r"line 2: message 1 has unknown role 'prompter'; allowed: system, user, assistant",
@@ -309,7 +310,7 @@ def test_parquet_that_cannot_be_read(tmp_path, monkeypatch):
     file = write_parquet(monkeypatch, tmp_path / "x.parquet", [{"words": "a", "text": 3}])
     with pytest.raises(UserError, match=r"x\.parquet: no column 'messages'; it has 'words', 'text'"):
         load_conversations(file)
-    with pytest.raises(UserError, match=r"x\.parquet, row 1: text is int; it must be a string"):
+    with pytest.raises(UserError, match=r"x\.parquet, row 1: text is a number; it must be a string"):
         load_lines(file)
     file.write_bytes(b"no parquet")
     with pytest.raises(UserError, match=r"x\.parquet: cannot be read as parquet \(.+\)") as raised:

@@ -155,7 +155,7 @@ def test_rows_are_read_from_json_lines(tmp_path):
             {**TREE[0], "role": "user"},
             "train.jsonl, line 2: unknown role 'user'; oasst1 has prompter and assistant",
         ),
-        ({**TREE[0], "text": None}, "train.jsonl, line 2: text is NoneType; it must be a string"),
+        ({**TREE[0], "text": None}, "train.jsonl, line 2: text is null; it must be a string"),
     ],
 )
 def test_a_row_that_is_no_message_is_named_by_file_and_line(tmp_path, row, says):

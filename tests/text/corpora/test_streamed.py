@@ -153,7 +153,7 @@ def test_a_dataset_that_cannot_be_opened_gives_the_hubs_reason(tmp_path, monkeyp
         find_streamed(NAME, "text", Download(tmp_path))
 
 
-@pytest.mark.parametrize(("field", "says"), [("body", "has no field body; it has text, n"), ("n", "n .* is dict")])
+@pytest.mark.parametrize(("field", "says"), [("body", "has no field body; it has text, n"), ("n", "n .* is an object")])
 def test_a_field_that_is_no_text_is_named(tmp_path, field, says):
     with pytest.raises(UserError, match=says):
         find_streamed(NAME, field, Download(tmp_path))

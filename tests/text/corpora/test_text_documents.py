@@ -152,8 +152,12 @@ GOOD = json_lines(TEXTS[:30])
     ("name", "content", "says"),
     [
         ("a.jsonl", (GOOD + "{\n" + GOOD).encode(), r"a\.jsonl, line 31: not JSON"),
-        ("a.jsonl", (GOOD + '{"text": 5}\n' + GOOD).encode(), r"line 31: text is int; it must be a string of text"),
-        ("a.jsonl", (GOOD + '{"text": null}\n' + GOOD).encode(), r"line 31: text is NoneType"),
+        (
+            "a.jsonl",
+            (GOOD + '{"text": 5}\n' + GOOD).encode(),
+            r"line 31: text is a number; it must be a string of text",
+        ),
+        ("a.jsonl", (GOOD + '{"text": null}\n' + GOOD).encode(), r"line 31: text is null"),
         ("a.jsonl", (GOOD + '{"text": "\\ud800"}\n' + GOOD).encode(), r"line 31: text has half of a surrogate pair"),
         ("a.jsonl", GOOD.encode() + b'{"text": "\xff"}\n', r"not UTF-8 \(byte 0xff at offset \d+, line 31\)"),
         ("a.jsonl", GOOD.encode() + b'{"text": "' + b"a" * 50_000_000 + b'"}\n', r"line 31: longer than 34 MB"),
