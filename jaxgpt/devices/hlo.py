@@ -54,11 +54,14 @@ def read_program(text: str) -> Program:
     inside = set(_called(parts, ("fusion", "reduce", "scatter", "sort", "map", "reduce-window", "all-reduce")))
     cycles, moved, unpriced, kernels = 0, 0.0, 0.0, 0
     sent: dict[str, tuple[int, float]] = {}
-    seen = set()
+    seen: set[str] = set()
     for part, ops in parts.items():
-        if not (count := times[part]) or part in inside:
+        if not (count := times[part]):
             continue
         shapes = {op.name: op.shape for op in ops}
+        _add_sent(sent, seen, part, count, ops, shapes)
+        if part in inside:
+            continue
         for op in ops:
             estimated = re.search(r'"estimated_cycles":"(\d+)"', op.rest)
             is_known = estimated is None or int(estimated[1]) < NO_ESTIMATE
@@ -68,13 +71,33 @@ def read_program(text: str) -> Program:
             kernels += count
             moved += count * _moved(op, shapes)
             unpriced += 0 if is_known else count * _moved(op, shapes)
-            kind = op.kind.removesuffix("-start")
-            channel = re.search(r"channel_id=(\d+)", op.rest)
-            if kind in COLLECTIVES and (channel is None or channel[1] not in seen):  # spelled out once for each part
-                seen.add(channel and channel[1])
-                number, size = sent.get(kind, (0, 0.0))
-                sent[kind] = number + count, size + count * _sent(kind, op, shapes)
     return Program(cycles, moved, unpriced, kernels, sent)
+
+
+def _add_sent(
+    sent: dict[str, tuple[int, float]],
+    seen: set[str],
+    part: str,
+    count: int,
+    ops: list[_Op],
+    shapes: dict[str, str],
+) -> None:
+    """Adds what a computation sends each time it runs, also where it is the inside of a kernel.
+
+    A channel counts once: TPUs' programs spell it out in each kernel that does a part of it.
+    """
+    for op in ops:
+        kind = op.kind.removesuffix("-start")
+        channel = re.search(r"channel_id=(\d+)", op.rest)
+        if kind not in COLLECTIVES or (channel is not None and channel[1] in seen):
+            continue
+        if channel is not None:
+            seen.add(channel[1])
+        size = _sent(kind, op, shapes)
+        if part.startswith("all-reduce-scatter"):  # one kernel, of which each device keeps its part
+            kind, size = "reduce-scatter", size / 2
+        number, before = sent.get(kind, (0, 0.0))
+        sent[kind] = number + count, before + count * size
 
 
 def _parts(text: str) -> tuple[dict[str, list[_Op]], str]:

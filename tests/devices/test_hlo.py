@@ -103,3 +103,35 @@ ENTRY %main.1 (x: f32[8]) -> f32[8] {
 
 def test_collectives_that_are_started_count_what_they_bring():
     assert read_program(STARTED).sent == {"all-reduce": (1, 2 * 4 * (8 + 32)), "all-gather": (1, 4 * 64)}
+
+
+INSIDE = """
+ENTRY %main.1 (x: f32[64,128]) -> f32[16,128] {
+  %x = f32[64,128] parameter(0)
+  %w = bf16[8,128] constant(0)
+  %g = bf16[32,128] fusion(%w), kind=kOutput, calls=%async_collective_fusion.1
+  %h = bf16[32,128] fusion(%w), kind=kOutput, calls=%async_collective_fusion.2
+  ROOT %s = f32[16,128] fusion(%x), kind=kCustom, calls=%all-reduce-scatter
+}
+
+%async_collective_fusion.1 (p: bf16[8,128]) -> bf16[32,128] {
+  %p = bf16[8,128] parameter(0)
+  ROOT %a = bf16[32,128] all-gather(%p), channel_id=3, dimensions={0}
+}
+
+%async_collective_fusion.2 (p: bf16[8,128]) -> bf16[32,128] {
+  %p = bf16[8,128] parameter(0)
+  ROOT %a = bf16[32,128] all-gather(%p), channel_id=3, dimensions={0}
+}
+
+%all-reduce-scatter (input: f32[64,128]) -> f32[16,128] {
+  %input = f32[64,128] parameter(0)
+  %r = f32[64,128] all-reduce(%input), channel_id=4, to_apply=%add
+  ROOT %d = f32[16,128] dynamic-slice(%r), dynamic_slice_sizes={16,128}
+}
+"""
+
+
+def test_what_a_kernel_sends_is_counted_once():
+    """As TPUs' compiler writes it: a gathering spread over kernels, and a reduction that leaves each its part."""
+    assert read_program(INSIDE).sent == {"all-gather": (1, 32 * 128 * 2), "reduce-scatter": (1, 64 * 128 * 4)}
