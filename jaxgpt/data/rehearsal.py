@@ -11,6 +11,7 @@ from jaxgpt.data.mixture import shares_of
 from jaxgpt.data.prepare import Prepared, find_text_of, prepare_text
 from jaxgpt.data.sources import EMPTY, Source, samples_at
 from jaxgpt.errors import UserError, shown
+from jaxgpt.text.corpora import CHAT, PAIRS, TEXT
 from jaxgpt.text.tokenizer import Tokenizer
 
 
@@ -100,6 +101,11 @@ def prepare_rehearsal(config: DataConfig, tokenizer: Tokenizer, context_len: int
     corpus, _, share = config.rehearse.rpartition(":")
     if "," in corpus or shares_of(corpus) is not None:
         raise UserError(f"data.rehearse: {shown(config.rehearse)} was given; it must be one corpus, and its share")
+    if corpus in CHAT.names + PAIRS.names:
+        raise UserError(
+            f"data.rehearse: {corpus} holds conversations; what is learned beside them is text: "
+            f"{', '.join(TEXT.names)}, or the path of a file or folder"
+        )
     window = min(config.seq_len, context_len)
     alone = replace(config, corpus=corpus, fallback=None, seq_len=window, batch_size=1)  # it need not fill a batch
     try:

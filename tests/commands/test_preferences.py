@@ -144,7 +144,7 @@ def test_a_mixed_up_reward_ends_in_one_line_and_what_was_saved_stays(place):
         (("--data.rehearse", "texts.txt:0.1"), "data.rehearse: 'texts.txt' is no known corpus and no path that exists"),
         (("--data.rehearse", "text.txt:0.5,talk.jsonl:0.5:0.2"), "it must be one corpus, and its share"),
         (("--data.rehearse", "wikitext-2:0.2"), "or choose another corpus"),
-        (("--data.rehearse", "oasst1:0.2"), "data.rehearse: oasst1 holds conversations"),
+        (("--data.rehearse", "oasst1:0.2"), "data.rehearse: oasst1 holds conversations; what is learned beside"),
         (("--data.rehearse", "text.txt:0.95"), "data.rehearse: text.txt:0.95 was given, and leaves no row for answers"),
         (("--objective.name", "dpo"), "no prompt and no chosen and no rejected; it has 'messages'"),
     ],
