@@ -4,6 +4,15 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+KINDS = {
+    dict: "an object",
+    list: "a list",
+    str: "a string",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    type(None): "null",
+}
 INTERRUPTED = 130  # the exit code after Ctrl-C, as shells have it
 
 
@@ -44,9 +53,7 @@ def shown(value: Any) -> str:
 
 def kind_in_json(value: Any) -> str:
     """Returns what JSON calls a value's kind, with its article."""
-    kinds = {dict: "an object", list: "a list", str: "a string", bool: "true or false", int: "a number"}
-    kinds |= {float: "a number", type(None): "null"}
-    return kinds.get(type(value), type(value).__name__)
+    return KINDS.get(type(value), type(value).__name__)
 
 
 def first_line(error: BaseException) -> str:

@@ -57,7 +57,7 @@ def join_processes() -> None:
         print(f"process {me} of {count}: waiting for the others at {where}", file=sys.stderr, flush=True)
     giving_up = threading.Timer(MOST_LATE, _give_up, (count,))
     giving_up.daemon = True
-    giving_up.start()
+    giving_up.start()  # before JAX does
     try:
         jax.distributed.initialize(
             *(where, count, me), initialization_timeout=MOST_LATE + PATIENCE, shutdown_timeout_seconds=PATIENCE

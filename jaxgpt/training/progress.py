@@ -15,6 +15,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgres
 from rich.table import Column
 from rich.text import Text
 
+from jaxgpt.devices.distributed import is_primary
+
 
 def clock(seconds: float) -> str:
     """Returns a duration as people write it: 42s, 3m 05s, 2h 10m."""
@@ -177,9 +179,9 @@ class TrainingProgress:
 
 @contextlib.contextmanager
 def evaluation_bar(what: str, num_batches: int) -> Iterator[Callable[[], None]]:
-    """Shows an evaluation of so many batches on stderr, where that is no terminal by a line now and then.
+    """Shows an evaluation of so many batches on stderr; yields what to call before each.
 
-    Yields what to call before each.
+    Where that is no terminal the first process writes a line now and then.
     """
     columns = (BarColumn(bar_width=20), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     live = sys.stderr.isatty()
@@ -190,7 +192,7 @@ def evaluation_bar(what: str, num_batches: int) -> Iterator[Callable[[], None]]:
         def advance() -> None:
             nonlocal done, said
             bar.advance(task)
-            if not live and time.monotonic() - said > LINE_SECONDS:
+            if not live and is_primary() and time.monotonic() - said > LINE_SECONDS:
                 print(f"{what}: {done / num_batches:.0%}", file=sys.stderr, flush=True)
                 said = time.monotonic()
             done += 1

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from jaxgpt import cli
+from jaxgpt.run.verify import verify_run
 
 TRAIN = ("train.py", "--config", "mini.py", "--run.name", "bad")
 TUNE = ("finetune.py", "--config", "mini_talk.py", "--run.name", "bad")
@@ -166,6 +167,10 @@ def test_a_run_without_checkpoint(bad, workplace):
     shutil.rmtree(workplace / "runs/early/checkpoints")
     bad("jaxgpt", "sample", "runs/early", contains="this run has no checkpoint yet")
     bad(*TUNE, "--run.init-from", "runs/early", contains="this run has no checkpoint yet")
+    run = workplace / "runs/early"
+    assert ("checkpoints", "there is no finished one") in verify_run(run)
+    (run / "metrics.jsonl").write_text("")  # as it was before the first evaluation
+    assert ("checkpoints: there is none yet", None) in verify_run(run)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_where_one_was_killed_all_end_as_if_undisturbed(place, processes, behind
     for _ in range(2):
         job, before = start_job(place, "pretrain", run.name, *each), started(run)
         # Not before they have met: the others would wait five minutes for one that was killed on its way.
-        stop_when(job[0], lambda before=before: started(run) > before, 0)
+        stop_when(job[0], lambda before=before: started(run) > before, 0)  # signal 0 is none
         killed += stop_when(chance.choice(job), moment(run, chance), signal.SIGKILL, chance)
         for process in job:
             process.communicate(timeout=300)
