@@ -72,6 +72,10 @@ CASES: dict[str, tuple[str, Config]] = {
         "v5p:4x4x4",
         gpt2(24, 256, 2_048, MeshConfig(fsdp=64), embed_dim=2_048, num_heads=16, scan_layers=False),
     ),
+    "1.3B, 64 chips, data 4, fsdp 16": (
+        "v5p:4x4x4",
+        gpt2(24, 256, 2_048, MeshConfig(data=4, fsdp=16), embed_dim=2_048, num_heads=16, scan_layers=False),
+    ),
     "1.3B in a loop, 64 chips, fsdp": (
         "v5p:4x4x4",
         gpt2(24, 256, 2_048, MeshConfig(fsdp=64), embed_dim=2_048, num_heads=16, remat="full"),

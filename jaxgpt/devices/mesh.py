@@ -17,6 +17,7 @@ BATCH_AXES = ("data", "fsdp")
 RULES = (
     ("batch", BATCH_AXES),
     ("vocab", "tensor"),
+    ("stored_vocab", ("tensor", "fsdp")),
     ("embed", "fsdp"),
     ("heads", "tensor"),
     ("kv_heads", "tensor"),
@@ -96,9 +97,16 @@ def shardings_of(boxed: Any, mesh: Mesh) -> Any:
             return replicated(mesh)
         if not isinstance(x.value, jax.ShapeDtypeStruct):  # a parameter that this part of the optimizer leaves out
             return x.value
-        return NamedSharding(mesh, nn.logical_to_mesh(PartitionSpec(*x.names), RULES))
+        names = [_that_divides(name, size, mesh) for name, size in zip(x.names, x.value.shape, strict=True)]
+        return NamedSharding(mesh, nn.logical_to_mesh(PartitionSpec(*names), RULES))
 
     return jax.tree.map(sharding, boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
+
+
+def _that_divides(name: str | None, size: int, mesh: Mesh) -> str | None:
+    """Returns the name of a logical axis; where a vocabulary does not divide over the shards of parameters, "vocab"."""
+    shards = mesh.shape["tensor"] * mesh.shape["fsdp"]
+    return "vocab" if name == "stored_vocab" and size % shards else name
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

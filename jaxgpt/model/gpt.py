@@ -17,7 +17,8 @@ from jaxgpt.model.attention import Attention
 from jaxgpt.model.kv_cache import KVCache
 from jaxgpt.model.layers import Dropout, Linear, norm_of
 from jaxgpt.ops.fused_attention import KERNEL_RESULT
-from jaxgpt.ops.int8 import Int8, rows
+from jaxgpt.ops.int8 import Int8
+from jaxgpt.ops.lookup import lookup
 from jaxgpt.ops.matmul import precision
 
 Params = Any  # a nested dict of arrays
@@ -143,19 +144,21 @@ class GPT(nn.Module):
             positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
         chex.assert_shape(positions_BT, (B, T))
 
-        def table(name: str, size: int, axis: str) -> jax.Array | Int8:
+        def table(name: str, size: int, axis: str) -> Any:
             init = nn.with_logical_partitioning(nn.initializers.normal(0.02), (axis, "embed"))
-            return _placed(self.param(name, init, (size, D)), axis)
+            return self.param(name, init, (size, D))
 
-        x_BTD = rows(table("token_embedding", V, "vocab"), tokens_BT)  # who a token is
+        activations = precision(config.dtype).activations
+        tokens = table("token_embedding", V, "stored_vocab")
+        x_BTD = lookup(tokens, tokens_BT, activations, "vocab")  # who a token is
         if config.positions == "learned":
             positions = table("position_embedding", config.context_len, "positions")
-            x_BTD = x_BTD + rows(positions, positions_BT)  # where it sits
+            x_BTD = x_BTD + lookup(positions, positions_BT, activations, "positions")  # where it sits
         elif config.positions != "rotary":  # which is attention's
             raise ValueError(f"no positions {config.positions!r}")
         if not config.tie_embeddings:
-            table("head", V, "vocab")  # made here, used by unembedding
-        x_BTD = Dropout(config.dropout, name="embedding_dropout")(x_BTD.astype(precision(config.dtype).activations))
+            table("head", V, "stored_vocab")  # made here, used by unembedding
+        x_BTD = Dropout(config.dropout, name="embedding_dropout")(x_BTD)
         x_BTD = nn.with_logical_constraint(x_BTD, ("batch", "length", "act_embed"))
 
         # With a cache there is no backward pass.
@@ -186,12 +189,7 @@ def variables(params: Params) -> dict[str, Params]:
 
 def unembedding(params: Params) -> jax.Array:
     """Returns the [V, D] matrix that scores tokens: the token embedding itself when the head is tied."""
-    return _placed(params["head"] if "head" in params else params["token_embedding"], "vocab")
-
-
-def _placed(table: Any, axis: str) -> Any:
-    """Returns a table laid out over the devices for use; one of eight bits stays as it lies."""
-    return table if isinstance(table, Int8) else nn.with_logical_constraint(table, (axis, "act_embed"))
+    return params["head"] if "head" in params else params["token_embedding"]
 
 
 def logits(head_VD: jax.Array | Int8, hidden_BTD: jax.Array, vocab_size: int) -> jax.Array:

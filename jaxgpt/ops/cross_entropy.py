@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxgpt.ops.lookup import gathered
 from jaxgpt.ops.norm import row_sum
 from jaxgpt.ops.sharding import batch_shards
 
@@ -71,6 +72,7 @@ def token_losses(
 
     def losses(most: int, *inputs: jax.Array) -> jax.Array:
         hidden_BTD, head_VD, targets_BT = inputs
+        head_VD = gathered(head_VD, FLOAT32)  # cast in each tile, so that their gradients are summed in float32
 
         @jax.checkpoint
         def tile(_: None, inputs: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
@@ -110,7 +112,7 @@ def _on_devices(vocab_size, dtype, tile_tokens, hidden_BTD, head_VD, targets_BT,
     together with that of an embedding that is the same table.
     """
     S, V = batch_shards(), head_VD.shape[0]
-    head = head_VD.astype(dtype)
+    head = gathered(head_VD, dtype)
     product = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
     def by_shard(x: jax.Array) -> jax.Array:
@@ -145,6 +147,7 @@ def _on_cpu(vocab_size, dtype, tile_tokens, hidden_BTD, head_VD, targets_BT, wei
     """
     V = head_VD.shape[0]
     unknown_V = jnp.where(jnp.arange(V) < vocab_size, 0.0, -jnp.inf)
+    head_VD = gathered(head_VD, FLOAT32)
     head = head_VD.astype(dtype)
     small = _longest(hidden_BTD) * _longest(head) < SMALL_LOGIT  # no logit is beyond it (Cauchy and Schwarz)
     product = partial(jnp.einsum, preferred_element_type=jnp.float32)
@@ -178,7 +181,8 @@ def _on_cpu(vocab_size, dtype, tile_tokens, hidden_BTD, head_VD, targets_BT, wei
 
 def _backward(vocab_size, dtype, tile_tokens, residuals, dloss):
     dh_BTD, dhead_VD = residuals
-    return (dloss * dh_BTD).astype(dh_BTD.dtype), (dloss * dhead_VD).astype(dhead_VD.dtype), None, None
+    dhead_VD = gathered(dloss * dhead_VD, dhead_VD.dtype)
+    return (dloss * dh_BTD).astype(dh_BTD.dtype), dhead_VD, None, None
 
 
 _loss_sum.defvjp(_forward, _backward)

@@ -29,8 +29,3 @@ def quantize(x: jax.Array, summed: Sequence[int]) -> Int8:
 def dequantize(x: jax.Array | Int8) -> jax.Array:
     """Returns the weights as floats, whichever they are."""
     return x.values * x.scale if isinstance(x, Int8) else x
-
-
-def rows(table: jax.Array | Int8, tokens: jax.Array) -> jax.Array:
-    """Returns the rows of a table, of which only these become floats."""
-    return dequantize(jax.tree.map(lambda x: x[tokens], table))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgpt.ops.int8 import LARGEST, dequantize, quantize, rows
+from jaxgpt.ops.int8 import LARGEST, dequantize, quantize
 from jaxgpt.ops.matmul import matmul, matmul_reference
 
 F32 = jnp.dtype("float32")
@@ -39,10 +39,3 @@ def test_a_product_is_that_of_the_floats(spec, summed):
     q = quantize(weights(*(sizes[axis] for axis in y_axes)), summed)
     z = matmul(spec, x, q, F32, F32)
     chex.assert_trees_all_close(z, matmul_reference(spec, x, dequantize(q)), rtol=1e-5, atol=1e-5)
-
-
-def test_rows_of_a_table_are_looked_up():
-    table = weights(9, 4)
-    q, tokens = quantize(table, [1]), jnp.array([[3, 0], [8, 8]])
-    assert np.array_equal(rows(q, tokens), dequantize(q)[tokens])
-    assert np.array_equal(rows(table, tokens), table[tokens])

@@ -84,11 +84,27 @@ def test_state_is_sharded_and_constraints_are_compiled_in():
         kernel = tree["block_0"]["attention"]["query"]["kernel"]
         assert kernel.sharding.spec == jax.sharding.PartitionSpec("fsdp", "tensor", None)
         assert kernel.addressable_shards[0].data.shape == (16, 2, 8)
+    for tree in (state.params, state.opt_state[1][0].mu):
+        assert tree["token_embedding"].sharding.spec == jax.sharding.PartitionSpec(("tensor", "fsdp"), None)
     batch = compiled.put(batch_of(0))
     assert batch.tokens.addressable_shards[0].data.shape == (4, 16)
     with jax.set_mesh(compiled.mesh), nn.logical_axis_rules(RULES):
         lowered = jax.jit(make_train_step(config, make_optimizer(config.optimizer, STEPS))).lower(state, batch)
     assert "sharding_constraint" in lowered.as_text()  # silently absent where the mesh is not set
+
+
+def test_a_vocabulary_that_does_not_divide_over_the_shards_is_sharded_by_columns():
+    config = dataclasses.replace(
+        CONFIG, mesh=MeshConfig(2, 2, 2), model=dataclasses.replace(MODEL, embedding_rows=202, dropout=0.0)
+    )
+    metrics, params = run(config, make_mesh(config))
+    compiled = compile_steps(config, make_optimizer(config.optimizer, STEPS), make_mesh(config))
+    spec = compiled.state_shardings.params["token_embedding"].spec
+    assert spec == jax.sharding.PartitionSpec("tensor", "fsdp")
+    expected, expected_params = run(config, one_device())
+    for got, want in zip(metrics, expected, strict=True):
+        assert got == pytest.approx(want, rel=1e-5)
+    chex.assert_trees_all_close(params, expected_params, atol=2e-5)
 
 
 def test_accumulated_equals_full_batch():
