@@ -3,7 +3,7 @@
 python finetune.py --config configs/oasst.py
 """
 
-from jaxgpt.command_line import main
+from jaxgpt.entry import main
 from jaxgpt.finetuning import finetune
 
 if __name__ == "__main__":

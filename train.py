@@ -4,7 +4,7 @@ python train.py --config configs/base.py
 python train.py --config configs/base.py --run.init-from runs/base --data.corpus more.txt --run.name more
 """
 
-from jaxgpt.command_line import main
+from jaxgpt.entry import main
 from jaxgpt.pretraining import pretrain
 
 if __name__ == "__main__":

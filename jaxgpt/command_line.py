@@ -1,28 +1,23 @@
 """The command line of train.py and finetune.py: a config file, any field overridden, one checked Config."""
 
-import codecs
 import contextlib
 import dataclasses
 import difflib
 import io
-import os
 import re
-import shlex
 import sys
-import traceback
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import tyro
 
-from jaxgpt.allowed import longest_window, validate
-from jaxgpt.buckets import failures
+from jaxgpt.allowed import validate
 from jaxgpt.config import Config, ModelConfig, differences
+from jaxgpt.config_file import load_config_file
 from jaxgpt.depth import of_depth
-from jaxgpt.errors import INTERRUPTED, RunError, UserError, first_line, interrupts_as_they_were
+from jaxgpt.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -52,8 +47,6 @@ class _OfGivenModel(TrainArguments):
     settings: Annotated[_Settings, tyro.conf.arg(name="")]
 
 
-PRESETS = Path(__file__).with_name("presets")
-"""configs/, which is installed with the package."""
 ELSEWHERE = {  # what others call a setting -> its name here
     "lr": "learning-rate",
     "wd": "weight-decay",
@@ -195,138 +188,3 @@ def config_file(arguments: list[str]) -> str | None:
                 raise UserError("--config: no file was given; for example --config base")
             return following[0]
     return None
-
-
-def load_config_file(file: str) -> Config:
-    """Returns the checked Config that a Python file calls `config`; the run is named after the file.
-
-    Raises UserError, with the line where it can be known, for a file that is missing, broken or without one.
-    """
-    path = Path(file)
-    if not path.is_file():
-        path = _preset(file)
-    scope: dict[str, object] = {"__name__": "config", "__file__": str(path)}
-    try:
-        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), scope)
-    except SyntaxError as error:
-        where = file if error.lineno is None else f"{file}, line {error.lineno}"
-        raise UserError(f"{where}: {error.msg}") from None
-    except (UserError, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # a config file is a program: it may even exit
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        where = f"{file}, line {lines[-1]}" if lines else file
-        raise UserError(f"{where}: {_explain(error)}") from None
-    config = scope.get("config")
-    if not isinstance(config, Config):
-        raise UserError(f"{file}: it defines no `config = Config(...)`; see configs/base.py for one")
-    if config.run.name is None:
-        config = dataclasses.replace(config, run=dataclasses.replace(config.run, name=path.stem))
-    try:
-        return validate(config)
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from None
-
-
-def to_finetune(preset: str, run: str, context_len: int, *more: str) -> str:
-    """Returns the command that finetunes a run by a preset, with a window for which its model has positions."""
-    config = load_config_file(preset)
-    words = ["python", "-m", "jaxgpt", "finetune", preset, *more, "--run.init-from", run]
-    if config.data.seq_len > (most := longest_window(config, context_len)):
-        words += ["--data.seq-len", str(most)]
-    return shlex.join(words)
-
-
-def _preset(name: str) -> Path:
-    """Returns the file of a preset that comes with the package; raises UserError where there is none."""
-    if (path := PRESETS / f"{name}.py").is_file() and Path(name).name == name:
-        return path
-    names = sorted(path.stem for path in PRESETS.glob("[!_]*.py"))
-    beside = sorted(str(path) for path in Path(name).parent.glob("*.py"))
-    near = difflib.get_close_matches(name, [*beside, *names, *(f"configs/{stem}.py" for stem in names)], n=1)
-    guess = f"perhaps you meant {near[0]}" if near else f"presets are {', '.join(names)}"
-    raise UserError(f"--config: {name} is no file, and no preset; {guess}")
-
-
-def _explain(error: BaseException) -> str:
-    """Returns what went wrong in a config file; an unknown field gets the nearest known one."""
-    try:
-        words = str(error)
-    except Exception:  # an exception of the file's own may not even say what it is
-        words = ""
-    unknown = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", words)
-    if unknown is None:
-        return f"{type(error).__name__}: {words}"[:500]
-    kind, key = unknown.groups()
-    kinds = {hint.__name__: hint for hint in (Config, *typing.get_type_hints(Config).values())}
-    known = [f.name for f in dataclasses.fields(kinds[kind])] if kind in kinds else []
-    near = difflib.get_close_matches(key, known, n=1)
-    guess = f"perhaps you meant {near[0]}" if near else f"known are {', '.join(known)}"
-    return f"{kind} has no field {key}; {guess}"
-
-
-def stop(error: UserError | RunError) -> NoReturn:
-    """Prints an error meant for the user, and exits with its code."""
-    print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
-    sys.exit(error.exit_code)
-
-
-# What stands for a character that a terminal has not; for all others a question mark does.
-LOOK_ALIKES = str.maketrans("·░▒▓█…–—’‘“”", ".:*%#.--''\"\"")
-
-
-def _replace(error: UnicodeError) -> tuple[str, int]:
-    """Returns what is written in place of characters that cannot be, as `codecs.register_error` wants it."""
-    assert isinstance(error, UnicodeEncodeError)
-    text = error.object[error.start : error.end].translate(LOOK_ALIKES)
-    return "".join(letter if letter.isascii() else "?" for letter in text), error.end
-
-
-def obey_no_color() -> None:
-    """Keeps tyro's help plain where NO_COLOR is set (no-color.org); rich looks by itself."""
-    if os.environ.get("NO_COLOR"):
-        tyro._experimental_options["ansi_codes"] = False
-
-
-def accept_any_text() -> None:
-    """Lets standard streams of any encoding take any text: what they cannot write or read is replaced, never raised."""
-    codecs.register_error("look-alike", _replace)
-    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "look-alike"), (sys.stderr, "look-alike")):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=errors)
-
-
-@contextlib.contextmanager
-def errors_in_words() -> Iterator[None]:
-    """Turns the errors meant for the user, and a disk that fails, into one line and an exit code."""
-    accept_any_text()
-    obey_no_color()
-    try:
-        with interrupts_as_they_were():
-            yield
-    except (UserError, RunError) as error:
-        stop(error)
-    except KeyboardInterrupt:
-        print(file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output has gone; there is nobody to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(RunError.exit_code)
-    except OSError as error:
-        stop(UserError(f"{error.filename or 'system'}: {error.strerror or error}"))
-    except failures() as error:
-        stop(RunError(f"a bucket failed: {first_line(error)}"))
-    except MemoryError:
-        stop(RunError("out of memory; give a smaller model, a smaller batch or less text"))
-    except RuntimeError as error:
-        if "home directory" in str(error):  # what pathlib says of ~nobody
-            stop(UserError("a path begins with ~ and the name of a user that this machine does not know; write it out"))
-        if "RESOURCE_EXHAUSTED" in str(error):  # what JAX says
-            stop(RunError(f"out of memory ({str(error).splitlines()[0]}); give a smaller model or a smaller batch"))
-        raise
-
-
-def main(command: Callable[[], None]) -> None:
-    """Runs a command with its errors in words."""
-    with errors_in_words():
-        command()

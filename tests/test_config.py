@@ -12,9 +12,11 @@ import pytest
 import tyro
 
 from jaxgpt.allowed import check_window, validate
-from jaxgpt.command_line import errors_in_words, load_config_file, parse_train, to_finetune
+from jaxgpt.command_line import parse_train
 from jaxgpt.config import Config, DataConfig, ModelConfig, differences
+from jaxgpt.config_file import load_config_file, to_finetune
 from jaxgpt.config_json import from_json, to_json
+from jaxgpt.entry import errors_in_words
 from jaxgpt.errors import UserError
 
 ROOT = Path(__file__).parents[1]

@@ -6,8 +6,9 @@ import math
 import pytest
 
 from jaxgpt.allowed import validate
-from jaxgpt.command_line import load_config_file, parse_train
+from jaxgpt.command_line import parse_train
 from jaxgpt.config import differences
+from jaxgpt.config_file import load_config_file
 from jaxgpt.depth import at_depth, matrices
 from jaxgpt.errors import UserError
 

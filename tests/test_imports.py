@@ -16,7 +16,9 @@ MAY_USE = {
     "allowed": BASE | {"config"},
     "config_json": BASE | {"config", "allowed"},
     "depth": {"config", "allowed"},
-    "command_line": BASE | {"config", "allowed", "depth"},
+    "config_file": BASE | {"config", "allowed"},
+    "command_line": BASE | {"config", "allowed", "config_file", "depth"},
+    "entry": BASE,
     "text": BASE | {"text"},
     "data": BASE | {"config", "text", "data"},
     "ops": BASE | {"config", "data", "ops"},  # data: what a batch is
@@ -30,25 +32,15 @@ MAY_USE = {
     "serve": BASE | UP_TO_MODEL | {"devices", "run", "training", "inference", "serve"},
     "stages": BASE | UP_TO_MODEL | {"devices", "run", "training", "inference", "report"},
     "terminal": BASE | UP_TO_MODEL | {"run", "inference"},
-    "pretraining": BASE | UP_TO_MODEL | {"command_line", "training", "inference", "stages"},
+    "pretraining": BASE | UP_TO_MODEL | {"config_file", "command_line", "training", "inference", "stages"},
     "finetuning": BASE | UP_TO_MODEL | {"command_line", "training", "inference", "stages"},
     "verbs": {"config"},
-    "cli": BASE
+    "commands": BASE
     | UP_TO_MODEL
-    | {
-        "command_line",
-        "depth",
-        "verbs",
-        "terminal",
-        "devices",
-        "run",
-        "convert",
-        "training",
-        "inference",
-        "report",
-        "serve",
-    }
-    | {"pretraining", "finetuning"},
+    | {"config_file", "verbs", "terminal", "devices", "run", "convert", "training", "inference", "report", "serve"}
+    | {"commands"},
+    "cli": BASE
+    | {"config", "config_file", "command_line", "depth", "entry", "verbs", "commands", "pretraining", "finetuning"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -14,7 +14,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgpt.command_line import main
+from jaxgpt.entry import main
 from jaxgpt.errors import UserError
 from jaxgpt.inference.introspect import activations, directions, losses, position_similarity, project
 from jaxgpt.model.gpt import Params

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from jaxgpt import cli, command_line
+from jaxgpt import cli, entry
 from jaxgpt.finetuning import finetune
 from jaxgpt.pretraining import pretrain
 from tests.commands.miniature import MODEL, TALK, shell, write_corpora
 
 MAIN = {
-    "train.py": lambda: command_line.main(pretrain),
-    "finetune.py": lambda: command_line.main(finetune),
+    "train.py": lambda: entry.main(pretrain),
+    "finetune.py": lambda: entry.main(finetune),
     "jaxgpt": cli.main,
 }
 

@@ -14,7 +14,7 @@ from tests.faults.workplace import ROOT
 NAME, COMMIT = "Salesforce/wikitext", "a" * 40
 CONFIG, SPLITS = "wikitext-2-v1", ("train", "validation", "test")
 LOAD = """
-from jaxgpt.command_line import errors_in_words
+from jaxgpt.entry import errors_in_words
 from jaxgpt.text.corpora import open_text
 with errors_in_words():
     corpus = open_text("wikitext-2", None)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jaxgpt.command_line import load_config_file
 from jaxgpt.config import Config, RunConfig
+from jaxgpt.config_file import load_config_file
 from jaxgpt.config_json import from_json, to_json
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.report import training_sections
