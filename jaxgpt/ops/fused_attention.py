@@ -18,7 +18,8 @@ FUSED = {"gpu": "cudnn", "tpu": "splash"}
 KERNEL_RESULT = "attention"  # what jax.checkpoint knows splash's by
 LANES = 128  # splash works on whole rows of a TPU's registers
 WIDEST_BLOCK = 1_024  # of queries and of keys: the widest whose backward pass fits in a TPU's fast memory
-BLOCKS = ("block_q", "block_kv", "block_q_dkv", "block_kv_dkv", "block_q_dq", "block_kv_dq")
+BLOCKS = ("block_q", "block_kv", "block_q_dkv", "block_kv_dkv")
+DQ_BLOCKS = ("block_q_dq", "block_kv_dq")
 
 
 def cudnn(
@@ -59,6 +60,16 @@ def splash(
     return attend(q, k, v, segments_BT).swapaxes(1, 2).astype(activations)
 
 
+def splash_blocks(length: int) -> tuple[int, bool]:
+    """Returns (queries and keys of a block, whether one kernel gives all gradients); blocks divide the length.
+
+    Where one kernel does, queries meet keys and gradients values once, not once for queries and once for keys and
+    values. It would write a part of the queries' gradient for each block of keys, and adding these up costs more.
+    """
+    width = max(width for width in range(LANES, WIDEST_BLOCK + 1, LANES) if length % width == 0)
+    return width, width == length
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _splash(interpret, q_BNTH, k_BKTH, v_BKTH, segments_BT):
     return _splash_forward(interpret, q_BNTH, k_BKTH, v_BKTH, segments_BT)[0]
@@ -68,8 +79,9 @@ def _splash_forward(interpret, q_BNTH, k_BKTH, v_BKTH, segments_BT):
     from jax.experimental.pallas.ops.tpu import splash_attention as pallas
 
     _, N, T, _ = q_BNTH.shape
-    width = max(width for width in range(LANES, WIDEST_BLOCK + 1, LANES) if T % width == 0)
-    blocks = pallas.BlockSizes(**dict.fromkeys(BLOCKS, width))
+    width, in_one = splash_blocks(T)
+    names = BLOCKS if in_one else BLOCKS + DQ_BLOCKS
+    blocks = pallas.BlockSizes(**dict.fromkeys(names, width), use_fused_bwd_kernel=in_one)
 
     def attend(q, k, v):
         mask = pallas.MultiHeadMask([pallas.CausalMask((T, T))] * N)

@@ -17,7 +17,7 @@ from jaxgpt.devices.hlo import Program, read_program
 from jaxgpt.devices.mesh import batch_sharding, make_mesh
 from jaxgpt.devices.setup import why_not_fused
 from jaxgpt.errors import RunError, UserError
-from jaxgpt.ops.fused_attention import FUSED, LANES
+from jaxgpt.ops.fused_attention import FUSED, LANES, splash_blocks
 from jaxgpt.run.load import find_origin
 from jaxgpt.training.flops import flops_per_token, out_of_memory
 from jaxgpt.training.optimizer import make_optimizer
@@ -174,13 +174,16 @@ def _compute_seconds(chip: Chip, config: Config, program: Program, flops: float,
 
 
 def splash_flops(config: Config) -> float:
-    """Returns what the kernel of attention multiplies in a step: nine products, of which the causal half is done.
+    """Returns the operations of the kernel of attention in a step: of whole blocks, but for those that are all masked.
 
-    Two forward; seven backward, as queries meet keys and gradients values once for each of its two kernels.
+    Two products forward, five backward; seven where two kernels each let queries meet keys and gradients values.
     """
-    model, tokens = config.model, config.data.batch_size * config.data.seq_len
-    again, width = 2 if model.remat == "full" else 0, model.num_heads * model.head_size
-    return (9 + again) * 2 * tokens * config.data.seq_len * width * model.num_layers / 2
+    model, length = config.model, config.data.seq_len
+    block, in_one = splash_blocks(length)
+    products = 2 * (2 if model.remat == "full" else 1) + (5 if in_one else 7)
+    blocks = length // block
+    pairs = config.data.batch_size * block**2 * blocks * (blocks + 1) / 2  # of a query and a key
+    return products * 2 * pairs * model.num_heads * model.head_size * model.num_layers
 
 
 def describe(planned: Estimate, on: str, tokens: float | None) -> list[str]:
@@ -249,7 +252,7 @@ def _assumptions(planned: Estimate) -> list[str]:
         )
     if model.attention == "splash":
         assumed += (
-            f"; its kernels of attention at {SPLASH_SHARE:.0%} of {chip.flops / 1e12:,.0f} TFLOP/s, less what a head "
-            f"of {model.head_size} leaves of {LANES} lanes"
+            f"; its kernels of attention, masked parts of blocks too, at {SPLASH_SHARE:.0%} of "
+            f"{chip.flops / 1e12:,.0f} TFLOP/s, less what a head of {model.head_size} leaves of {LANES} lanes"
         )
     return [f"{assumed}; links at {chip.links / 1e9:,.0f} GB/s"]

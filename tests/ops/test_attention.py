@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from jaxgpt.ops import fused_attention
 from jaxgpt.ops.attention import (
     LEAST_QUERIES,
     attention_mask,
@@ -18,7 +19,7 @@ from jaxgpt.ops.attention import (
     heads_first,
     heads_last,
 )
-from jaxgpt.ops.fused_attention import splash
+from jaxgpt.ops.fused_attention import splash, splash_blocks
 from jaxgpt.ops.matmul import precision
 
 FLOAT32 = precision("float32")
@@ -115,14 +116,18 @@ def test_weights_are_shares_of_what_a_query_may_see():
 
 
 @pytest.mark.parametrize(
-    ("heads", "kv_heads", "head_dim", "length", "packed", "dtype", "most"),
+    ("heads", "kv_heads", "head_dim", "length", "packed", "dtype", "blocks", "most"),
     [
-        (4, 2, 32, 256, True, "float32", 1e-5),
-        (2, 2, 64, 256, False, "mixed", 2e-2),
-        (3, 1, 24, 384, True, "mixed", 2e-2),
+        (4, 2, 32, 256, True, "float32", 1, 1e-5),
+        (2, 2, 64, 256, False, "mixed", 1, 2e-2),
+        (3, 1, 24, 384, True, "mixed", 3, 2e-2),
     ],
 )
-def test_the_kernel_of_tpus_is_the_reference(heads, kv_heads, head_dim, length, packed, dtype, most):
+def test_the_kernel_of_tpus_is_the_reference(
+    monkeypatch, heads, kv_heads, head_dim, length, packed, dtype, blocks, most
+):
+    monkeypatch.setattr(fused_attention, "WIDEST_BLOCK", length // blocks)
+    assert splash_blocks(length) == (length // blocks, blocks == 1)
     rng = np.random.default_rng(0)
     q, k, v, dy = (
         jnp.asarray(rng.standard_normal((B, length, n, head_dim), np.float32))

@@ -71,11 +71,16 @@ def test_a_kernel_that_cannot_be_had_there_is_refused(chip, asked, why):
 
 
 def test_the_arithmetic_of_attention_is_that_of_its_products():
-    # 8 rows, 2 blocks, 9 products of [128, 32] with [32, 128] over all heads, half of which is later than the query.
-    assert splash_flops(CONFIG) == 8 * 2 * 9 * (2 * 128 * 128 * 32) / 2
+    # 8 rows, 2 layers, 7 products of [128, 32] with [32, 128] over all heads: one block, masked in it or not.
+    assert splash_flops(CONFIG) == 8 * 2 * 7 * (2 * 128 * 128 * 32)
 
     wide = dataclasses.replace(MODEL, head_dim=64)
     assert splash_flops(dataclasses.replace(CONFIG, model=wide)) == 4 * splash_flops(CONFIG)
+
+    def of_length(length: int) -> float:
+        return splash_flops(dataclasses.replace(CONFIG, data=DataConfig(seq_len=length, batch_size=8)))
+
+    assert of_length(4_096) == 8 * 2 * 9 * (2 * 4_096 * 4_096 * 32) * 10 / 16  # of 4 x 4 blocks 6 lie after the query
 
 
 @pytest.mark.usefixtures("_here")
