@@ -65,6 +65,7 @@ CASES: dict[str, tuple[str, Config]] = {
     "2 blocks, 4 chips, data": ("v5e:2x2", gpt2(2, 32)),
     "2 blocks, 4 chips, fsdp": ("v5e:2x2", gpt2(2, 32, mesh=MeshConfig(fsdp=4))),
     "2 blocks, 16 chips, fsdp": ("v5e:4x4", gpt2(2, 128, mesh=MeshConfig(fsdp=16))),
+    "2 blocks, 16 chips, data 4, fsdp 4": ("v5e:4x4", gpt2(2, 128, mesh=MeshConfig(data=4, fsdp=4))),
     "1 block, 1 chip": ("v5e:1", gpt2(1, 8)),
     "1 block, 256 chips, data": ("v5e:16x16", gpt2(1, 2_048)),
     "2 blocks, T = 8,192, 1 chip": ("v5e:1", gpt2(2, 1, 8_192)),

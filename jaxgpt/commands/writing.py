@@ -16,6 +16,13 @@ from jaxgpt.verbs import Chat, Explain, Pairs, Sample, Serve
 MOST_SLOTS = 1024
 
 
+def _check_numbers(verb: Sample | Chat) -> None:
+    if verb.max_tokens < 1:
+        raise UserError(f"max_tokens: {shown(verb.max_tokens)} was given; it must be at least 1")
+    if not 0 <= verb.seed < MOST:
+        raise UserError(f"seed: {shown(verb.seed)} was given; it must be at least 0 and below 2**32")
+
+
 def sample(verb: Sample) -> None:
     """Prints the prompt and what the model makes of it."""
     import jax
@@ -63,13 +70,6 @@ def chat(verb: Chat) -> None:
         return
     print(f"{verb.run}, step {trained.step}, trained on {trained.run.data.full_name}. /help for help, Ctrl-D leaves.")
     converse(Conversation(trained, verb.sampling, verb.max_tokens, key))
-
-
-def _check_numbers(verb: Sample | Chat) -> None:
-    if verb.max_tokens < 1:
-        raise UserError(f"max_tokens: {shown(verb.max_tokens)} was given; it must be at least 1")
-    if not 0 <= verb.seed < MOST:
-        raise UserError(f"seed: {shown(verb.seed)} was given; it must be at least 0 and below 2**32")
 
 
 def explain(verb: Explain) -> None:

@@ -17,7 +17,7 @@ BATCH_AXES = ("data", "fsdp")
 RULES = (
     ("batch", BATCH_AXES),
     ("vocab", "tensor"),
-    ("stored_vocab", ("tensor", "fsdp")),
+    ("stored_vocab", ("tensor", "fsdp")),  # rows of a table, which are gathered along fsdp for use
     ("embed", "fsdp"),
     ("heads", "tensor"),
     ("kv_heads", "tensor"),
