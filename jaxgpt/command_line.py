@@ -62,8 +62,7 @@ ELSEWHERE = {  # what others call a setting -> its name here
     "clip-norm": "grad-clip",
 }
 
-
-KINDS = {"INT": "a whole number", "FLOAT": "a number", "STR": "a text", "{NONE}": "None"}
+TYRO_KINDS = {"INT": "a whole number", "FLOAT": "a number", "STR": "a text", "{NONE}": "None"}
 """What tyro calls a kind of value -> what it is called here."""
 
 
@@ -147,7 +146,7 @@ def _plainly(error: str) -> str:
     if not (found := union or number or whole):
         return error
     flag, kinds, given = found.groups()
-    allowed = " or ".join(KINDS.get(kind.upper(), kind) for kind in reversed(kinds.split("|")))
+    allowed = " or ".join(TYRO_KINDS.get(kind.upper(), kind) for kind in reversed(kinds.split("|")))
     return f"{flag}: {given!r} was given; it must be {allowed}"
 
 

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-KINDS = {
+JSON_KINDS = {
     dict: "an object",
     list: "a list",
     str: "a string",
@@ -13,6 +13,7 @@ KINDS = {
     float: "a number",
     type(None): "null",
 }
+"""What Python calls a kind of value -> what JSON does, with its article."""
 INTERRUPTED = 130  # the exit code after Ctrl-C, as shells have it
 
 
@@ -53,7 +54,7 @@ def shown(value: Any) -> str:
 
 def kind_in_json(value: Any) -> str:
     """Returns what JSON calls a value's kind, with its article."""
-    return KINDS.get(type(value), type(value).__name__)
+    return JSON_KINDS.get(type(value), type(value).__name__)
 
 
 def first_line(error: BaseException) -> str:

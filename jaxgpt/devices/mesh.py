@@ -97,14 +97,17 @@ def shardings_of(boxed: Any, mesh: Mesh) -> Any:
             return replicated(mesh)
         if not isinstance(x.value, jax.ShapeDtypeStruct):  # a parameter that this part of the optimizer leaves out
             return x.value
-        names = [_that_divides(name, size, mesh) for name, size in zip(x.names, x.value.shape, strict=True)]
+        names = [_axis_that_divides(name, size, mesh) for name, size in zip(x.names, x.value.shape, strict=True)]
         return NamedSharding(mesh, nn.logical_to_mesh(PartitionSpec(*names), RULES))
 
     return jax.tree.map(sharding, boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
 
 
-def _that_divides(name: str | None, size: int, mesh: Mesh) -> str | None:
-    """Returns the name of a logical axis; where a vocabulary does not divide over the shards of parameters, "vocab"."""
+def _axis_that_divides(name: str | None, size: int, mesh: Mesh) -> str | None:
+    """Returns the name of a logical axis; "vocab" for a stored vocabulary that its shards do not divide.
+
+    Such a table has its columns along fsdp, as other matrices have theirs.
+    """
     shards = mesh.shape["tensor"] * mesh.shape["fsdp"]
     return "vocab" if name == "stored_vocab" and size % shards else name
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgpt.ops.lookup import gathered
+from jaxgpt.ops.lookup import gathered, summed_over_shards
 from jaxgpt.ops.norm import row_sum
 from jaxgpt.ops.sharding import batch_shards
 
@@ -181,7 +181,7 @@ def _on_cpu(vocab_size, dtype, tile_tokens, hidden_BTD, head_VD, targets_BT, wei
 
 def _backward(vocab_size, dtype, tile_tokens, residuals, dloss):
     dh_BTD, dhead_VD = residuals
-    dhead_VD = gathered(dloss * dhead_VD, dhead_VD.dtype)
+    dhead_VD = summed_over_shards((dloss * dhead_VD).astype(dhead_VD.dtype))
     return (dloss * dh_BTD).astype(dh_BTD.dtype), dhead_VD, None, None
 
 

@@ -31,6 +31,14 @@ def gathered(table_VD: Any, dtype: jnp.dtype, axis: str = "vocab") -> jax.Array:
     return nn.with_logical_constraint(table_VD.astype(dtype), (axis, "act_embed"))
 
 
+def summed_over_shards(dtable_VD: jax.Array, axis: str = "vocab") -> jax.Array:
+    """Returns the gradient of a table that was gathered, added up over the batch's shards.
+
+    Said in one way for embedding and head: the compiler adds them first where they are one table, and sends one.
+    """
+    return nn.with_logical_constraint(dtable_VD, (axis, "act_embed"))
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _rows(table_VD, tokens, dtype, axis):
     return _rows_forward(table_VD, tokens, dtype, axis)[0]
@@ -43,7 +51,7 @@ def _rows_forward(table_VD, tokens, dtype, axis):
 def _rows_backward(dtype, axis, residuals, drows):
     table_VD, tokens = residuals
     dtable_VD = jnp.zeros_like(table_VD).at[tokens].add(drows.astype(table_VD.dtype))
-    return nn.with_logical_constraint(dtable_VD, (axis, "act_embed")), None
+    return summed_over_shards(dtable_VD, axis), None
 
 
 _rows.defvjp(_rows_forward, _rows_backward)

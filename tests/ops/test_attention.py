@@ -145,6 +145,8 @@ def test_the_kernel_of_tpus_is_the_reference(
         y = heads_last(attention_reference(*heads_first(q, k, v), mask))
         return jnp.sum(y * dy), y
 
+    kernels = str(jax.make_jaxpr(jax.grad(fused, (0, 1, 2), has_aux=True))(q, k, v)).count("pallas_call[")
+    assert kernels == (2 if blocks == 1 else 3)  # one forward; backward one, or two
     (dqkv, y), (dqkv_reference, y_reference) = (
         jax.jit(jax.grad(function, (0, 1, 2), has_aux=True))(q, k, v) for function in (fused, reference)
     )
