@@ -53,15 +53,10 @@ def read_program(text: str) -> Program:
     times = _times(parts, entry)
     inside = set(_called(parts, ("fusion", "reduce", "scatter", "sort", "map", "reduce-window", "all-reduce")))
     cycles, moved, unpriced, kernels = 0, 0.0, 0.0, 0
-    sent: dict[str, tuple[int, float]] = {}
-    seen: set[str] = set()
     for part, ops in parts.items():
-        if not (count := times[part]):
+        if not (count := times[part]) or part in inside:
             continue
         shapes = {op.name: op.shape for op in ops}
-        _add_sent(sent, seen, part, count, ops, shapes)
-        if part in inside:
-            continue
         for op in ops:
             estimated = re.search(r'"estimated_cycles":"(\d+)"', op.rest)
             is_known = estimated is None or int(estimated[1]) < NO_ESTIMATE
@@ -71,33 +66,42 @@ def read_program(text: str) -> Program:
             kernels += count
             moved += count * _moved(op, shapes)
             unpriced += 0 if is_known else count * _moved(op, shapes)
-    return Program(cycles, moved, unpriced, kernels, sent)
+    return Program(cycles, moved, unpriced, kernels, _all_sent(parts, times, inside))
 
 
-def _add_sent(
-    sent: dict[str, tuple[int, float]],
-    seen: set[str],
-    part: str,
-    count: int,
-    ops: list[_Op],
-    shapes: dict[str, str],
-) -> None:
-    """Adds what a computation sends each time it runs, also where it is the inside of a kernel.
+def _collectives(parts: dict[str, list[_Op]], inside: set[str]) -> Iterator[tuple[str, _Op]]:
+    """Yields (computation, operation) of all that sends.
 
-    A channel counts once: TPUs' programs spell it out in each kernel that does a part of it.
+    TPUs' programs spell out a collective in each kernel that does a part of it, with one channel: it comes once. In no
+    kernel the channel tells nothing, as that of all of JAX's own collectives is 1.
     """
-    for op in ops:
-        kind = op.kind.removesuffix("-start")
-        channel = re.search(r"channel_id=(\d+)", op.rest)
-        if kind not in COLLECTIVES or (channel is not None and channel[1] in seen):
-            continue
-        if channel is not None:
+    found = [
+        (part, op, re.search(r"channel_id=(\d+)", op.rest))
+        for part, ops in parts.items()
+        for op in ops
+        if op.kind.removesuffix("-start") in COLLECTIVES
+    ]
+    spread = {channel[1] for part, _, channel in found if part in inside and channel is not None}
+    seen = set()
+    for part, op, channel in found:
+        if channel is not None and channel[1] in spread:
+            if channel[1] in seen:
+                continue
             seen.add(channel[1])
-        size = _sent(kind, op, shapes)
+        yield part, op
+
+
+def _all_sent(parts: dict[str, list[_Op]], times: Counter[str], inside: set[str]) -> dict[str, tuple[int, float]]:
+    sent: dict[str, tuple[int, float]] = {}
+    shapes = {part: {op.name: op.shape for op in ops} for part, ops in parts.items()}
+    for part, op in _collectives({part: ops for part, ops in parts.items() if times[part]}, inside):
+        kind = op.kind.removesuffix("-start")
+        size = _sent(kind, op, shapes[part])
         if part.startswith("all-reduce-scatter"):  # one kernel, of which each device keeps its part
             kind, size = "reduce-scatter", size / 2
         number, before = sent.get(kind, (0, 0.0))
-        sent[kind] = number + count, before + count * size
+        sent[kind] = number + times[part], before + times[part] * size
+    return sent
 
 
 def _parts(text: str) -> tuple[dict[str, list[_Op]], str]:

@@ -1,6 +1,6 @@
 """Devices as a (data, fsdp, tensor) mesh, and which logical axis lies along which of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,8 +11,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxgpt.config import Config, MeshConfig
 from jaxgpt.errors import UserError
 from jaxgpt.model.gpt import padded_vocab_size
+from jaxgpt.ops.sharding import COPIES
 
-BATCH_AXES = ("data", "fsdp")
+BATCH_AXES = (COPIES, "fsdp")
 
 RULES = (
     ("batch", BATCH_AXES),
@@ -110,6 +111,28 @@ def _axis_that_divides(name: str | None, size: int, mesh: Mesh) -> str | None:
     """
     shards = mesh.shape["tensor"] * mesh.shape["fsdp"]
     return "vocab" if name == "stored_vocab" and size % shards else name
+
+
+def summed_over_devices(sums_of: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function like sums_of(state, batch, key) in which each device sums its own rows, and all meet once.
+
+    Left to the compiler, they meet in each pass of a loop over micro-batches. So they do still where the model itself
+    is sharded: a shard has no room for the sums of a whole model.
+    """
+
+    def of_one(*args: Any) -> Any:
+        with nn.logical_axis_rules(()):
+            return jax.lax.psum(sums_of(*args), COPIES)
+
+    def of_all(state: Any, batch: Any, key: jax.Array) -> Any:
+        mesh = jax.sharding.get_abstract_mesh()
+        if mesh.size == 1 or mesh.shape[COPIES] < mesh.size:
+            return sums_of(state, batch, key)
+        whole, rows = PartitionSpec(), PartitionSpec(COPIES)
+        mapped = jax.shard_map(of_one, in_specs=(whole, rows, whole), out_specs=whole, check_vma=False)
+        return mapped(state, batch, key)
+
+    return of_all
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -54,7 +54,8 @@ def splash(
     scaled_BTNH = q_BTNH / math.sqrt(q_BTNH.shape[-1])
     q, k, v = (x.astype(compute_dtype).swapaxes(1, 2) for x in (scaled_BTNH, k_BTKH, v_BTKH))
     attend = partial(_splash, interpret)
-    if jax.sharding.get_abstract_mesh().size > 1:
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.size > 1 and not mesh.manual_axes:
         heads, kv_heads, rows = map(nn.logical_to_mesh_axes, (("batch", "heads"), ("batch", "kv_heads"), ("batch",)))
         attend = jax.shard_map(attend, in_specs=(heads, kv_heads, kv_heads, rows), out_specs=heads, check_vma=False)
     return attend(q, k, v, segments_BT).swapaxes(1, 2).astype(activations)

@@ -88,12 +88,20 @@ add_bias.defvjp(_add_bias_forward, _add_bias_backward)
 def matmul_over_rows(spec: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype, result: jnp.dtype) -> jax.Array:
     """Returns product(spec, x, y) where axes are summed over that lead in both, like "BTF,BTD->FD".
 
-    XLA on CPU transposes the first factor of such a product, and computes it a second time while doing so. So the
-    smaller factor goes first, and the result is transposed instead; the barrier keeps XLA from undoing that.
+    XLA on CPU transposes the first factor of such a product, and computes it a second time while doing so. So there the
+    smaller factor goes first, and the result is transposed instead; the barrier keeps XLA from undoing that. Elsewhere
+    it would keep XLA from adding up the gradients of micro-batches before it sums them over devices.
     """
     if x.size <= y.size:
         return matmul(spec, x, y, dtype, result)
     x_axes, y_axes, z_axes = spec.replace("->", ",").split(",")
     transposed = "".join(dict.fromkeys(axis for axis in y_axes + x_axes if axis in z_axes))
-    z = matmul(f"{y_axes},{x_axes}->{transposed}", y, x, dtype, result)
-    return jnp.einsum(f"{transposed}->{z_axes}", jax.lax.optimization_barrier(z))
+
+    def smaller_first(x: jax.Array, y: jax.Array) -> jax.Array:
+        z = matmul(f"{y_axes},{x_axes}->{transposed}", y, x, dtype, result)
+        return jnp.einsum(f"{transposed}->{z_axes}", jax.lax.optimization_barrier(z))
+
+    def as_written(x: jax.Array, y: jax.Array) -> jax.Array:
+        return matmul(spec, x, y, dtype, result)
+
+    return jax.lax.platform_dependent(x, y, cpu=smaller_first, default=as_written)

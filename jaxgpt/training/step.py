@@ -15,7 +15,7 @@ from jaxgpt.config import Config
 from jaxgpt.data.batch import Batch
 from jaxgpt.devices.allocator import give_back_freed_memory
 from jaxgpt.devices.chips import compiler_options
-from jaxgpt.devices.mesh import RULES, batch_sharding, replicated, shardings_of
+from jaxgpt.devices.mesh import RULES, batch_sharding, replicated, shardings_of, summed_over_devices
 from jaxgpt.model.gpt import GPT, Params
 from jaxgpt.model.lora import adapted, init_adapters, merged
 from jaxgpt.run.state import TrainState
@@ -44,7 +44,7 @@ def starting_from(params: Params, config: Config, optimizer: optax.GradientTrans
 
 
 def _summed_gradients(
-    objective: Objective, state: TrainState, batch: Batch, config: Config, key: jax.Array
+    objective: Objective, config: Config, state: TrainState, batch: Batch, key: jax.Array
 ) -> tuple[Sums, Any]:
     """Returns (the objective's sums, the gradient of what it reduces), adding up micro-batches one after the other."""
     params = state.params
@@ -103,11 +103,15 @@ def make_train_step(
     added; under jit on a mesh the compiler adds them.
     """
 
+    summed = partial(_summed_gradients, objective, config)
+    if config.optimizer.grad_accumulation_steps > 1 and axis_name is None:
+        summed = summed_over_devices(summed)
+
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.run.seed + 1), state.step)
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-        sums, grads = _summed_gradients(objective, state, batch, config, key)
+        sums, grads = summed(state, batch, key)
         if axis_name is not None:
             sums, grads = jax.lax.psum((sums, grads), axis_name)
         loss, weight, measures = sums

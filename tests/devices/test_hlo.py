@@ -105,6 +105,12 @@ def test_collectives_that_are_started_count_what_they_bring():
     assert read_program(STARTED).sent == {"all-reduce": (1, 2 * 4 * (8 + 32)), "all-gather": (1, 4 * 64)}
 
 
+def test_collectives_of_one_channel_all_count():
+    """As JAX writes those of a shard_map."""
+    again = STARTED.replace("  %g =", "  %q = f32[8]{0} all-reduce(%x), channel_id=1, to_apply=%add.2\n  %g =")
+    assert read_program(again).sent["all-reduce"] == (2, 2 * 4 * (8 + 32 + 8))
+
+
 INSIDE = """
 ENTRY %main.1 (x: f32[64,128]) -> f32[16,128] {
   %x = f32[64,128] parameter(0)

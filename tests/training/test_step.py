@@ -13,6 +13,7 @@ from jax.sharding import AxisType
 
 from jaxgpt.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig
 from jaxgpt.data.batch import Batch
+from jaxgpt.devices.hlo import read_program
 from jaxgpt.devices.mesh import RULES, make_mesh
 from jaxgpt.errors import UserError
 from jaxgpt.model.gpt import GPT, logits, unembedding
@@ -114,6 +115,28 @@ def test_accumulated_equals_full_batch():
     for got, want in zip(micro, whole, strict=True):
         assert got == pytest.approx(want, rel=1e-5)
     chex.assert_trees_all_close(micro_params, whole_params, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)])
+def test_one_device_equals_eight_in_micro_batches(shape):
+    config = dataclasses.replace(CONFIG, optimizer=dataclasses.replace(CONFIG.optimizer, grad_accumulation_steps=2))
+    config = dataclasses.replace(config, mesh=MeshConfig(*shape))
+    metrics, params = run(config, make_mesh(config))
+    expected, expected_params = run(config, one_device())
+    for got, want in zip(metrics, expected, strict=True):
+        assert got == pytest.approx(want, rel=1e-5)
+    chex.assert_trees_all_close(params, expected_params, atol=2e-5)
+
+
+def test_micro_batches_send_no_more_than_one_batch():
+    sent = []
+    for steps in (1, 2):
+        config = dataclasses.replace(CONFIG, mesh=MeshConfig(8, 1, 1))
+        config = dataclasses.replace(config, optimizer=OptimizerConfig(grad_accumulation_steps=steps))
+        compiled = compile_steps(config, make_optimizer(config.optimizer, STEPS), make_mesh(config))
+        program = compiled.program(compiled.init(), compiled.put(batch_of(0)))
+        sent.append(sum(size for _, size in read_program(program.as_text()).sent.values()))
+    assert sent[1] <= 1.01 * sent[0]
 
 
 @pytest.mark.long
