@@ -17,6 +17,7 @@ from jaxgpt.model.attention import Attention
 from jaxgpt.model.kv_cache import KVCache
 from jaxgpt.model.layers import Dropout, Linear, norm_of
 from jaxgpt.ops.fused_attention import KERNEL_RESULT
+from jaxgpt.ops.gelu import gelu
 from jaxgpt.ops.int8 import Int8
 from jaxgpt.ops.lookup import lookup
 from jaxgpt.ops.matmul import precision
@@ -40,18 +41,6 @@ def padded_vocab_size(config: ModelConfig) -> int:
     return config.embedding_rows or math.ceil(config.vocab_size / VOCAB_MULTIPLE) * VOCAB_MULTIPLE
 
 
-@jax.checkpoint
-def gelu(x: jax.Array) -> jax.Array:
-    """Returns the GELU (Hendrycks and Gimpel 2016) by its tanh; its backward pass recomputes the rest from x."""
-    return nn.gelu(x, approximate=True)
-
-
-@jax.checkpoint
-def gelu_exact(x: jax.Array) -> jax.Array:
-    """Returns the GELU by its definition, x times the share of a normal distribution below x."""
-    return nn.gelu(x, approximate=False)
-
-
 class Mlp(nn.Module):
     """Two linear maps with a nonlinearity between: GELU, or SwiGLU's gated one (Shazeer 2020)."""
 
@@ -67,9 +56,9 @@ class Mlp(nn.Module):
             return Linear("BTD,DF->BTF", (D, F), axes, init, use_bias=bias, dtype=dtype, name=name)(x_BTD)
 
         if config.mlp == "gelu":
-            h_BTF = gelu(up("up"))
+            h_BTF = gelu(up("up"), True)
         elif config.mlp == "gelu_exact":
-            h_BTF = gelu_exact(up("up"))
+            h_BTF = gelu(up("up"), False)
         elif config.mlp == "swiglu":
             h_BTF = nn.silu(up("gate")) * up("up")
         else:

@@ -22,6 +22,7 @@ FLOAT32 = jnp.dtype("float32")
 TILE_BYTES = 48 * 2**20  # of logits and exponentials: with 30,000 words 256 tokens in bfloat16, 128 in float32
 LEAST_TOKENS, MOST_TOKENS = 128, 1024  # of a tile: products of fewer are slower on CPU; at most 1 kB a word of the head
 DEVICE_TOKENS = 8_192  # of a tile on a GPU or TPU: each tile reads and writes the head's gradient once
+LARGEST_TOTAL = 1e37  # of a row's exponentials, one step below float32's largest number
 SMALL_LOGIT = 64.0  # e^64 times a million words is far below float32's largest number, e^-64 far above its smallest
 
 
@@ -114,6 +115,7 @@ def _on_devices(vocab_size, dtype, tile_tokens, hidden_BTD, head_VD, targets_BT,
     S, V = batch_shards(), head_VD.shape[0]
     head = gathered(head_VD, dtype)
     product = partial(jnp.einsum, preferred_element_type=jnp.float32)
+    mean_D = product("V,VD->D", (jnp.arange(V) < vocab_size).astype(dtype), head) / vocab_size
 
     def by_shard(x: jax.Array) -> jax.Array:
         return x.reshape(S, -1, *x.shape[1:])
@@ -123,7 +125,12 @@ def _on_devices(vocab_size, dtype, tile_tokens, hidden_BTD, head_VD, targets_BT,
         h_BtD, targets_Bt, weights_Bt = inputs
         h_BtD = h_BtD.astype(dtype)
         logits_BtV = _tile_logits(h_BtD, head, vocab_size)
-        total_Bt1 = jax.nn.logsumexp(logits_BtV, axis=-1, keepdims=True)  # log p, all of it, would be written out
+        total_Bt1 = jax.lax.platform_dependent(  # log p, all of it, would be written out
+            logits_BtV,
+            product("BtD,D->Bt", h_BtD, mean_D)[..., None],
+            tpu=log_totals,
+            default=lambda logits_BtV, _: log_totals_reference(logits_BtV),
+        )
         is_target_BtV = jnp.arange(V) == targets_Bt[..., None]
         losses_Bt = total_Bt1[..., 0] - jnp.sum(jnp.where(is_target_BtV, logits_BtV, 0.0), axis=-1)
         dlogits_BtV = (weights_Bt[..., None] * (jnp.exp(logits_BtV - total_Bt1) - is_target_BtV)).astype(dtype)
@@ -193,6 +200,26 @@ def _tile_logits(h_BtD: jax.Array, head_VD: jax.Array, vocab_size: int) -> jax.A
     if vocab_size < head_VD.shape[0]:
         logits_BtV = jnp.where(jnp.arange(head_VD.shape[0]) < vocab_size, logits_BtV, -jnp.inf)
     return logits_BtV
+
+
+def log_totals_reference(logits_BtV: jax.Array) -> jax.Array:
+    """Returns the log of the sum of each row's exponentials, as [B, t, 1]."""
+    return jax.nn.logsumexp(logits_BtV, axis=-1, keepdims=True)
+
+
+def log_totals(logits_BtV: jax.Array, means_Bt1: jax.Array) -> jax.Array:
+    """Returns what `log_totals_reference` does in one pass; `means` are, about, those of each row's logits.
+
+    A TPU's compiler takes such a sum within the product that makes the logits, as it need not wait for the largest of
+    them. With the mean taken off instead a sum is never too small: it is one at least for each word (Jensen's
+    inequality). It is too large where a logit lies 80 above the mean; a tile with such a row takes the second pass.
+    """
+    totals_Bt1 = jnp.sum(jnp.exp(logits_BtV - means_Bt1), axis=-1, keepdims=True)
+    return jax.lax.cond(
+        jnp.all(totals_Bt1 < LARGEST_TOTAL),
+        lambda: means_Bt1 + jnp.log(totals_Bt1),
+        lambda: log_totals_reference(logits_BtV),
+    )
 
 
 def _tile_tokens(head_VD: jax.Array, dtype: jnp.dtype) -> int:

@@ -82,7 +82,8 @@ def _splash_forward(interpret, q_BNTH, k_BKTH, v_BKTH, segments_BT):
     _, N, T, _ = q_BNTH.shape
     width, in_one = splash_blocks(T)
     names = BLOCKS if in_one else BLOCKS + DQ_BLOCKS
-    blocks = pallas.BlockSizes(**dict.fromkeys(names, width), use_fused_bwd_kernel=in_one)
+    layouts = dict.fromkeys(("q_layout", "k_layout", "v_layout"), pallas.QKVLayout.SEQ_MINOR)
+    blocks = pallas.BlockSizes(**dict.fromkeys(names, width), **layouts, use_fused_bwd_kernel=in_one)
 
     def attend(q, k, v):
         mask = pallas.MultiHeadMask([pallas.CausalMask((T, T))] * N)

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 from jaxgpt.ops.int8 import Int8
 
+SUBLANES = 8  # rows of a TPU's registers
+
 
 def matmul_reference(spec: str, x: jax.Array, y: jax.Array) -> jax.Array:
     """Returns einsum(spec, x, y) in float32."""
@@ -78,8 +80,22 @@ def _add_bias_forward(x, bias):
 
 
 def _add_bias_backward(bias, dz):
-    axes = tuple(range(dz.ndim - bias.ndim))
-    return dz, jnp.sum(dz, axis=axes, dtype=jnp.float32).astype(bias.dtype)
+    rows = dz.ndim - bias.ndim
+    summed = partial(jnp.sum, axis=tuple(range(rows)), dtype=jnp.float32)
+    if bias.ndim == 1:
+        return dz, summed(dz).astype(bias.dtype)
+    total = jax.lax.platform_dependent(dz, tpu=partial(sum_by_product, rows=rows), default=summed)
+    return dz, total.astype(bias.dtype)
+
+
+def sum_by_product(x: jax.Array, rows: int) -> jax.Array:
+    """Returns the sum over so many leading axes, in float32.
+
+    On a TPU four times as fast as a sum of what lies by heads, of which one of 64 fills half a register. The product
+    has as many rows as a register: the compiler makes a sum of one of a single row.
+    """
+    ones = jnp.ones((SUBLANES, *x.shape[:rows]), x.dtype)
+    return jnp.tensordot(ones, x, rows, preferred_element_type=jnp.float32)[0]
 
 
 add_bias.defvjp(_add_bias_forward, _add_bias_backward)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgpt.devices.hlo import read_program
@@ -22,6 +23,22 @@ def test_a_loop_counts_as_often_as_it_runs():
     once, often = read_program(loop(10)), read_program(loop(30))
     assert 2.5 < often.moved / once.moved < 3.0  # what stands around the loop is there once
     assert often.kernels - once.kernels >= 20
+
+
+def test_of_a_condition_the_branch_that_moves_least_counts():
+    x = jax.ShapeDtypeStruct((2**20,), jnp.float32)
+
+    def moved(*branches) -> float:
+        return read_program(compiled(lambda x: jax.lax.cond(x[0] > 0, *branches, x), x)).moved
+
+    def little(x):
+        return x.sum()
+
+    def much(x):
+        return jnp.sort(x)[7]
+
+    assert moved(much, little) == pytest.approx(moved(little, little), rel=0.01)
+    assert moved(much, little) < 0.6 * moved(much, much)
 
 
 def test_a_loop_moves_the_parts_it_is_at():

@@ -12,7 +12,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgpt.devices.hlo import read_program
 from jaxgpt.devices.mesh import RULES
-from jaxgpt.ops.cross_entropy import _on_devices, _tile_tokens, _tiles, cross_entropy, token_losses
+from jaxgpt.ops.cross_entropy import (
+    _on_devices,
+    _tile_tokens,
+    _tiles,
+    cross_entropy,
+    log_totals,
+    log_totals_reference,
+    token_losses,
+)
 
 B, T, D = 4, 10, 16
 
@@ -65,6 +73,16 @@ def test_the_way_of_gpus_equals_plain(vocab, padded, tile_tokens):
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     for got, want in zip(gradients, expected_gradients, strict=True):
         np.testing.assert_allclose(got, want, atol=2e-5)
+
+
+@pytest.mark.parametrize(("offset", "spread"), [(0, 1), (-110, 3), (500, 3), (0, 60)])
+def test_totals_off_the_mean_are_those_off_the_largest(offset, spread):
+    """Also where all logits are far from 0, as those of GPT-2 are, and where one lies too far above the others."""
+    logits = offset + spread * jax.random.normal(jax.random.key(0), (B, T, 128)).at[1, 2, 3].set(spread / 2)
+    means = logits[..., :101].mean(-1, keepdims=True)
+    known = jnp.where(jnp.arange(128) < 101, logits, -jnp.inf)
+    assert bool(jnp.any(known - means > 90)) == (spread == 60)
+    np.testing.assert_allclose(log_totals(known, means), log_totals_reference(known), rtol=1e-6, atol=1e-6)
 
 
 def test_the_way_of_gpus_sends_the_gradient_of_the_head_once():

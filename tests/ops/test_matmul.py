@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgpt.ops.matmul import add_bias, matmul, matmul_over_rows
+from jaxgpt.ops.matmul import add_bias, matmul, matmul_over_rows, sum_by_product
 from jaxgpt.ops.norm import normalize, row_sum
 
 B, T, D, N, H, F = 2, 5, 16, 4, 8, 24
@@ -42,6 +42,13 @@ def test_a_bias_sums_its_gradient_in_float32():
     dx, dbias = pull(dz)
     assert y.dtype == dx.dtype == jnp.bfloat16
     chex.assert_trees_all_equal(dbias, jnp.full((N, H), 1024.0 + 1023.0))
+
+
+def test_a_sum_by_product_is_the_sum():
+    x = jax.random.normal(jax.random.key(0), (B, T, N, H), jnp.bfloat16)
+    total = sum_by_product(x, 2)
+    assert total.dtype == jnp.float32
+    chex.assert_trees_all_close(total, jnp.sum(x, (0, 1), jnp.float32), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("spec", ["BTF,BTD->FD", "BTD,BTF->DF", "BKGTS,BKGTH->BKSH", "BKGTH,BKGTS->BKSH"])
