@@ -9,22 +9,28 @@ from typing import Any, NamedTuple
 import httpx
 import jax
 import jax.numpy as jnp
+import openai
 import pytest
 import uvicorn
 from flax import linen as nn
 
 from jaxgpt.config import ModelConfig
+from jaxgpt.inference.chat import reply
 from jaxgpt.inference.engine import Engine
-from jaxgpt.inference.generate import text_stop
+from jaxgpt.inference.generate import continue_text, encode_prompt, text_stop
 from jaxgpt.model.gpt import GPT, Params
+from jaxgpt.ops.sampling import GREEDY
 from jaxgpt.serve.api import Served, make_app
 from jaxgpt.serve.inspecting import make_inspector
 from jaxgpt.serve.middleware import Access
+from jaxgpt.text.conversation import render_each
 from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 
 TOKENIZER = WordTokenizer(SPECIAL + tuple(f"w{i}" for i in range(60 - len(SPECIAL))))
 CONFIG = ModelConfig(vocab_size=60, context_len=64, embed_dim=32, num_heads=4, num_layers=2)
 SLOTS, WAITING = 6, 20
+HELLO = [{"role": "user", "content": "w1 w2 w3"}]
+CHAT = {"model": "tiny", "messages": HELLO, "temperature": 0, "max_tokens": 12}
 
 
 class Running(NamedTuple):
@@ -90,3 +96,26 @@ def chat_server(engine, params) -> Iterator[Running]:
 def text_server(engine, params) -> Iterator[Running]:
     with running(engine, params, is_chat=False, api_key="sesame") as server:
         yield server
+
+
+@pytest.fixture
+def client(chat_server):
+    with openai.OpenAI(base_url=f"{chat_server.url}/v1", api_key="any", max_retries=0) as client:
+        yield client
+
+
+def expected_chat(server, messages, count=12, seed=0, sampling=GREEDY) -> str:
+    asked = render_each(messages, TOKENIZER)
+    pieces = reply(server.params, CONFIG, TOKENIZER, asked, jax.random.key(seed), sampling, count)
+    return "".join(pieces)
+
+
+def expected_text(server, prompt, count) -> str:
+    ids = encode_prompt(prompt, TOKENIZER, CONFIG)
+    text = "".join(continue_text(server.params, CONFIG, TOKENIZER, ids, jax.random.key(0), GREEDY, count))
+    return text.removeprefix(prompt)
+
+
+def idle(server) -> bool:
+    """Whether the slots come free; asks until they do."""
+    return any(server.http.get("/health").json()["writing"] == 0 for _ in range(1000))
