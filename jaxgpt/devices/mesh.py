@@ -126,7 +126,7 @@ def summed_over_devices(sums_of: Callable[..., Any]) -> Callable[..., Any]:
 
     def of_all(state: Any, batch: Any, key: jax.Array) -> Any:
         mesh = jax.sharding.get_abstract_mesh()
-        if mesh.size == 1 or mesh.shape[COPIES] < mesh.size:
+        if mesh.size <= 1 or mesh.shape[COPIES] < mesh.size:  # of no mesh the size is 0
             return sums_of(state, batch, key)
         whole, rows = PartitionSpec(), PartitionSpec(COPIES)
         mapped = jax.shard_map(of_one, in_specs=(whole, rows, whole), out_specs=whole, check_vma=False)

@@ -35,12 +35,12 @@ def hashed_bits(key: jax.Array, shape: Sequence[int]) -> jax.Array:
     split = next(axis for axis in range(len(shape) + 1) if math.prod((rows, *shape[1:])[axis:]) <= COUNTERS)
     low = jnp.arange(math.prod(shape[split:]), dtype=jnp.uint32).reshape((1,) * split + tuple(shape[split:]))
     if not split:
-        low = low + jnp.uint32(before * math.prod(shape[1:]))
+        low = low + jnp.uint32(before) * jnp.uint32(math.prod(shape[1:]))
     x = jnp.broadcast_to(low, shape) + first
     for number, (shift, multiplier) in enumerate(((17, 0xED5AD4BB), (11, 0xAC4C1B51), (15, 0x31848BAB))):
         x = (x ^ (x >> shift)) * jnp.uint32(multiplier)
         if split and number == 0:  # what has the same number is told apart by the leading axes
             high = jnp.arange(math.prod(shape[:split]), dtype=jnp.uint32)
-            high = (high + jnp.uint32(before * math.prod(shape[1:split]))) * jnp.uint32(0x9E3779B9)
+            high = (high + jnp.uint32(before) * jnp.uint32(math.prod(shape[1:split]))) * jnp.uint32(0x9E3779B9)
             x = x ^ high.reshape(tuple(shape[:split]) + (1,) * (len(shape) - split))
     return x ^ (x >> 14) ^ last

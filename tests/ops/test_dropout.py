@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from jaxgpt.ops import dropout as ops
 from jaxgpt.ops.dropout import dropout, hashed_bits
+from jaxgpt.ops.sharding import COPIES
 
 
 def test_a_share_of_the_entries_is_dropped_and_the_others_scaled():
@@ -25,6 +27,17 @@ def test_an_array_too_large_for_one_counter_repeats_nothing(monkeypatch, counter
     assert len(np.unique(bits, axis=0)) == len(bits)
     assert np.mean(bits >= 2**31) == pytest.approx(0.5, abs=0.02)
     assert (np.asarray(whole).reshape(bits.shape)[0] == bits[0]).all()
+
+
+@pytest.mark.parametrize("counters", [2**32, 8 * 16, 16])
+def test_devices_that_work_apart_draw_the_bits_of_their_rows(monkeypatch, counters):
+    monkeypatch.setattr(ops, "COUNTERS", counters)
+    shape, key = (64, 8, 16), jax.random.key(1)
+    mesh, rows = jax.make_mesh((8,), (COPIES,)), PartitionSpec(COPIES)
+    with jax.set_mesh(mesh):
+        apart = jax.shard_map(lambda: hashed_bits(key, (8, 8, 16)), in_specs=(), out_specs=rows, check_vma=False)
+        found = jax.jit(apart)()
+    assert (np.asarray(found) == np.asarray(hashed_bits(key, shape))).all()
 
 
 EXPECTED = [[1104893158, 2478059931, 1799901765], [3044194468, 1057209891, 2582178541]]

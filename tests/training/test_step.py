@@ -128,6 +128,14 @@ def test_one_device_equals_eight_in_micro_batches(shape):
     chex.assert_trees_all_close(params, expected_params, atol=2e-5)
 
 
+def test_micro_batches_need_no_mesh():
+    config = dataclasses.replace(CONFIG, optimizer=dataclasses.replace(CONFIG.optimizer, grad_accumulation_steps=2))
+    optimizer = make_optimizer(config.optimizer, STEPS)
+    _, metrics = jax.jit(make_train_step(config, optimizer))(initial(config, optimizer), batch_of(0))
+    expected, _ = run(config, one_device())
+    assert {name: float(value) for name, value in metrics.items()} == pytest.approx(expected[0], rel=1e-5)
+
+
 def test_micro_batches_send_no_more_than_one_batch():
     sent = []
     for steps in (1, 2):
