@@ -11,9 +11,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxgpt.config import Config, MeshConfig
 from jaxgpt.errors import UserError
 from jaxgpt.model.gpt import padded_vocab_size
-from jaxgpt.ops.sharding import COPIES
+from jaxgpt.ops.sharding import DATA_AXIS
 
-BATCH_AXES = (COPIES, "fsdp")
+BATCH_AXES = (DATA_AXIS, "fsdp")
 
 RULES = (
     ("batch", BATCH_AXES),
@@ -122,13 +122,13 @@ def summed_over_devices(sums_of: Callable[..., Any]) -> Callable[..., Any]:
 
     def of_one(*args: Any) -> Any:
         with nn.logical_axis_rules(()):
-            return jax.lax.psum(sums_of(*args), COPIES)
+            return jax.lax.psum(sums_of(*args), DATA_AXIS)
 
     def of_all(state: Any, batch: Any, key: jax.Array) -> Any:
         mesh = jax.sharding.get_abstract_mesh()
-        if mesh.size <= 1 or mesh.shape[COPIES] < mesh.size:  # of no mesh the size is 0
+        if mesh.size <= 1 or mesh.shape[DATA_AXIS] < mesh.size:  # of no mesh the size is 0
             return sums_of(state, batch, key)
-        whole, rows = PartitionSpec(), PartitionSpec(COPIES)
+        whole, rows = PartitionSpec(), PartitionSpec(DATA_AXIS)
         mapped = jax.shard_map(of_one, in_specs=(whole, rows, whole), out_specs=whole, check_vma=False)
         return mapped(state, batch, key)
 

@@ -128,8 +128,8 @@ def _on_devices(vocab_size, dtype, tile_tokens, hidden_BTD, head_VD, targets_BT,
         total_Bt1 = jax.lax.platform_dependent(  # log p, all of it, would be written out
             logits_BtV,
             product("BtD,D->Bt", h_BtD, mean_D)[..., None],
-            tpu=log_totals,
-            default=lambda logits_BtV, _: log_totals_reference(logits_BtV),
+            tpu=logsumexp_off_mean,
+            default=lambda logits_BtV, _: logsumexp_reference(logits_BtV),
         )
         is_target_BtV = jnp.arange(V) == targets_Bt[..., None]
         losses_Bt = total_Bt1[..., 0] - jnp.sum(jnp.where(is_target_BtV, logits_BtV, 0.0), axis=-1)
@@ -202,13 +202,13 @@ def _tile_logits(h_BtD: jax.Array, head_VD: jax.Array, vocab_size: int) -> jax.A
     return logits_BtV
 
 
-def log_totals_reference(logits_BtV: jax.Array) -> jax.Array:
+def logsumexp_reference(logits_BtV: jax.Array) -> jax.Array:
     """Returns the log of the sum of each row's exponentials, as [B, t, 1]."""
     return jax.nn.logsumexp(logits_BtV, axis=-1, keepdims=True)
 
 
-def log_totals(logits_BtV: jax.Array, means_Bt1: jax.Array) -> jax.Array:
-    """Returns what `log_totals_reference` does in one pass; `means` are, about, those of each row's logits.
+def logsumexp_off_mean(logits_BtV: jax.Array, means_Bt1: jax.Array) -> jax.Array:
+    """Returns what `logsumexp_reference` does in one pass; `means` are, about, those of each row's logits.
 
     A TPU's compiler takes such a sum within the product that makes the logits, as it need not wait for the largest of
     them. With the mean taken off instead a sum is never too small: it is one at least for each word (Jensen's
@@ -218,7 +218,7 @@ def log_totals(logits_BtV: jax.Array, means_Bt1: jax.Array) -> jax.Array:
     return jax.lax.cond(
         jnp.all(totals_Bt1 < LARGEST_TOTAL),
         lambda: means_Bt1 + jnp.log(totals_Bt1),
-        lambda: log_totals_reference(logits_BtV),
+        lambda: logsumexp_reference(logits_BtV),
     )
 
 

@@ -88,6 +88,9 @@ def _add_bias_backward(bias, dz):
     return dz, total.astype(bias.dtype)
 
 
+add_bias.defvjp(_add_bias_forward, _add_bias_backward)
+
+
 def sum_by_product(x: jax.Array, rows: int) -> jax.Array:
     """Returns the sum over so many leading axes, in float32.
 
@@ -96,9 +99,6 @@ def sum_by_product(x: jax.Array, rows: int) -> jax.Array:
     """
     ones = jnp.ones((SUBLANES, *x.shape[:rows]), x.dtype)
     return jnp.tensordot(ones, x, rows, preferred_element_type=jnp.float32)[0]
-
-
-add_bias.defvjp(_add_bias_forward, _add_bias_backward)
 
 
 def matmul_over_rows(spec: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype, result: jnp.dtype) -> jax.Array:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-COPIES = "data"  # the mesh's axis along which there is a copy of the model each
+DATA_AXIS = "data"  # of the mesh: devices along it differ in their rows of the batch only
 
 
 def batch_shards() -> int:
@@ -22,6 +22,6 @@ def rows_of_batch(rows: int) -> tuple[jax.Array | int, int]:
     Where each device works by itself (`mesh.summed_over_devices`) an operation sees that device's rows only.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if COPIES not in mesh.manual_axes:
+    if DATA_AXIS not in mesh.manual_axes:
         return 0, rows
-    return jax.lax.axis_index(COPIES) * rows, mesh.shape[COPIES] * rows
+    return jax.lax.axis_index(DATA_AXIS) * rows, mesh.shape[DATA_AXIS] * rows

@@ -17,8 +17,8 @@ from jaxgpt.ops.cross_entropy import (
     _tile_tokens,
     _tiles,
     cross_entropy,
-    log_totals,
-    log_totals_reference,
+    logsumexp_off_mean,
+    logsumexp_reference,
     token_losses,
 )
 
@@ -82,7 +82,7 @@ def test_totals_off_the_mean_are_those_off_the_largest(offset, spread):
     means = logits[..., :101].mean(-1, keepdims=True)
     known = jnp.where(jnp.arange(128) < 101, logits, -jnp.inf)
     assert bool(jnp.any(known - means > 90)) == (spread == 60)
-    np.testing.assert_allclose(log_totals(known, means), log_totals_reference(known), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(logsumexp_off_mean(known, means), logsumexp_reference(known), rtol=1e-6, atol=1e-6)
 
 
 def test_the_way_of_gpus_sends_the_gradient_of_the_head_once():

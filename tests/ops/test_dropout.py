@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec
 
 from jaxgpt.ops import dropout as ops
 from jaxgpt.ops.dropout import dropout, hashed_bits
-from jaxgpt.ops.sharding import COPIES
+from jaxgpt.ops.sharding import DATA_AXIS
 
 
 def test_a_share_of_the_entries_is_dropped_and_the_others_scaled():
@@ -33,7 +33,7 @@ def test_an_array_too_large_for_one_counter_repeats_nothing(monkeypatch, counter
 def test_devices_that_work_apart_draw_the_bits_of_their_rows(monkeypatch, counters):
     monkeypatch.setattr(ops, "COUNTERS", counters)
     shape, key = (64, 8, 16), jax.random.key(1)
-    mesh, rows = jax.make_mesh((8,), (COPIES,)), PartitionSpec(COPIES)
+    mesh, rows = jax.make_mesh((8,), (DATA_AXIS,)), PartitionSpec(DATA_AXIS)
     with jax.set_mesh(mesh):
         apart = jax.shard_map(lambda: hashed_bits(key, (8, 8, 16)), in_specs=(), out_specs=rows, check_vma=False)
         found = jax.jit(apart)()
