@@ -1,5 +1,7 @@
 """How programs are compiled that run once or twice on a few numbers."""
 
+import os
+
 import jax
 
 # XLA's graphs are the same. The machine code is not optimized, written in one piece, and by the older emitters where
@@ -7,3 +9,10 @@ import jax
 QUICK: dict[str, bool | int] = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1}
 if jax.__version_info__ < (0, 12):  # a later XLA ends the process at a flag that it does not know
     QUICK["xla_cpu_use_fusion_emitters"] = False
+
+
+def quick_flags() -> str:
+    """Returns what XLA_FLAGS must hold for a process to compile so."""
+    known = os.environ.get("XLA_FLAGS", "").split()
+    quick = [f"--{name}={str(value).lower()}" for name, value in QUICK.items()]
+    return " ".join(known + [flag for flag in quick if flag not in known])

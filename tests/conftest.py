@@ -9,7 +9,7 @@ import jax
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-from tests.compiling import QUICK
+from tests.compiling import quick_flags
 
 jax.config.update("jax_num_cpu_devices", 8)
 
@@ -17,8 +17,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 def pytest_configure(config):
     """Long tests train for so long that optimized programs pay off."""
     if config.option.markexpr == "not long" and not config.getoption("optimized"):
-        flags = [f"--{name}={str(value).lower()}" for name, value in QUICK.items()]
-        os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])  # also of processes it starts
+        os.environ["XLA_FLAGS"] = quick_flags()  # also of processes it starts
 
 
 SHARING = "tests/commands/", "tests/report/", "tests/serve/"

@@ -16,6 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxgpt.run.checkpoint import open_checkpoints
+from tests.compiling import quick_flags
 
 ROOT = Path(__file__).parents[2]
 SPEED = ("tokens_per_second", "mfu", "seconds")
@@ -101,7 +102,10 @@ def finish(
 
 
 def start_job(folder: Path, stage: str, name: str, *each: Sequence[str]) -> list[subprocess.Popen[str]]:
-    """Starts a stage as a job of several processes, as many as there are lists of arguments: each has its own."""
+    """Starts a stage as a job of several processes, as many as there are lists of arguments: each has its own.
+
+    All but the first compile at every start, as JAX keeps no programs of theirs; so they compile quickly.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -111,6 +115,7 @@ def start_job(folder: Path, stage: str, name: str, *each: Sequence[str]) -> list
             JAX_NUM_PROCESSES=str(len(each)),
             JAX_PROCESS_ID=str(number),
             JAX_COORDINATOR_ADDRESS=address,
+            XLA_FLAGS=quick_flags(),
         )
         for number, own in enumerate(each)
     ]
