@@ -234,7 +234,7 @@ def num_steps(source: Sized, batch_size: int, epochs: int) -> int:
     return -(-len(source) * epochs // batch_size)
 
 
-def indices_at(source: Source, seed: int, step: int, batch_size: int, epochs: int) -> np.ndarray:
+def indices_at(source: Sized, seed: int, step: int, batch_size: int, epochs: int) -> np.ndarray:
     """Returns the samples of a step's global batch; of a mixture an epoch is as many as all its sources have."""
     if not isinstance(source, Mixture):
         return sample_indices(len(source), epochs, seed, step, batch_size)

@@ -44,6 +44,12 @@ def learning_rate_schedule(config: OptimizerConfig, num_steps: int, peak: float)
     return optax.join_schedules([rising, after], [warmup])
 
 
+def learning_rates(config: OptimizerConfig, planned: int, steps: int) -> np.ndarray:
+    """Returns the rates of a run's first `steps` steps, of as many as are planned."""
+    schedule = learning_rate_schedule(config, planned, config.learning_rate)
+    return np.broadcast_to(np.asarray(schedule(jnp.arange(steps))), steps)
+
+
 def at_step(opt_state: optax.OptState, step: jax.Array) -> optax.OptState:
     """Returns the optimizer's state with its schedules at this step of the run, which is what is logged, too.
 

@@ -1,11 +1,15 @@
 """Reinforcement learning's part of the loop: what the model writes to be trained on, and how it is judged."""
 
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Generator, Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
 from jaxgpt.config import Config
 from jaxgpt.data.batch import Batch
+from jaxgpt.devices.distributed import gather_replicated
 from jaxgpt.model.gpt import Params
+from jaxgpt.model.parameters import each_block_apart
+from jaxgpt.run.state import TrainState
+from jaxgpt.training.step import Compiled
 
 
 class Judged(NamedTuple):
@@ -35,6 +39,25 @@ class Rollouts(NamedTuple):
 def questions_at_once(config: Config) -> int:
     """Returns how many questions are asked before a step."""
     return config.data.batch_size // config.objective.group_size * config.objective.oversample
+
+
+def written_batches(
+    rollouts: Rollouts, compiled: Compiled, state: Callable[[], TrainState], steps: range, updates: int
+) -> Generator[tuple[Batch, dict[str, float]], None, None]:
+    """Yields for each step a batch that the model writes, on the devices, and what is told of its answers.
+
+    It is written by the parameters that the state has at that step, or had at the first of so many `updates`.
+    """
+    batch, told = None, {}
+    for step in steps:
+        if step % updates == 0 or batch is None:
+            params = compiled.model_params(state())
+            written, told = rollouts.write(each_block_apart(gather_replicated(params)), step // updates)
+            batch = compiled.put(written)
+            drawn = compiled.log_probs(params, batch) if updates > 1 else None
+            reference = compiled.log_probs(state().frozen, batch)
+            batch = batch._replace(reference=reference, drawn=drawn)
+        yield batch, told
 
 
 FEW = 20  # steps whose mean is compared

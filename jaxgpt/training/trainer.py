@@ -3,14 +3,12 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Generator, Mapping, Sized
+from collections.abc import Callable, Generator, Sized
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from jaxgpt.config import Config
 from jaxgpt.data.batch import Batch
@@ -31,15 +29,15 @@ from jaxgpt.training.flops import out_of_memory, peak_tokens_per_second
 from jaxgpt.training.horizon import total_steps
 from jaxgpt.training.objectives import Objective, next_token
 from jaxgpt.training.opening import Opened, opened
-from jaxgpt.training.optimizer import learning_rate_schedule, make_optimizer
+from jaxgpt.training.optimizer import learning_rates, make_optimizer
 from jaxgpt.training.progress import TrainingProgress
-from jaxgpt.training.rollouts import Rollouts, warnings
+from jaxgpt.training.rollouts import Rollouts, written_batches
 from jaxgpt.training.signals import stop_on_signal
 from jaxgpt.training.step import Compiled, Metrics, compile_steps
-from jaxgpt.training.summary import Result, indent, summarize, without_restart
+from jaxgpt.training.step_log import StepLog, Told
+from jaxgpt.training.summary import Result, indent, without_restart
 from jaxgpt.training.validation import Measured, judged, measure, measure_text
 
-Told = Mapping[str, jax.Array | float]
 SAMPLES, MOST_OFTEN = 6, 20  # that a run prints at least, evenly spread; steps from one to the next
 FIRST_PROFILED, LAST_PROFILED = 5, 8  # steps of this process: the first ones compile and warm up
 
@@ -65,8 +63,6 @@ def fit(
     config = run.sized
     planned, steps = total_steps(config, train)
     mesh = make_mesh(config)
-    schedule = learning_rate_schedule(config.optimizer, planned, config.optimizer.learning_rate)
-    learning_rates = np.broadcast_to(np.asarray(schedule(jnp.arange(steps))), steps)
     optimizer = make_optimizer(config.optimizer, planned)
     compiled = compile_steps(config, optimizer, mesh, objective)
     of_text = compiled  # its steps that score text
@@ -77,12 +73,21 @@ def fit(
     if rollouts is None:
         peak = peak_tokens_per_second(config.model, config.data.seq_len, frozen=config.lora.rank is not None)
     step_tokens = config.data.batch_size * config.data.seq_len
-
+    windows = partial(indices_at, train, config.run.seed, batch_size=config.data.batch_size, epochs=config.run.epochs)
     with contextlib.ExitStack() as stack:
         open_run = stack.enter_context(opened(run, compiled, steps, origin))
         stopping = highest_of_all(stack.enter_context(stop_on_signal()))
         progress = TrainingProgress(steps, open_run.start, step_tokens, config.run.log_every, peak)
         stack.enter_context(progress)
+        log = StepLog(
+            config,
+            windows,
+            learning_rates(config.optimizer, planned, steps),
+            open_run.metrics,
+            progress,
+            open_run.skipped_in_a_row,
+            answered=None if rollouts is None else [*on_primary(lambda: read_records(run.path / "metrics.jsonl"))],
+        )
         trainer = Trainer(
             run,
             config,
@@ -91,23 +96,26 @@ def fit(
             sample,
             compiled,
             steps,
-            learning_rates,
             open_run,
             progress,
+            log,
             stopping,
             rollouts,
             rehearsal and Rehearsed(rehearsal, of_text),
-            answered=[] if rollouts is None else [*on_primary(lambda: read_records(run.path / "metrics.jsonl"))],
         )
         trainer.evaluate_start(is_new=origin is not None)
         trainer.loop()
+    seconds = on_primary(lambda: seconds_so_far(run.path))
+    return Result(steps, _best_of(trainer), time.perf_counter() - began if seconds is None else seconds)
+
+
+def _best_of(trainer: "Trainer") -> Best:
     if trainer.opened.best is None:
         raise RunError(
-            f"{run.path}: no evaluation gave a finite loss, so no checkpoint is the best. Start over with "
+            f"{trainer.run.path}: no evaluation gave a finite loss, so no checkpoint is the best. Start over with "
             "--run.restart and a lower --optimizer.learning-rate"
         )
-    seconds = on_primary(lambda: seconds_so_far(run.path))
-    return Result(steps, trainer.opened.best, time.perf_counter() - began if seconds is None else seconds)
+    return trainer.opened.best
 
 
 class Rehearsed(NamedTuple):
@@ -128,18 +136,13 @@ class Trainer:
     sample: Callable[[Params], str]
     compiled: Compiled
     steps: int
-    learning_rates: np.ndarray
     opened: Opened
     progress: TrainingProgress
+    log: StepLog
     stopping: Callable[[], int]
     """Returns the signal that asked the run to stop, or 0."""
     rollouts: Rollouts | None = None
     rehearsed: Rehearsed | None = None
-    told: dict[str, float] = field(default_factory=dict)
-    """What is told of the answers that the latest batch is made of."""
-    answered: list[Mapping[str, Any]] = field(default_factory=list)
-    """What is on record of the steps on answers, from which it is seen what goes wrong."""
-    warned: set[str] = field(default_factory=set)
     saves: int = 0
     """How often this process has saved, which all processes do equally often."""
     saved_at: float = field(default_factory=time.monotonic)
@@ -153,15 +156,15 @@ class Trainer:
             contextlib.closing(self._batches(start)) as batches,
             contextlib.ExitStack() as tracing,
         ):
-            for step, batch in enumerate(batches, start=start + 1):
+            for step, (batch, told) in enumerate(batches, start=start + 1):
                 self._trace(step - start, pending, tracing)
                 metrics = self._step(batch)
                 if pending is not None:
-                    self._log(*pending)
+                    self.log.step(*pending)
                 self.progress.tick()
-                pending = step, {**metrics, **self.told}
+                pending = step, {**metrics, **told}
                 if self._may_save(step) and (self.stopping() or self._due(step) or saves_wanted() > self.saves):
-                    self._log(*pending)
+                    self.log.step(*pending)
                     pending = None
                     self._save()  # before the evaluation: if that fails, nothing is lost
                     self._leave_if_asked(step)
@@ -169,7 +172,7 @@ class Trainer:
                         self._evaluate(step)
                 if self._speaks(step):
                     if pending is not None:
-                        self._log(*pending)
+                        self.log.step(*pending)
                         pending = None
                     self._speak(step)
 
@@ -185,29 +188,16 @@ class Trainer:
         elif start and self._speaks(start):
             self._speak(start)
 
-    def _batches(self, start: int) -> Generator[Batch, None, None]:
-        """Yields each step's batch on the devices."""
+    def _batches(self, start: int) -> Generator[tuple[Batch, dict[str, float]], None, None]:
+        """Yields each step's batch on the devices, and what is told of the answers that it is made of."""
         if self.rollouts is None:
-            return prefetch(self._batch, start, self.steps)
-        return self._written(self.rollouts, start)
-
-    def _written(self, rollouts: Rollouts, start: int) -> Generator[Batch, None, None]:
-        """Yields batches that the model writes: by the parameters of that step, or of the first of a few steps."""
-        updates, compiled, batch = self.config.objective.updates, self.compiled, None
-        for step in range(start, self.steps):
-            if step % updates == 0 or batch is None:
-                params = compiled.model_params(self.opened.state)
-                written, self.told = rollouts.write(each_block_apart(gather_replicated(params)), step // updates)
-                batch = compiled.put(written)
-                drawn = compiled.log_probs(params, batch) if updates > 1 else None
-                reference = compiled.log_probs(self.opened.state.frozen, batch)
-                batch = batch._replace(reference=reference, drawn=drawn)
-            yield batch
+            return prefetch(lambda step: (self._batch(step), {}), start, self.steps)
+        steps, updates = range(start, self.steps), self.config.objective.updates
+        return written_batches(self.rollouts, self.compiled, lambda: self.opened.state, steps, updates)
 
     def _batch(self, step: int) -> Batch:
         """Returns a step's batch on the devices; each process reads its own rows."""
-        config = self.config
-        indices = indices_at(self.train, config.run.seed, step, config.data.batch_size, config.run.epochs)
+        indices = self.log.windows(step)
         return self.compiled.place(len(indices), lambda rows: self.train.gather(indices[rows]))
 
     def _step(self, batch: Batch) -> Metrics:
@@ -219,50 +209,6 @@ class Trainer:
                 raise RunError(out_of_memory(self.config, error)) from error
             raise
         return metrics
-
-    def _log(self, step: int, metrics: Told) -> None:
-        """Fetches, shows and records the metrics of a step."""
-        fetched = {name: float(value) for name, value in metrics.items()}
-        if fetched.pop("skipped"):
-            self._skipped(step, fetched)
-            return
-        self.opened.skipped_in_a_row = 0
-        rate = float(self.learning_rates[step - 1])
-        shown = "loss" if self.rollouts is None else "reward"
-        self.progress.step(step, shown, fetched[shown], rate)
-        speed = {"tokens_per_second": self.progress.tokens_per_second, "mfu": self.progress.mfu}
-        known = {name: value for name, value in speed.items() if value is not None}
-        self._record(step, fetched | {"learning_rate": rate} | known)
-        if self.rollouts is not None:
-            self.answered.append(fetched)
-            if step % self.config.run.log_every == 0:
-                self._warn(step)
-
-    def _skipped(self, step: int, fetched: dict[str, float]) -> None:
-        """Records a step whose loss or gradient is not finite; raises RunError after too many in a row."""
-        self.opened.skipped_in_a_row += 1
-        count, config = self.opened.skipped_in_a_row, self.config
-        self._record(step, {"skipped": 1.0})
-        what = f"step {step}: the loss is {fetched['loss']} and the gradient's norm {fetched['grad_norm']}"
-        if count == config.optimizer.max_consecutive_skips:
-            on = f"questions of rollout {(step - 1) // config.objective.updates}"
-            if self.rollouts is None:
-                epochs, batch_size = config.run.epochs, config.data.batch_size
-                on = f"windows {summarize(indices_at(self.train, config.run.seed, step - 1, batch_size, epochs))}"
-            raise RunError(
-                f"{what}, number {count} of such steps in a row, on {on}. "
-                "None of them changed anything, and the same command would come to them again. Start over with "
-                "--run.restart and a lower --optimizer.learning-rate; or go on past them with a larger "
-                "--optimizer.max-consecutive-skips"
-            )
-        self.progress.say(f"{what}. Skipped: it changes nothing ({count} in a row)")
-
-    def _warn(self, step: int) -> None:
-        """Says what goes wrong with the answers, each thing once."""
-        for text in warnings(self.answered, self.config):
-            if (what := text.split(":")[0]) not in self.warned:
-                self.warned.add(what)
-                self.progress.say(f"WARNING: step {step}: {text}")
 
     def _evaluate(self, step: int) -> None:
         """Measures the validation loss, remembers the best checkpoint, and prints a sample."""
@@ -278,8 +224,8 @@ class Trainer:
         text = self._sample(step, params)
         if text is not None:
             append_answers(self.run.path, step, answers)
-            self._record(step, measured)  # last: what is on record was judged, and has its sample
-            self._sync()
+            self.log.record(step, measured)  # last: what is on record was judged, and has its sample
+            self.log.sync()
             for line in said:
                 self.progress.say(f"step {step}: {line}")
             self.progress.say(indent(text))
@@ -329,7 +275,7 @@ class Trainer:
             return evaluate(compiled, params, source, batch_size, before_batch)
 
     def _save(self) -> None:
-        self._sync()  # a run resumes from this step, and what is on record of those up to it stays
+        self.log.sync()  # a run resumes from this step, and what is on record of those up to it stays
         self.opened.saver.save(self.opened.state)
         self.saves, self.saved_at = self.saves + 1, time.monotonic()
         self.progress.skip()
@@ -357,15 +303,6 @@ class Trainer:
         """Returns how many saves there should be by this process's clock: one more than there were, or as many."""
         minutes = (time.monotonic() - self.saved_at) / 60
         return self.saves + (minutes >= self.config.run.save_every_minutes)
-
-    def _record(self, step: int, values: dict[str, float]) -> None:
-        if self.opened.metrics is not None:
-            step_tokens = self.config.data.batch_size * self.config.data.seq_len
-            self.opened.metrics.write(step, values | {"tokens": step * step_tokens})
-
-    def _sync(self) -> None:
-        if self.opened.metrics is not None:
-            self.opened.metrics.sync()
 
     def _trace(self, count: int, pending: Any, tracing: contextlib.ExitStack) -> None:
         """Traces a few steps of this process, where run.profile asks for it."""
