@@ -15,12 +15,10 @@ from safetensors.numpy import load_file, save_file
 
 from jaxgpt.config import Config, DataConfig, ModelConfig, RunConfig
 from jaxgpt.convert import proof
-from jaxgpt.convert.chat_template import chat_format, format_of, template_of
 from jaxgpt.convert.exporting import export_run
 from jaxgpt.convert.importing import drawn_like, import_folder
 from jaxgpt.convert.layout import shape_of, to_ours, to_theirs
 from jaxgpt.convert.proof import prove
-from jaxgpt.convert.tokenizer_files import merges_of
 from jaxgpt.data.manifest import Manifest
 from jaxgpt.errors import RunError, UserError
 from jaxgpt.model.gpt import GPT
@@ -28,7 +26,7 @@ from jaxgpt.run.checkpoint import open_checkpoints, save
 from jaxgpt.run.folder import Run, open_run
 from jaxgpt.run.load import load_trained
 from jaxgpt.run.state import TrainState
-from jaxgpt.text.bpe_tokenizer import BpeTokenizer, byte_tokenizer, train_bpe_tokenizer, written
+from jaxgpt.text.bpe_tokenizer import BpeTokenizer, byte_tokenizer
 
 MODEL = ModelConfig(
     vocab_size=300,
@@ -300,63 +298,3 @@ def test_a_layout_is_an_einsum():
     theirs = (weight @ x).reshape(2, 3, 5)
     for part, kernel in enumerate(to_ours(weight, "(N q H) D -> D N H", sizes)):
         np.testing.assert_allclose(np.einsum("D,DNH->NH", x, kernel), theirs[:, part])
-
-
-CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-LLAMA3 = (
-    "{{ bos_token }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' + "
-    "m['content'] | trim + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}"
-    "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
-)
-ADDS = CHATML.replace(
-    "{{ '<|im_start|>' + m",
-    "{% if loop.first and m['role'] != 'system' %}<|im_start|>system\nHi<|im_end|>\n{% endif %}{{ '<|im_start|>' + m",
-    1,
-)
-SPECIAL = ["<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<s>"]
-
-
-def test_templates_that_are_markers():
-    form, note = chat_format(CHATML, {}, SPECIAL)
-    assert form == ("<|im_start|>system\n", "<|im_start|>user\n", "<|im_start|>assistant\n", "<|im_end|>", "\n", "")
-    assert "is kept" in note
-    form, _ = chat_format(LLAMA3, {"bos_token": "<s>"}, SPECIAL)
-    assert form is not None
-    assert (form.start, form.end, form.after) == ("<s>", "<|eot_id|>", "")
-    assert form.user == "<|start_header_id|>user<|end_header_id|>\n\n"
-    form, note = chat_format(ADDS, {}, SPECIAL)
-    assert form is not None
-    assert form.user == "<|im_start|>user\n"
-    assert "but for the system message that it adds" in note
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{% for m in messages %}[INST] {{ m['content'] }} [/INST]{% endfor %}",
-        "{% for m in messages %}{{ m['content'] | upper }}<|im_end|>{% endfor %}",
-        "{{ messages[0]['content'] }}",
-        "{% for m in messages",
-        "{{ raise_exception('no') }}",
-        "{{ ''.__class__.__mro__ }}",
-    ],
-)
-def test_templates_that_are_not(template):
-    form, note = chat_format(template, {}, SPECIAL)
-    assert form is None
-    assert "cannot be expressed by markers" in note
-
-
-def test_our_template_says_what_we_render():
-    form = format_of(byte_tokenizer())
-    found, _ = chat_format(template_of(form), {}, form)
-    assert found == form
-
-
-def test_merges_make_the_tokens():
-    tokenizer, _ = train_bpe_tokenizer(["the cat sat on the mat, the rat that sat at the hat; thethe"] * 3, 290)
-    made = [left + right for left, right in merges_of(tokenizer)]
-    assert made == list(map(written, tokenizer.tokens[256:]))

@@ -5,7 +5,8 @@ import json
 import pytest
 from tokenizers import Tokenizer
 
-from jaxgpt.convert.tokenizer_files import _words
+from jaxgpt.convert.tokenizer_files import _words, merges_of
+from jaxgpt.text.bpe_tokenizer import train_bpe_tokenizer, written
 from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 
 WORDS = WordTokenizer((*SPECIAL, "The", "end", ".", "##x", "@-@", "café"))
@@ -26,3 +27,9 @@ def test_words_keep_their_blanks(text):
 def test_a_word_may_begin_like_a_piece():
     theirs = Tokenizer.from_str(json.dumps(_words(WORDS)))
     assert theirs.decode([WORDS.words.index(word) for word in ("##x", "##x", "The")]) == "##x ##x The"
+
+
+def test_merges_make_the_tokens():
+    tokenizer, _ = train_bpe_tokenizer(["the cat sat on the mat, the rat that sat at the hat; thethe"] * 3, 290)
+    made = [left + right for left, right in merges_of(tokenizer)]
+    assert made == list(map(written, tokenizer.tokens[256:]))
