@@ -10,9 +10,7 @@ QUICK: dict[str, bool | int] = {"xla_backend_optimization_level": 0, "xla_cpu_pa
 if jax.__version_info__ < (0, 12):  # a later XLA ends the process at a flag that it does not know
     QUICK["xla_cpu_use_fusion_emitters"] = False
 
-
-def quick_flags() -> str:
-    """Returns what XLA_FLAGS must hold for a process to compile so."""
-    known = os.environ.get("XLA_FLAGS", "").split()
-    quick = [f"--{name}={str(value).lower()}" for name, value in QUICK.items()]
-    return " ".join(known + [flag for flag in quick if flag not in known])
+FLAGS = tuple(f"--{name}={str(value).lower()}" for name, value in QUICK.items())
+# XLA_FLAGS of processes that compile as the commands do, and of those that compile quickly. Workers inherit the latter.
+OPTIMIZED_FLAGS = " ".join(flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag not in FLAGS)
+QUICK_FLAGS = " ".join([*OPTIMIZED_FLAGS.split(), *FLAGS])

@@ -9,15 +9,14 @@ import jax
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-from tests.compiling import quick_flags
+from tests.compiling import QUICK_FLAGS
 
 jax.config.update("jax_num_cpu_devices", 8)
 
 
 def pytest_configure(config):
-    """Long tests train for so long that optimized programs pay off."""
-    if config.option.markexpr == "not long" and not config.getoption("optimized"):
-        os.environ["XLA_FLAGS"] = quick_flags()  # also of processes it starts
+    if not config.getoption("optimized"):
+        os.environ["XLA_FLAGS"] = QUICK_FLAGS  # also of processes it starts
 
 
 SHARING = "tests/commands/", "tests/report/", "tests/serve/"

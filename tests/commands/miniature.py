@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.compiling import quick_flags
-
 ROOT = Path(__file__).parents[2]
 COLOURS = ("red", "green", "blue", "white", "black")
 THINGS = ("ball", "box", "cup", "hat", "kite", "boat")
@@ -43,17 +41,13 @@ config = Config(
 """
 
 
-def environment() -> dict[str, str]:
-    """Returns what commands run in: no data at hand, and quick to compile, as they train for seconds."""
-    return {name: value for name, value in os.environ.items() if name != "JAXGPT_DATA"} | {"XLA_FLAGS": quick_flags()}
-
-
 def shell(folder: Path, *arguments: str, expect: int = 0, **options) -> subprocess.CompletedProcess:
     """Runs a command as a user does, in a folder of theirs."""
     command = [
         sys.executable,
         *(str(ROOT / word) if word in ("train.py", "finetune.py") else word for word in arguments),
     ]
-    run = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300, **options)
+    environment = {name: value for name, value in os.environ.items() if name != "JAXGPT_DATA"}
+    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, **options)
     assert run.returncode == expect, run.stdout + run.stderr
     return run

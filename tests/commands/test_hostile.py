@@ -30,8 +30,6 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.commands.miniature import environment
-
 pytestmark = pytest.mark.long
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -50,7 +48,7 @@ class Server(NamedTuple):
 @pytest.fixture
 def server(workplace, finetuned) -> Iterator[Server]:
     command = [sys.executable, "-m", "jaxgpt", "serve", "runs/mini_talk", "--port", "0", "--slots", "4"]
-    with subprocess.Popen(command, cwd=workplace, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=workplace, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = next(found[1] for line in process.stdout if (found := re.search(r"listening on (http://\S+)", line)))
         yield Server(process, url, Counter())

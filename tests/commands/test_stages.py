@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.miniature import COLOURS, MODEL, ROOT, THINGS, environment, shell
+from tests.commands.miniature import COLOURS, MODEL, ROOT, THINGS, shell
 
 
 def test_pretraining(workplace, pretrained):
@@ -105,7 +105,7 @@ def test_ctrl_c_saves_and_the_same_command_continues(workplace, pretrained):
         "--run.log-every",
         "1",
     ]
-    with subprocess.Popen(command, cwd=workplace, env=environment(), stdout=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(command, cwd=workplace, stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
         for line in run.stdout:
             if line.startswith("step 5/30"):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.commands.miniature import environment, shell
+from tests.commands.miniature import shell
 
 CHAT = ("-m", "jaxgpt", "chat", "runs/mini_talk", "--temperature", "0")
 
@@ -89,8 +89,9 @@ def test_commands(workplace, finetuned, tmp_path):
 @pytest.mark.long
 def test_arrows_bring_back_what_was_said_and_keys_stay_out_of_replies(workplace, finetuned):
     ours, theirs = pty.openpty()
-    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-    child = subprocess.Popen([sys.executable, *CHAT], cwd=workplace, env=environment(), close_fds=True, **streams)
+    child = subprocess.Popen(
+        [sys.executable, *CHAT], cwd=workplace, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
+    )
     os.close(theirs)
     seen = b""
 

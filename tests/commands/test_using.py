@@ -16,7 +16,7 @@ import pytest
 
 from jaxgpt import cli
 from jaxgpt.report.build import report_after
-from tests.commands.miniature import environment, shell
+from tests.commands.miniature import shell
 
 
 def test_version(capsys):
@@ -71,7 +71,7 @@ def test_sampling(workplace, pretrained, capsys, monkeypatch):
 def test_serving(workplace, finetuned):
     """Ends by itself, told to, while one streams: what was begun is ended in order, and the exit code is 0."""
     command = [sys.executable, "-m", "jaxgpt", "serve", "runs/mini_talk", "--port", "0", "--slots", "2"]
-    with subprocess.Popen(command, cwd=workplace, env=environment(), stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(command, cwd=workplace, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         url = next(found[1] for line in server.stdout if (found := re.search(r"listening on (http://\S+)", line)))
         asked = {"model": "mini_talk", "messages": [{"role": "user", "content": "The ball of Ann is red. The ball?"}]}
@@ -133,8 +133,7 @@ def test_a_paste_is_one_message_and_an_empty_line_none(workplace, finetuned):
     for paste in ("The ball of Ann is red.\n\nThe ball?\n", "\x1b[200~The ball of Ann is red.\n\nThe ball?\x1b[201~\r"):
         leader, follower = pty.openpty()
         command = [sys.executable, "-m", "jaxgpt", "chat", "runs/mini_talk", "--temperature", "0"]
-        streams = {"stdin": follower, "stdout": follower, "stderr": follower}
-        with subprocess.Popen(command, cwd=workplace, env=environment(), **streams) as chat:
+        with subprocess.Popen(command, cwd=workplace, stdin=follower, stdout=follower, stderr=follower) as chat:
             os.close(follower)
             shown = read_until(leader, "you> ")
             os.write(leader, b"\r")  # nothing is said

@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxgpt.run.checkpoint import open_checkpoints
-from tests.compiling import quick_flags
+from tests.compiling import OPTIMIZED_FLAGS, QUICK_FLAGS
 
 ROOT = Path(__file__).parents[2]
 SPEED = ("tokens_per_second", "mfu", "seconds")
@@ -75,7 +75,10 @@ def furnish(folder: Path, cache_dir: Path) -> None:
 def start(
     folder: Path, stage: str, name: str, *arguments: str, before: Sequence[str] = (), **variables: str
 ) -> subprocess.Popen[str]:
-    """Starts a stage as a user does; `before` is what the command line begins with, `variables` the environment has."""
+    """Starts a stage as a user does; `before` is what the command line begins with, `variables` the environment has.
+
+    It compiles as it does for a user: what a run comes to after a fault is to be what it comes to without, bit for bit.
+    """
     command = [
         *before,
         sys.executable,
@@ -86,7 +89,8 @@ def start(
         name,
         *arguments,
     ]
-    environment = {key: value for key, value in os.environ.items() if key != "JAXGPT_DATA"} | variables
+    environment = {key: value for key, value in os.environ.items() if key != "JAXGPT_DATA"}
+    environment |= {"XLA_FLAGS": OPTIMIZED_FLAGS} | variables
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes)
 
@@ -115,7 +119,7 @@ def start_job(folder: Path, stage: str, name: str, *each: Sequence[str]) -> list
             JAX_NUM_PROCESSES=str(len(each)),
             JAX_PROCESS_ID=str(number),
             JAX_COORDINATOR_ADDRESS=address,
-            XLA_FLAGS=quick_flags(),
+            XLA_FLAGS=QUICK_FLAGS,
         )
         for number, own in enumerate(each)
     ]
