@@ -1,4 +1,4 @@
-"""What compilers are told of a chip: a TPU's options to a TPU's alone, as another ends at a name that it does not know."""
+"""What compilers are told of a chip: options of a TPU to a TPU alone, as others end at a name they do not know."""
 
 import jax
 import pytest
