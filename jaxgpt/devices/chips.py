@@ -97,8 +97,8 @@ def published(kind: str) -> Chip | None:
 def compiler_options(kind: str) -> dict[str, str | bool]:
     """Returns what the compiler is told of a kind of device beyond what it assumes.
 
-    Left to itself a TPU's cuts the product that makes a gradient into a ring, each piece a shard's columns: of GPT-2's
-    768 over 16 chips these are 48, and products work on 128 at a time.
+    Left to itself a TPU's compiler makes a gradient that chips share piece by piece, and passes the pieces around in a
+    ring. Of GPT-2's 768 columns over 16 chips a piece has 48, and a product works on 128 at a time.
     """
     chip = published(kind)
     if chip is None or not chip.scratch:

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxgpt.config import Config
 from jaxgpt.errors import RunError
-from jaxgpt.run.metrics import MetricsFile
+from jaxgpt.training.opening import Opened
 from jaxgpt.training.progress import TrainingProgress
 from jaxgpt.training.rollouts import warnings
 from jaxgpt.training.summary import summarize
@@ -24,10 +24,8 @@ class StepLog:
     windows: Callable[[int], np.ndarray]
     """Returns the numbers of the windows of train that a step reads, the first step being 0."""
     learning_rates: np.ndarray
-    file: MetricsFile | None
-    """None in all processes but the primary one."""
+    opened: Opened
     progress: TrainingProgress
-    skipped_in_a_row: int
     answered: list[Mapping[str, float]] | None
     """What is on record of the steps on answers, to see what goes wrong; None where there are none."""
     warned: set[str] = field(default_factory=set)
@@ -38,7 +36,7 @@ class StepLog:
         if fetched.pop("skipped"):
             self._skipped(step, fetched)
             return
-        self.skipped_in_a_row = 0
+        self.opened.skipped_in_a_row = 0
         rate = float(self.learning_rates[step - 1])
         shown = "loss" if self.answered is None else "reward"
         self.progress.step(step, shown, fetched[shown], rate)
@@ -52,19 +50,19 @@ class StepLog:
 
     def record(self, step: int, values: dict[str, float]) -> None:
         """Records what was measured at a step, with the tokens that the run had read by then."""
-        if self.file is not None:
+        if self.opened.metrics is not None:
             step_tokens = self.config.data.batch_size * self.config.data.seq_len
-            self.file.write(step, values | {"tokens": step * step_tokens})
+            self.opened.metrics.write(step, values | {"tokens": step * step_tokens})
 
     def sync(self) -> None:
         """Returns when what is recorded is on the disk."""
-        if self.file is not None:
-            self.file.sync()
+        if self.opened.metrics is not None:
+            self.opened.metrics.sync()
 
     def _skipped(self, step: int, fetched: dict[str, float]) -> None:
         """Records a step whose loss or gradient is not finite; raises RunError after too many in a row."""
-        self.skipped_in_a_row += 1
-        count, config = self.skipped_in_a_row, self.config
+        self.opened.skipped_in_a_row += 1
+        count, config = self.opened.skipped_in_a_row, self.config
         self.record(step, {"skipped": 1.0})
         what = f"step {step}: the loss is {fetched['loss']} and the gradient's norm {fetched['grad_norm']}"
         if count == config.optimizer.max_consecutive_skips:

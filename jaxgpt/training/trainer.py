@@ -83,9 +83,8 @@ def fit(
             config,
             windows,
             learning_rates(config.optimizer, planned, steps),
-            open_run.metrics,
+            open_run,
             progress,
-            open_run.skipped_in_a_row,
             answered=None if rollouts is None else [*on_primary(lambda: read_records(run.path / "metrics.jsonl"))],
         )
         trainer = Trainer(

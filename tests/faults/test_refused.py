@@ -16,7 +16,7 @@ pytestmark = pytest.mark.long
 
 def test_of_two_starters_one_trains_and_the_other_is_told_which(place, left_alone):
     runs = [start(place, "pretrain", "raced") for _ in range(2)]
-    printed = [run.communicate(timeout=300) for run in runs]
+    printed = [run.communicate(timeout=120) for run in runs]
     codes = sorted(run.returncode for run in runs)
     # Where one had ended before the other looked, both are fine: the second finds a finished run.
     assert codes in ([0, 2], [0, 0]), printed

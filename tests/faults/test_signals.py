@@ -23,7 +23,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(place, left_alone, name, whe
     nothing_compiled = ("--data.cache-dir", "empty") if name == "compiling" else ()
     run = start(place, "pretrain", name, *nothing_compiled)
     assert stop_when(run, lambda: when(place / "runs" / name), signal.SIGTERM, random.Random(name))
-    out, err = run.communicate(timeout=300)
+    out, err = run.communicate(timeout=60)
     assert run.returncode == 143, out + err
     assert "and saved; the same command continues from there" in out
     assert "Traceback" not in err
@@ -39,7 +39,7 @@ def test_a_second_ctrl_c_leaves_at_once(place, saves):
     metrics = place / f"runs/{name}/metrics.jsonl"
     assert stop_when(run, metrics.exists, signal.SIGINT, random.Random(0))
     run.send_signal(signal.SIGINT)
-    assert ended(run, 300)
+    assert ended(run, 60)
     out, err = run.communicate()
     assert run.returncode == 130, out + err
     assert "Traceback" not in err
