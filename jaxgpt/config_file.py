@@ -63,7 +63,8 @@ def _preset(name: str) -> Path:
     names = sorted(path.stem for path in PRESETS.glob("[!_]*.py"))
     beside = sorted(str(path) for path in Path(name).parent.glob("*.py"))
     near = difflib.get_close_matches(name, [*beside, *names, *(f"configs/{stem}.py" for stem in names)], n=1)
-    guess = f"perhaps you meant {near[0]}" if near else f"presets are {', '.join(names)}"
+    meant = [found if Path(found).is_file() else Path(found).stem for found in near]  # outside a checkout: by its name
+    guess = f"perhaps you meant {meant[0]}" if meant else f"presets are {', '.join(names)}"
     raise UserError(f"--config: {name} is no file, and no preset; {guess}")
 
 

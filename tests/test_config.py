@@ -226,6 +226,8 @@ def test_presets_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
         assert load_config_file(path.stem).run.name == path.stem
     with pytest.raises(UserError, match=r"--config: tinny is no file, and no preset; perhaps you meant tiny$"):
         load_config_file("tinny")
+    with pytest.raises(UserError, match=r"configs/tiny\.py is no file, and no preset; perhaps you meant tiny$"):
+        load_config_file("configs/tiny.py")
     (tmp_path / "tiny.py").write_text("from jaxgpt.config import Config\nconfig = Config()\n")
     assert load_config_file("tiny.py").run.name == "tiny"
     assert load_config_file("tiny.py") != load_config_file("tiny")
