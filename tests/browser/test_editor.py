@@ -6,7 +6,9 @@ from tests.browser.conftest import HARM, PHONE, TOKENIZER
 
 def go_on(page):
     """Lets the model continue; returns once it has."""
+    count = page.locator("#editor .run").count()
     page.get_by_role("button", name="Continue").click()
+    page.locator("#editor .run").nth(count).wait_for()
     expect(page.get_by_role("button", name="Try again")).to_be_visible()
 
 
@@ -85,6 +87,30 @@ def test_a_text_that_is_too_long_stays(open_page):
     page.get_by_role("button", name="Continue").click()
     expect(page.get_by_role("alert")).to_contain_text("at most 63")
     expect(page.locator("#editor")).to_have_text(text)
+
+
+def test_a_text_is_not_edited_while_the_model_is_asked_to_go_on(open_page):
+    page = open_page(served="text_server", max_tokens=3)
+    page.keyboard.type("w1")
+    go_on(page)
+    page.evaluate("""() => {
+      const fetch = window.fetch;
+      const answered = () => new Promise((accept, refuse) => Object.assign(window, { accept, refuse }));
+      window.fetch = async (path, options) => {
+        if (path === "/v1/completions") await answered();
+        return fetch(path, options);
+      };
+    }""")
+    for answer, runs in (("refuse(new TypeError('no network'))", 1), ("accept()", 2)):
+        before = page.locator("#editor").inner_text()
+        page.get_by_role("button", name="Continue").click()
+        expect(page.get_by_role("button", name="Try again")).to_be_hidden()
+        page.keyboard.type("w9")
+        assert page.locator("#editor").inner_text() == before
+        page.evaluate(answer)
+        expect(page.get_by_role("button", name="Try again")).to_be_visible()
+        expect(page.locator("#editor .run")).to_have_count(runs)
+        expect(page.get_by_role("textbox", name="Text")).to_be_editable()
 
 
 def test_text_in_the_editor_is_never_markup(open_page):

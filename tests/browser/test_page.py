@@ -152,6 +152,7 @@ def test_all_can_be_done_by_keyboard(open_page):
     panel.get_by_role("button", name="Close").focus()
     keys.press("Tab")
     expect(panel.locator("#candidates button").first).to_be_focused()
+    panel.locator(".stages").wait_for()
     panel.get_by_role("radio", name="Why this word").focus()
     keys.press("Tab")
     expect(panel.get_by_role("radio", name="block").first).to_be_focused()

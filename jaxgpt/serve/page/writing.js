@@ -62,6 +62,8 @@ export async function write(parent, begun, accepted = () => {}) {
   const body = { ...asked, ...sampling(), ...wanted, stream: true, written: given };
   const shown = parent.shown;
   const running = (now.running = { abort: new AbortController(), node: null });
+  let problem = "";
+  if (!model.jaxgpt.chat) now.draw(); // a text is not edited while the model is asked to go on from it
   setBusy(true);
   try {
     const response = await post(model.jaxgpt.chat ? "/v1/chat/completions" : "/v1/completions", body, running.abort.signal);
@@ -72,20 +74,21 @@ export async function write(parent, begun, accepted = () => {}) {
     follow(true);
     await receive(response, running, given.length);
   } catch (error) {
-    if (!running.abort.signal.aborted) $("problem").textContent = readable(error);
+    if (!running.abort.signal.aborted) problem = readable(error);
     if (error.status === 401) openSettings("api_key");
   }
   now.running = null;
   setBusy(false);
-  if (!running.node) return false;
-  if (!model.jaxgpt.chat && !running.node.tokens.length) {
-    withdraw(parent, running.node, shown); // a text is not shown as versions of nothing
-    $("problem").textContent = running.node.problem ?? "";
+  const { node } = running;
+  if (node && !model.jaxgpt.chat && !node.tokens.length) {
+    withdraw(parent, node, shown); // a text is not shown as versions of nothing
+    problem = node.problem ?? "";
   }
-  if (!conversation.dropped) remember(conversation);
-  now.draw();
-  follow();
-  return true;
+  if (node && !conversation.dropped) remember(conversation);
+  if (node || !model.jaxgpt.chat) now.draw(); // a message that was refused is still in its box
+  if (problem) $("problem").textContent = problem;
+  if (node) follow();
+  return node !== null;
 }
 
 // Takes the tokens of a reply as they come; what goes wrong on the way is noted beside them.
