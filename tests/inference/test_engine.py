@@ -1,7 +1,6 @@
 """The engine: texts side by side come out as each does alone, slots come free, and nobody waits for ever."""
 
 import threading
-import time
 
 import jax
 import jax.numpy as jnp
@@ -209,12 +208,15 @@ def test_closing_ends_what_runs_and_takes_no_more(params):
         send(engine, Request([10], STOP, 5))
 
 
-def test_an_idle_engine_uses_no_processor(engine):
-    (inbox,), _ = send(engine, Request([10], STOP, 5))
-    inbox.tokens()
-    before = time.process_time()
-    threading.Event().wait(0.2)
-    assert time.process_time() - before < 0.05
+def test_an_idle_engine_waits_until_it_is_asked(engine, monkeypatch):
+    """It does not look again and again: it waits without a limit, and is woken."""
+    idle, wait = threading.Event(), engine._changed.wait
+    monkeypatch.setattr(engine._changed, "wait", lambda: (idle.set(), wait())[1])
+    for _ in range(2):
+        (inbox,), _ = send(engine, Request([10], STOP, 5))
+        inbox.tokens()
+        assert idle.wait(60)
+        idle.clear()
 
 
 def test_a_failing_device_loses_its_texts_and_no_others(engine, monkeypatch, capsys):
