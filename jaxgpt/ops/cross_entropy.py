@@ -29,11 +29,11 @@ SMALL_LOGIT = 64.0  # e^64 times a million words is far below float32's largest 
 def cross_entropy_reference(
     hidden_BTD: jax.Array, head_VD: jax.Array, targets_BT: jax.Array, weights_BT: jax.Array, vocab_size: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns (sum of weight times -log p(target), sum of weights), all logits of the batch at once."""
+    """Returns (sum of weight times -log p(target), losses_BT of every token), all logits of the batch at once."""
     logits_BTV = jnp.einsum("BTD,VD->BTV", hidden_BTD, head_VD)[..., :vocab_size]
     log_p_BTV = jax.nn.log_softmax(logits_BTV.astype(jnp.float32))
     losses_BT = -jnp.take_along_axis(log_p_BTV, targets_BT[..., None], axis=-1)[..., 0]
-    return jnp.sum(weights_BT * losses_BT), jnp.sum(weights_BT)
+    return jnp.sum(weights_BT * losses_BT), losses_BT
 
 
 def cross_entropy(
@@ -45,17 +45,18 @@ def cross_entropy(
     dtype: jnp.dtype = FLOAT32,
     tile_tokens: int | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns (sum of weight times -log p(target), sum of weights), in nats and float32.
+    """Returns (sum of weight times -log p(target), losses_BT of every token), in nats and float32.
 
     Rows of head_VD from vocab_size on are padding and get no probability. `dtype` is that of the products; sums,
     softmax and the head's gradient are float32. A tile has `tile_tokens` tokens on each device; None: as many as suit
-    the platform. Differentiable in hidden_BTD and head_VD.
+    the platform. The sum is differentiable in hidden_BTD and head_VD; losses_BT, to be told from, are not.
     """
     chex.assert_rank([hidden_BTD, head_VD], [3, 2])
     chex.assert_shape([targets_BT, weights_BT], hidden_BTD.shape[:2])
     weights_BT = jax.lax.stop_gradient(weights_BT)
-    loss: Any = _loss_sum(hidden_BTD, head_VD, targets_BT, weights_BT, vocab_size, dtype, tile_tokens)
-    return loss, jnp.sum(weights_BT)
+    sums: Any = _loss_sum(hidden_BTD, head_VD, targets_BT, weights_BT, vocab_size, dtype, tile_tokens)
+    loss, losses_BT = sums
+    return loss, jax.lax.stop_gradient(losses_BT)
 
 
 def token_losses(
@@ -89,8 +90,9 @@ def token_losses(
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
-def _loss_sum(hidden_BTD, head_VD, targets_BT, weights_BT, vocab_size, dtype, tile_tokens) -> jax.Array:
-    return jnp.sum(weights_BT * token_losses(hidden_BTD, head_VD, targets_BT, vocab_size, dtype, tile_tokens))
+def _loss_sum(hidden_BTD, head_VD, targets_BT, weights_BT, vocab_size, dtype, tile_tokens):
+    losses_BT = token_losses(hidden_BTD, head_VD, targets_BT, vocab_size, dtype, tile_tokens)
+    return jnp.sum(weights_BT * losses_BT), losses_BT
 
 
 def _forward(hidden_BTD, head_VD, targets_BT, weights_BT, vocab_size, dtype, tile_tokens):
@@ -137,12 +139,14 @@ def _on_devices(vocab_size, dtype, tile_tokens, hidden_BTD, head_VD, targets_BT,
         dhead_SVD = dhead_SVD + product("SbtV,SbtD->SVD", by_shard(dlogits_BtV), by_shard(h_BtD))
         dhead_SVD = nn.with_logical_constraint(dhead_SVD, ("batch", "vocab", "act_embed"))
         dh_BtD = product("BtV,VD->BtD", dlogits_BtV, head)
-        return (loss + jnp.sum(weights_Bt * losses_Bt), dhead_SVD), dh_BtD
+        return (loss + jnp.sum(weights_Bt * losses_Bt), dhead_SVD), (dh_BtD, losses_Bt)
 
     start = jnp.zeros((), jnp.float32), jnp.zeros((S, *head_VD.shape), jnp.float32)
-    (loss, dhead_SVD), dh = jax.lax.scan(tile, start, _tiles((hidden_BTD, targets_BT, weights_BT), tile_tokens))
-    dh_BTD, dhead_VD = _untile(dh, targets_BT.shape[1]), jnp.sum(dhead_SVD, axis=0)
-    return loss, (dh_BTD.astype(hidden_BTD.dtype), dhead_VD.astype(head_VD.dtype))
+    tiles = _tiles((hidden_BTD, targets_BT, weights_BT), tile_tokens)
+    (loss, dhead_SVD), by_tile = jax.lax.scan(tile, start, tiles)
+    dh_BTD, losses_BT = (_untile(x, targets_BT.shape[1]) for x in by_tile)
+    dhead_VD = jnp.sum(dhead_SVD, axis=0)
+    return (loss, losses_BT), (dh_BTD.astype(hidden_BTD.dtype), dhead_VD.astype(head_VD.dtype))
 
 
 def _on_cpu(vocab_size, dtype, tile_tokens, hidden_BTD, head_VD, targets_BT, weights_BT):
@@ -172,22 +176,23 @@ def _on_cpu(vocab_size, dtype, tile_tokens, hidden_BTD, head_VD, targets_BT, wei
         # With the embedding in front both factors are read along their rows: twice the speed on CPU.
         dhead_DV = dhead_DV + product("DN,NV->DV", (h_DN * scale_N1[..., 0]).astype(dtype), exp_NV)
         dh_ND = product("NV,VD->ND", exp_NV, head) * scale_N1
-        return (loss + jnp.sum(weights_N * losses_N), dhead_DV), dh_ND
+        return (loss + jnp.sum(weights_N * losses_N), dhead_DV), (dh_ND, losses_N)
 
     start = jnp.zeros((), jnp.float32), jnp.zeros(head_VD.shape[::-1], jnp.float32)
     h_tiles, targets, weights = _tiles((hidden_BTD.astype(jnp.float32), targets_BT, weights_BT), tile_tokens)
     tiles = h_tiles, targets, weights
     h_tiles, targets, weights = (x.reshape(x.shape[0], -1, *x.shape[3:]) for x in tiles)
-    (loss, dhead_DV), dh = jax.lax.scan(tile, start, (h_tiles, jnp.swapaxes(h_tiles, 1, 2), targets, weights))
-    dh = dh.reshape(tiles[0].shape)
+    by_row = h_tiles, jnp.swapaxes(h_tiles, 1, 2), targets, weights
+    (loss, dhead_DV), (dh, losses) = jax.lax.scan(tile, start, by_row)
+    dh, losses_BT = dh.reshape(tiles[0].shape), _untile(losses.reshape(tiles[1].shape), targets_BT.shape[1])
     weighted_BTD = weights_BT[..., None] * hidden_BTD.astype(jnp.float32)
     dhead_VD = dhead_DV.T.at[targets_BT].add(-weighted_BTD)
     dh_BTD = _untile(dh, targets_BT.shape[1]) - weights_BT[..., None] * head_VD[targets_BT]
-    return loss, (dh_BTD.astype(hidden_BTD.dtype), dhead_VD.astype(head_VD.dtype))
+    return (loss, losses_BT), (dh_BTD.astype(hidden_BTD.dtype), dhead_VD.astype(head_VD.dtype))
 
 
-def _backward(vocab_size, dtype, tile_tokens, residuals, dloss):
-    dh_BTD, dhead_VD = residuals
+def _backward(vocab_size, dtype, tile_tokens, residuals, dsums):
+    (dh_BTD, dhead_VD), (dloss, _) = residuals, dsums
     dhead_VD = summed_over_shards((dloss * dhead_VD).astype(dhead_VD.dtype))
     return (dloss * dh_BTD).astype(dh_BTD.dtype), dhead_VD, None, None
 

@@ -198,9 +198,12 @@ def _about(record: Record, unit: str) -> str:
             "whether length, entropy and divergence stay sound. The validation loss is the reward's negative."
         )
     if record.run.config.objective.name == "dpo":
+        weight = record.run.config.objective.next_token_weight
+        held = f", and {weight:g} times the nats that the better answer itself costs" if weight else ""
         return (
             "Loss is the surprise, in nats, that the better of two answers is the better one, by how much likelier "
-            "each has become: 0.69 is a coin's. Where validation rises again, pairs are learned by heart."
+            f"each has become, of which a coin's is 0.69{held}. Where validation rises again, pairs are learned by "
+            "heart."
         )
     return (
         f"Loss is the surprise, in nats, at each true next {'token of a reply' if unit != 'token' else 'token'}: "

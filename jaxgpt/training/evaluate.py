@@ -97,5 +97,6 @@ def evaluate(
         sums.append(compiled.eval_step(params, batch))
         if len(sums) > AHEAD:
             jax.block_until_ready(sums[-AHEAD - 1])  # or every batch of a large split would wait in the devices' memory
-    nats, tokens, measures = jax.tree.map(lambda *parts: np.sum(np.asarray(parts, np.float64), axis=0), *sums)
+    _, _, measures = jax.tree.map(lambda *parts: np.sum(np.asarray(parts, np.float64), axis=0), *sums)
+    nats, tokens = measures.pop("loss")
     return Score(float(nats), round(float(tokens)), {name: float(x / of) for name, (x, of) in measures.items()})

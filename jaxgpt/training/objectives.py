@@ -18,7 +18,8 @@ from jaxgpt.ops.cross_entropy import cross_entropy, token_losses
 from jaxgpt.ops.matmul import precision
 
 Sums = tuple[jax.Array, jax.Array, dict[str, jax.Array]]
-"""Summed loss, what it is divided by, and other measures: the name of each, and [its sum, what that is divided by]."""
+"""What a step reduces, summed, and what that is divided by; and by name what is told of it, the loss too, each as [its
+sum, what that is divided by]."""
 Objective = Callable[[Params, Batch, Config, jax.Array | None], Sums]
 """(params, batch, config, key) -> sums; dropout is on when a key is given and the objective has any."""
 
@@ -26,16 +27,24 @@ LEAST_PAIR = 4  # tokens of a row that a pair takes: a role, an end, and two ans
 
 
 def next_token(params: Params, batch: Batch, config: Config, key: jax.Array | None) -> Sums:
-    """Returns the loss in nats over weighted tokens: how unlikely each next token was (Bengio et al. 2003)."""
-    loss, weight = cross_entropy(
+    """Returns the loss in nats over weighted tokens: how unlikely each next token was (Bengio et al. 2003).
+
+    Text that is rehearsed counts as replies do, token by token; what it costs is told apart, as text_loss.
+    """
+    weights_BT = batch.weights if batch.rehearsed is None else batch.weights + batch.rehearsed
+    total, losses_BT = cross_entropy(
         _hidden(params, batch, config, key),
         unembedding(params),
         batch.targets,
-        batch.weights if batch.rehearsed is None else batch.weights + batch.rehearsed,
+        weights_BT,
         config.model.vocab_size,
         precision(config.model.dtype).compute_dtype,
     )
-    return loss, weight, {}
+    count = jnp.sum(weights_BT)
+    if batch.rehearsed is None:
+        return total, count, {"loss": jnp.stack([total, count])}
+    text = _text_loss(losses_BT, batch.rehearsed)
+    return total, count, {"loss": jnp.stack([total, count]) - text, "text_loss": text}
 
 
 def dpo(params: Params, batch: Batch, config: Config, key: jax.Array | None) -> Sums:
@@ -67,7 +76,7 @@ def preference_loss(log_p_BT: jax.Array, batch: Batch, config: ObjectiveConfig) 
     unlikely = -jnp.sum(jnp.where(is_better_BT, batch.weights * log_p_BT, 0.0))
     loss = jnp.sum(there_BP * loss_BP) + config.next_token_weight * unlikely
     pairs = jnp.sum(there_BP, dtype=jnp.float32)
-    measures = {"preferred": jnp.sum(there_BP & (margin_BP > 0)), "margin": jnp.sum(margin_BP)}
+    measures = {"loss": loss, "preferred": jnp.sum(there_BP & (margin_BP > 0)), "margin": jnp.sum(margin_BP)}
     return loss, pairs, {name: jnp.stack([x, pairs]) for name, x in measures.items()}
 
 
@@ -100,8 +109,9 @@ def reward_loss(log_p_BT: jax.Array, batch: Batch, config: ObjectiveConfig) -> S
     kl_BT = jnp.exp(lead_BT) - lead_BT - 1
     loss = jnp.sum(batch.weights * (config.beta * kl_BT - gain_BT))
     answers, tokens = jnp.sum(jnp.where(_begins(batch), batch.weights, 0.0)), jnp.sum(batch.weights)
-    measures = {"kl": kl_BT, "entropy": -log_p_BT, "clipped": gain_BT < ratio_BT * advantages_BT}
-    return loss, answers, {name: jnp.stack([jnp.sum(batch.weights * x), tokens]) for name, x in measures.items()}
+    of_tokens = {"kl": kl_BT, "entropy": -log_p_BT, "clipped": gain_BT < ratio_BT * advantages_BT}
+    measures = {name: jnp.stack([jnp.sum(batch.weights * x), tokens]) for name, x in of_tokens.items()}
+    return loss, answers, {"loss": jnp.stack([loss, answers])} | measures
 
 
 def _begins(batch: Batch) -> jax.Array:
@@ -115,21 +125,20 @@ def _begins(batch: Batch) -> jax.Array:
 
 
 def _with_text_loss(sums: Sums, log_p_BT: jax.Array, batch: Batch) -> Sums:
-    """Returns an objective's sums with a measure more: text_loss, nats per token of the text that is rehearsed."""
-    if batch.rehearsed is None:
-        return sums
-    loss, count, measures = sums
-    of_text = jnp.stack([-jnp.sum(batch.rehearsed * log_p_BT), jnp.sum(batch.rehearsed)])
-    return loss, count, measures | {"text_loss": of_text}
-
-
-def total_loss(sums: Sums) -> jax.Array:
-    """Returns what a step reduces: the objective's loss and, beside it, that of rehearsed text (Ouyang et al. 2022).
+    """Returns an objective's sums with rehearsed text in what is reduced (Ouyang et al. 2022), and as text_loss.
 
     So a token of text weighs as much as one of an answer that is one better than the mean of its group.
     """
-    loss, _, measures = sums
-    return loss + measures["text_loss"][0] if "text_loss" in measures else loss
+    if batch.rehearsed is None:
+        return sums
+    loss, count, measures = sums
+    text = _text_loss(-log_p_BT, batch.rehearsed)
+    return loss + text[0], count, measures | {"text_loss": text}
+
+
+def _text_loss(losses_BT: jax.Array, rehearsed_BT: jax.Array) -> jax.Array:
+    """Returns [nats, tokens] of the text that is rehearsed."""
+    return jnp.stack([jnp.sum(rehearsed_BT * losses_BT), jnp.sum(rehearsed_BT)])
 
 
 OBJECTIVES: dict[str, Objective] = {"next_token": next_token, "dpo": dpo, "grpo": grpo}

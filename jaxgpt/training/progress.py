@@ -79,7 +79,8 @@ class Reflowed(LiveRender):
 class TrainingProgress:
     """Shows steps as they finish; use it in a `with` statement.
 
-    Loss or reward is the mean since the last line; speed and time left are of the last steps, evaluations not counted.
+    Loss or reward is the mean since the last line, of the steps that have one; speed and time left are of the last
+    steps, evaluations not counted.
     """
 
     def __init__(
@@ -140,10 +141,12 @@ class TrainingProgress:
 
     def step(self, step: int, name: str, value: float, learning_rate: float) -> None:
         """Shows a finished step, and what it is followed by: its loss, or its reward."""
-        self.shown.append(value)
+        if not math.isnan(value):
+            self.shown.append(value)
+        mean = f"{sum(self.shown) / len(self.shown):.3f}" if self.shown else "of none"
         fields = [
             Field(0, f"step {step}/{self.num_steps}"),
-            Field(1, f"{name} {sum(self.shown) / len(self.shown):.3f}"),
+            Field(1, f"{name} {mean}"),
             Field(4, f"lr {learning_rate:.2e}"),
         ]
         if (speed := self.tokens_per_second) is not None:

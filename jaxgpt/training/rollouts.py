@@ -1,5 +1,6 @@
 """Reinforcement learning's part of the loop: what the model writes to be trained on, and how it is judged."""
 
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
@@ -64,13 +65,17 @@ FEW = 20  # steps whose mean is compared
 
 
 def warnings(records: Sequence[Mapping[str, Any]], config: Config) -> list[str]:
-    """Returns what goes wrong, with what to change, from the records of a run's steps; nothing where all is well."""
+    """Returns what goes wrong, with what to change, from the records of a run's steps; nothing where all is well.
+
+    A step that had no answers to learn from tells nothing of them, and is left out of the means.
+    """
     told = [record for record in records if "entropy" in record]
     if len(told) < 2 * FEW:
         return []
 
     def mean(name: str, part: Sequence[Mapping[str, Any]]) -> float:
-        return sum(record[name] for record in part) / len(part)
+        known = [record[name] for record in part if record[name] is not None and not math.isnan(record[name])]
+        return sum(known) / len(known) if known else math.nan
 
     found = []
     (entropy, length), (entropy_now, length_now) = (

@@ -19,7 +19,7 @@ from jaxgpt.devices.mesh import RULES, batch_sharding, replicated, shardings_of,
 from jaxgpt.model.gpt import GPT, Params
 from jaxgpt.model.lora import adapted, init_adapters, merged
 from jaxgpt.run.state import TrainState
-from jaxgpt.training.objectives import Objective, Sums, log_probs, next_token, total_loss
+from jaxgpt.training.objectives import Objective, Sums, log_probs, next_token
 from jaxgpt.training.optimizer import at_step
 
 Metrics = dict[str, jax.Array]
@@ -46,14 +46,14 @@ def starting_from(params: Params, config: Config, optimizer: optax.GradientTrans
 def _summed_gradients(
     objective: Objective, config: Config, state: TrainState, batch: Batch, key: jax.Array
 ) -> tuple[Sums, Any]:
-    """Returns (the objective's sums, the gradient of what it reduces), adding up micro-batches one after the other."""
+    """Returns (the objective's sums, the gradient of what they reduce), adding up micro-batches one after the other."""
     params = state.params
 
     def loss_of(params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Sums]:
         if config.lora.rank is not None:
             params = adapted(state.frozen, params, config.lora)
         sums = objective(params, batch, config, key)
-        return total_loss(sums), sums
+        return sums[0], sums
 
     with_gradient = jax.grad(loss_of, has_aux=True)
     count = config.optimizer.grad_accumulation_steps
@@ -98,9 +98,9 @@ def make_train_step(
     """Returns the pure train_step(state, batch) -> (state, metrics).
 
     Metrics: loss (of next_token nats per counted token), weight (what it is a mean over: tokens, pairs, answers),
-    grad_norm (before clipping), skipped, and the objective's own. A step whose loss or gradient is not finite is
-    skipped: it changes nothing but the step's number. Under pmap `axis_name` names the device axis, over which sums are
-    added; under jit on a mesh the compiler adds them.
+    grad_norm (before clipping), skipped, and the objective's own; NaN for what a batch has nothing of. A step whose
+    loss or gradient is not finite is skipped: it changes nothing but the step's number. Under pmap `axis_name` names
+    the device axis, over which sums are added; under jit on a mesh the compiler adds them.
     """
 
     summed = partial(_summed_gradients, objective, config)
@@ -114,18 +114,19 @@ def make_train_step(
         sums, grads = summed(state, batch, key)
         if axis_name is not None:
             sums, grads = jax.lax.psum((sums, grads), axis_name)
-        loss, weight, measures = sums
-        count = jnp.maximum(weight, 1.0)
-        grads = jax.tree.map(lambda g: g / count, grads)
+        total, count, measures = sums
+        if "text_loss" in measures:  # which may be all that a batch has
+            count = jnp.where(count > 0, count, measures["text_loss"][1])
+        grads = jax.tree.map(lambda g: g / jnp.maximum(count, 1.0), grads)
         updates, opt_state = optimizer.update(grads, at_step(state.opt_state, state.step), state.params)
         params = optax.apply_updates(state.params, updates)
         grad_norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        finite = jnp.isfinite(total) & jnp.isfinite(grad_norm)
         params, opt_state = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
         )
-        metrics = {"loss": loss / count, "weight": weight, "grad_norm": grad_norm, "skipped": ~finite}
-        metrics |= {name: x / jnp.maximum(of, 1.0) for name, (x, of) in measures.items()}
+        metrics = {name: jnp.where(of > 0, x / jnp.maximum(of, 1.0), jnp.nan) for name, (x, of) in measures.items()}
+        metrics |= {"weight": measures["loss"][1], "grad_norm": grad_norm, "skipped": ~finite}
         return TrainState(state.step + 1, params, opt_state, state.frozen), metrics
 
     return train_step

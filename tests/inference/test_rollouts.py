@@ -230,6 +230,16 @@ def test_what_goes_wrong_is_told(last, says):
     assert says in told
 
 
+def test_steps_without_answers_are_left_out_of_what_goes_wrong():
+    """They are NaN when they come, and null once they are read again."""
+    found = records(entropy=0.01)
+    for place, nothing in ((3, float("nan")), (-1, None)):
+        found[place] = found[place] | {"entropy": nothing}
+    (told,) = warnings(found, CONFIG)
+    assert "entropy collapsed: 0.0100 nats per token, 0.5000 at first" in told
+    assert warnings([*found[:FEW], *[found[-1]] * FEW], CONFIG) == []
+
+
 def test_nothing_is_told_while_all_is_well():
     assert warnings(records(entropy=0.2, answer_tokens=8.0), CONFIG) == []
     assert warnings(records(entropy=0.01)[: FEW + 1], CONFIG) == []

@@ -52,10 +52,11 @@ def test_tiled_equals_plain(vocab, padded, tile_tokens):
     def tiled(hidden, head):
         return cross_entropy(hidden, head, targets, weights, vocab, tile_tokens=tile_tokens)
 
-    (loss, weight), gradients = jax.jit(jax.value_and_grad(tiled, (0, 1), has_aux=True))(hidden, head)
+    (loss, losses), gradients = jax.jit(jax.value_and_grad(tiled, (0, 1), has_aux=True))(hidden, head)
     expected, expected_gradients = plain_with_gradients(hidden, head, targets, weights, vocab)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
-    np.testing.assert_allclose(weight, weights.sum(), rtol=1e-6)
+    each = token_losses(hidden, head, targets, vocab)
+    np.testing.assert_allclose(losses, each, atol=1e-5)
     for got, want in zip(gradients, expected_gradients, strict=True):
         np.testing.assert_allclose(got, want, atol=2e-5)
     np.testing.assert_allclose(
@@ -68,7 +69,8 @@ def test_tiled_equals_plain(vocab, padded, tile_tokens):
 def test_the_way_of_gpus_equals_plain(vocab, padded, tile_tokens):
     hidden, head, targets, weights = inputs(vocab, padded)
     on_devices = jax.jit(partial(_on_devices, vocab, jnp.dtype("float32"), tile_tokens))
-    loss, gradients = on_devices(hidden, head, targets, weights)
+    (loss, losses), gradients = on_devices(hidden, head, targets, weights)
+    np.testing.assert_allclose(losses, token_losses(hidden, head, targets, vocab), atol=1e-5)
     expected, expected_gradients = plain_with_gradients(hidden, head, targets, weights, vocab)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     for got, want in zip(gradients, expected_gradients, strict=True):
@@ -94,7 +96,7 @@ def test_the_way_of_gpus_sends_the_gradient_of_the_head_once():
     )
     with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
         program = on_devices.lower(hidden, head, targets, weights).compile()
-        loss, gradients = on_devices(hidden, head, targets, weights)
+        (loss, _), gradients = on_devices(hidden, head, targets, weights)
     _, size = read_program(program.as_text() or "").sent["all-reduce"]
     assert size < 2.1 * head.nbytes  # an all-reduce sends twice what it reduces; tiles are five
     expected, expected_gradients = plain_with_gradients(hidden, head, targets, weights, 101)
@@ -176,9 +178,9 @@ def test_bfloat16_gradients_of_a_batch_that_fits_one_tile(length):
 
 def test_a_batch_without_weight_is_zero():
     hidden, head, targets, _ = inputs(101, 128)
-    loss, weight = cross_entropy(hidden, head, targets, jnp.zeros((B, T)), 101)
+    loss, losses = cross_entropy(hidden, head, targets, jnp.zeros((B, T)), 101)
     assert float(loss) == 0.0
-    assert float(weight) == 0.0
+    assert float(losses.min()) > 0.0
 
 
 def test_a_tile_holds_fewer_tokens_the_more_words_there_are():

@@ -18,7 +18,6 @@ from jaxgpt.training.objectives import (
     next_token,
     preference_loss,
     reward_loss,
-    total_loss,
 )
 
 # Two pairs in the first row, one in the second; 0 is padding.
@@ -162,14 +161,15 @@ def test_text_beside_has_a_loss_of_its_own_at_no_temperature_and_leaves_the_rest
 
     def loss(params, batch, objective):
         sums = objective(params, batch, config, None)
-        return total_loss(sums), sums
+        return sums[0], sums
 
     with_gradient = jax.jit(jax.grad(loss, has_aux=True), static_argnums=2)
     grads, (loss_beside, count, measures) = with_gradient(params, beside, OBJECTIVES[name])
     of_answers, (loss_alone, answers, _) = with_gradient(params, alone, OBJECTIVES[name])
     of_text, (nats, tokens_of_text, _) = with_gradient(params, text, next_token)
     chex.assert_trees_all_close(grads, jax.tree.map(jnp.add, of_answers, of_text), atol=1e-5)
-    np.testing.assert_allclose(loss_beside, loss_alone, rtol=1e-5)
+    np.testing.assert_allclose(loss_beside, loss_alone + nats, rtol=1e-5)
+    np.testing.assert_allclose(measures["loss"], [loss_alone, answers], rtol=1e-5)
     np.testing.assert_allclose(measures["text_loss"], [nats, tokens_of_text], rtol=1e-5)
     assert float(count) == float(answers)
 
@@ -180,9 +180,18 @@ def test_beside_conversations_text_counts_token_by_token():
     tokens, rows = np.random.default_rng(0).integers(0, 50, (2, 17)), np.array([[1.0], [0.0]], np.float32)
     whole = Batch(tokens[:, :-1], tokens[:, 1:], np.ones((2, 16), np.float32))
     beside = whole._replace(weights=whole.weights * rows, rehearsed=whole.weights * (1 - rows))
+    parts = [beside._replace(weights=weights, rehearsed=None) for weights in (beside.weights, beside.rehearsed)]
     params = nn.unbox(GPT(model).init(jax.random.key(0), whole.tokens))["params"]
-    loss = jax.jit(lambda params, batch: next_token(params, batch, config, None))
-    chex.assert_trees_all_close(loss(params, beside), loss(params, whole))
+
+    @jax.jit
+    def with_gradient(params, batch):
+        return jax.grad(lambda params: next_token(params, batch, config, None)[::2], has_aux=True)(params)
+
+    (grads, measures), (expected, _) = with_gradient(params, beside), with_gradient(params, whole)
+    chex.assert_trees_all_close(grads, expected, atol=1e-6)
+    of_replies, of_text = (with_gradient(params, part)[1]["loss"] for part in parts)
+    np.testing.assert_allclose(measures["loss"], of_replies, rtol=1e-5)
+    np.testing.assert_allclose(measures["text_loss"], of_text, rtol=1e-5)
 
 
 def test_probabilities_are_those_of_the_logits_at_a_temperature_and_differentiable():

@@ -38,6 +38,16 @@ def test_no_speed_is_told_from_a_few_steps(clock, capsys):
     assert capsys.readouterr().out == "step 2/100  loss 1.000  lr 1.00e-03\n"
 
 
+def test_a_step_without_a_loss_is_left_out_of_the_mean(capsys):
+    shown = TrainingProgress(100, 0, 1_000, 2, None)
+    for step, loss in enumerate([1.0, float("nan"), float("nan"), float("nan")], start=1):
+        shown.step(step, "loss", loss, 1e-3)
+    assert capsys.readouterr().out.splitlines() == [
+        "step 2/100  loss 1.000  lr 1.00e-03",
+        "step 4/100  loss of none  lr 1.00e-03",
+    ]
+
+
 def test_speed_is_that_of_the_steps_between_the_ticks(clock, capsys):
     shown = speeds(clock, [0.5] * LEAST_STEPS, peak=8_000)
     assert shown.tokens_per_second == 2_000

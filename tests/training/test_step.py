@@ -11,7 +11,7 @@ import pytest
 from flax import linen as nn
 from jax.sharding import AxisType
 
-from jaxgpt.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig
+from jaxgpt.config import Config, DataConfig, MeshConfig, ModelConfig, ObjectiveConfig, OptimizerConfig
 from jaxgpt.data.batch import Batch
 from jaxgpt.devices.hlo import read_program
 from jaxgpt.devices.mesh import RULES, make_mesh
@@ -19,7 +19,7 @@ from jaxgpt.errors import UserError
 from jaxgpt.model.gpt import GPT, logits, unembedding
 from jaxgpt.model.parameters import stacked, unstacked
 from jaxgpt.run.state import TrainState
-from jaxgpt.training.objectives import next_token
+from jaxgpt.training.objectives import OBJECTIVES, next_token
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import compile_steps, init_state, make_train_step
 
@@ -204,6 +204,28 @@ def test_losses_and_weights_add_up():
     halves = [sums(params, Batch(*(x if x is None else x[i : i + 8] for x in batch))) for i in (0, 8)]
     np.testing.assert_allclose(whole, np.sum(halves, axis=0), rtol=1e-5)
     assert float(whole[1]) == batch.weights.sum()
+
+
+@pytest.mark.parametrize("name", ["next_token", "dpo"])
+def test_a_batch_of_rehearsed_text_alone_teaches_the_text_and_tells_nothing_of_answers(name):
+    still = dataclasses.replace(MODEL, dropout=0.0)
+    config = dataclasses.replace(CONFIG, model=still, objective=ObjectiveConfig(name=name))
+    optimizer = make_optimizer(config.optimizer, STEPS)
+    text = batch_of(0)
+    positions = np.tile(np.arange(16, dtype=np.int32), (16, 1))
+    text = text._replace(segments=np.ones((16, 16), np.int32), positions=positions)
+    nothing = np.zeros((16, 16), np.float32)
+    alone = text._replace(weights=nothing, rehearsed=text.weights, reference=nothing)
+    taught, metrics = jax.jit(make_train_step(config, optimizer, objective=OBJECTIVES[name]))(
+        initial(config, optimizer), alone
+    )
+    expected, plain = jax.jit(make_train_step(config, optimizer))(initial(config, optimizer), text)
+    chex.assert_trees_all_close(taught.params, expected.params, atol=1e-5)
+    np.testing.assert_allclose(metrics["text_loss"], plain["loss"], rtol=1e-5)
+    np.testing.assert_allclose(metrics["grad_norm"], plain["grad_norm"], rtol=1e-4)
+    assert float(metrics["weight"]) == 0
+    assert not metrics["skipped"]
+    assert np.isnan([metrics[name] for name in metrics.keys() & {"loss", "preferred", "margin"}]).all()
 
 
 def test_dropout_is_decided_by_seed_and_step():
