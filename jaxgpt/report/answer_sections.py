@@ -16,8 +16,8 @@ def answers(record: Record) -> list[Section]:
     first, last = min(by_step, default=0), max(by_step, default=0)
     if first == last:
         return []
-    asked = [{str(answer.get("question")): answer for answer in by_step[step]} for step in (first, last)]
-    beside = [(before, asked[1][question]) for question, before in asked[0].items() if question in asked[1]]
+    both = zip(by_step[first], by_step[last], strict=False)  # the same questions in one order, some of them equal
+    beside = [(before, after) for before, after in both if before.get("question") == after.get("question")]
     beside.sort(key=lambda pair: (pair[0].get("given") == pair[1].get("given"), not pair[1].get("right")))
     rows = [
         (

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgpt.buckets import path_of
+from jaxgpt.data.manifest import ChatCounts
 from jaxgpt.errors import UserError
 from jaxgpt.files import write_text
 from jaxgpt.report.charts import COLOURS, Level, Line, line_chart
@@ -110,21 +111,32 @@ def caution(records: dict[str, Record]) -> str:
     if not _same_data(records):
         return "These runs are measured on different text: a lower loss does not mean a better model."
     if not _same_objective(records):
-        return "These runs learned from different objectives or rewards: their losses do not compare."
+        return "These runs learned from different objectives, or objectives set otherwise: their losses do not compare."
     if _differ_in_tokens(records):
         return "These runs have different vocabularies: a loss per token does not compare, bits per byte do."
     return ""
 
 
 def _same_data(records: dict[str, Record]) -> bool:
-    runs = [record.run for record in records.values()]
-    return all(run.data.is_of_same_data(runs[0].data) for run in runs)
+    """Returns whether the losses of runs are of one text: of conversations those count that fit in data.seq_len."""
+    manifests = [record.run.data for record in records.values()]
+    fitting = {
+        (counts.kept, counts.cut, counts.dropped)
+        for manifest in manifests
+        if isinstance(counts := manifest.splits.get("valid"), ChatCounts)
+    }
+    return all(manifest.is_of_same_data(manifests[0]) for manifest in manifests) and len(fitting) <= 1
+
+
+# The fields that a loss is made of, beside the name; what else an objective has says how it is learned.
+IN_THE_LOSS = {"dpo": ("beta", "label_smoothing", "next_token_weight"), "grpo": ("reward", "length_reward")}
 
 
 def _same_objective(records: dict[str, Record]) -> bool:
-    """Returns whether the losses of runs are of one kind; of a reward there are as many kinds as rewards."""
+    """Returns whether the losses of runs are of one kind."""
     asked = [record.run.config.objective for record in records.values()]
-    return len({(one.name, one.reward, one.length_reward) if one.name == "grpo" else one.name for one in asked}) == 1
+    fields = ["name", *IN_THE_LOSS.get(asked[0].name, ())]
+    return len({tuple(getattr(objective, field) for field in fields) for objective in asked}) == 1
 
 
 def _differ_in_tokens(records: dict[str, Record]) -> bool:

@@ -44,7 +44,20 @@ def test_losses_of_different_objectives_do_not_compare(copy, other):
     worsen(other, -5)  # a reward's negative is below every loss
     assert list(read_runs([str(copy), str(other)])) == ["mini", "other"]  # as they were given
     _, lines = write_comparison([str(copy), str(other)])
-    assert lines[-1] == "These runs learned from different objectives or rewards: their losses do not compare."
+    assert (
+        lines[-1]
+        == "These runs learned from different objectives, or objectives set otherwise: their losses do not compare."
+    )
+
+
+def test_losses_that_are_weighed_otherwise_do_not_compare(copy, other):
+    for path, beta in ((copy, 0.1), (other, 0.5)):
+        config = json.loads((path / "config.json").read_text())
+        config["objective"] |= {"name": "dpo", "beta": beta}
+        config["run"]["init_from"] = "a run"
+        (path / "config.json").write_text(json.dumps(config))
+    _, lines = write_comparison([str(copy), str(other)])
+    assert lines[-1].endswith("their losses do not compare.")
 
 
 def worsen(run, by):
@@ -85,6 +98,14 @@ def test_a_sweep_is_one_curve(copy, other):
 
 def test_losses_on_different_text_are_not_compared(copy, other, change_data):
     change_data(other, fingerprint="of another text")
+    _, lines = write_comparison([str(copy), str(other)])
+    assert lines[-1].startswith("These runs are measured on different text")
+
+
+def test_losses_on_other_conversations_of_one_corpus_are_not_compared(copy, other, change_data):
+    """Of a corpus those are scored that fit in data.seq_len."""
+    for run, kept in ((copy, 60), (other, 50)):
+        change_data(run, kind="chat", splits={"train": {}, "valid": {"conversations": 60, "kept": kept}})
     _, lines = write_comparison([str(copy), str(other)])
     assert lines[-1].startswith("These runs are measured on different text")
 
