@@ -52,8 +52,8 @@ class Stage:
 def begin(
     config: Config, model_of: Callable[[Origin, Config], ModelConfig]
 ) -> tuple[Config, Origin | None, dict[str, str]]:
-    """Starts JAX, and returns (the config with its run's model where training continues one, that run, what this
-    machine decided of the config and why, by field).
+    """Starts JAX, and returns (the config, with its run's model and tokenizer where training continues one; that run;
+    what this machine decided of the config and why, by field).
 
     Raises UserError for what can be told to fail before any data is read: trackers, the place of the run, the one it
     starts from, the mesh.
@@ -74,7 +74,8 @@ def begin(
         if os.path.realpath(origin.run.path) == os.path.realpath(run_dir(config)):
             raise UserError(f"run.init_from: {origin.run.path} is the run to be made; choose another --run.name")
         print(f"from: {origin.run.path}, step {origin.step}, trained on {origin.run.data.full_name}")
-        config = dataclasses.replace(config, model=model_of(origin, config))
+        data = dataclasses.replace(config.data, tokenizer=origin.run.config.data.tokenizer)
+        config = dataclasses.replace(config, model=model_of(origin, config), data=data)
     check_window(config)
     mesh_shape(config, jax.device_count())  # the vocabulary, which must divide too, is known with the data
     config, settled = settle(config)
