@@ -19,7 +19,7 @@ from jaxgpt.convert.families import tensors_of
 from jaxgpt.convert.folder import Folder, match, open_folder, read_json
 from jaxgpt.convert.layout import sizes_of, to_ours
 from jaxgpt.convert.settings import dtype_names, family_of, model_of, window_of
-from jaxgpt.convert.tokenizer_files import BETWEEN_BLANKS
+from jaxgpt.convert.tokenizer_files import BETWEEN_BLANKS, is_of_words
 from jaxgpt.data.manifest import Manifest
 from jaxgpt.devices.allocator import give_back_freed_memory
 from jaxgpt.devices.mesh import inference_mesh
@@ -123,7 +123,7 @@ def _tokenizer(folder: Path, model: ModelConfig) -> tuple[Tokenizer, list[str], 
             note += "; training and chat use <|user|>, <|assistant|> and <|end|>, which it has not seen"
         notes.append(note)
     tokenizer = import_tokenizer(folder, found)
-    if isinstance(tokenizer, ImportedTokenizer) and json.loads(tokenizer.content)["model"]["type"] == "WordLevel":
+    if isinstance(tokenizer, ImportedTokenizer) and is_of_words(json.loads(tokenizer.content)):
         notes.append(BETWEEN_BLANKS)
     if (count := ids_of_folder(folder)) > model.vocab_size:
         raise UserError(

@@ -15,6 +15,7 @@ from jaxgpt.text.imported_tokenizer import ImportedTokenizer
 from jaxgpt.text.tokenizer import Tokenizer
 from jaxgpt.text.word_tokenizer import EOS, UNK, WordTokenizer
 
+EACH_CHARACTER = r"[\s\S]"
 BLANKS = r"[\s\x1c-\x1f\x85]+"  # what Python splits words at
 BETWEEN_BLANKS = "its tokenizer takes text whose words stand between blanks, as WikiText's: 'The end .', not 'The end.'"
 IDS_ONLY = (
@@ -113,10 +114,16 @@ def _chars(tokenizer: CharTokenizer) -> dict[str, Any]:
 
     vocab = {token: id for id, token in enumerate([*OWN, *tokenizer.characters])}
     model = Tokenizer(models.WordLevel(vocab, OWN[0]))
-    model.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")  # type: ignore[assignment]
+    model.pre_tokenizer = pre_tokenizers.Split(Regex(EACH_CHARACTER), "isolated")  # type: ignore[assignment]
     model.decoder = decoders.Fuse()  # type: ignore[assignment]
     model.add_special_tokens(list(OWN))
     return json.loads(model.to_str())
+
+
+def is_of_words(content: dict[str, Any]) -> bool:
+    """Returns whether a tokenizer.json knows whole words, and not characters, which are listed in the same way."""
+    split = content.get("pre_tokenizer") or {}
+    return content["model"]["type"] == "WordLevel" and split.get("pattern") != {"Regex": EACH_CHARACTER}
 
 
 def _words(tokenizer: WordTokenizer) -> dict[str, Any]:

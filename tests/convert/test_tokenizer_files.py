@@ -5,8 +5,9 @@ import json
 import pytest
 from tokenizers import Tokenizer
 
-from jaxgpt.convert.tokenizer_files import _words, merges_of
+from jaxgpt.convert.tokenizer_files import _chars, _words, is_of_words, merges_of
 from jaxgpt.text.bpe_tokenizer import train_bpe_tokenizer, written
+from jaxgpt.text.char_tokenizer import CharTokenizer
 from jaxgpt.text.word_tokenizer import SPECIAL, WordTokenizer
 
 WORDS = WordTokenizer((*SPECIAL, "The", "end", ".", "##x", "@-@", "café"))
@@ -22,6 +23,11 @@ def test_words_keep_their_blanks(text):
     if "unknown" not in text:
         assert told.split() == text.split()
         assert told.count("\n") == text.count("\n")
+
+
+def test_characters_are_not_taken_for_words():
+    assert is_of_words(_words(WORDS))
+    assert not is_of_words(_chars(CharTokenizer(tuple("abc"))))
 
 
 def test_a_word_may_begin_like_a_piece():
