@@ -25,6 +25,7 @@ from jaxgpt.training.flops import cost
 from jaxgpt.training.horizon import total_steps
 from jaxgpt.training.objectives import Objective, next_token
 from jaxgpt.training.optimizer import make_optimizer
+from jaxgpt.training.rollouts import questions_at_once
 from jaxgpt.training.step import compile_steps
 
 # Of fewer blocks the steps that a loop slows down (by a third on a v5e) matter more than minutes of compiling.
@@ -124,6 +125,18 @@ def announce(data: Prepared) -> None:
         print(f"  {note}")
     for split, counts in [] if manifest.parts else manifest.splits.items():
         print(f"  {split}: {_counts(counts, data.tokenizer.special.unk is not None, things)}")
+    train, valid = (manifest.splits[split].tokens if split in manifest.splits else 0 for split in ("train", "valid"))
+    if valid > train:
+        print(
+            f"WARNING: more is held out than trained on, {valid:,} tokens of valid and {train:,} of train; to choose "
+            "yourself put train.*, valid.* and test.* into a folder"
+        )
+
+
+def _asked(config: Config, questions: Sized, steps: int) -> int:
+    """Returns how many questions a run of so many steps asks."""
+    at_once = steps // config.objective.updates * questions_at_once(config)
+    return min(at_once, len(questions) * config.run.epochs)
 
 
 def announce_rehearsal(rehearsal: Rehearsal, tokenizer: Tokenizer) -> None:
@@ -203,7 +216,9 @@ def plan(run: Run, data: Prepared, objective: Objective = next_token, questions:
         *(f"  {part:20} {count:>12,}" for part, count in counts.items()),
         *([adapters_in_words(config)] if config.lora.rank is not None else []),
         f"steps: {steps:,} of {per_step:,} tokens ({config.data.batch_size} windows of {config.data.seq_len})",
-        f"tokens: {min(steps * per_step, tokens * config.run.epochs):,}",
+        f"tokens: {min(steps * per_step, tokens * config.run.epochs):,}"
+        if questions is None
+        else f"questions: {_asked(config, questions, steps):,}, each answered {config.objective.group_size} times",
         *cost(config, compiled, batch, steps),
         *(["drawing the answers is not in memory and time"] if questions is not None else []),
         f"dry run: no run was made; encoded text and compiled programs are kept in {config.data.cache_dir}",

@@ -33,7 +33,6 @@ from jaxgpt.text.corpora.files import (
     read_json_lines,
     read_lines,
     read_table,
-    refuse,
 )
 from jaxgpt.text.corpora.held_out import (
     Entries,
@@ -82,13 +81,15 @@ def find_text(path: Path, reading: Reading = Reading()) -> tuple[int, str, Calla
     of tables, many files) as many, by a hash. The reader raises UserError for what cannot be read.
     """
     bad: dict[str, None] = {}
-    on_bad = (lambda error: bad.setdefault(str(error))) if reading.skip_bad else refuse
+    on_bad = (lambda error: bad.setdefault(str(error))) if reading.skip_bad else partial(_refuse, path)
 
     def hold_out(documents: Entries[Piece], parts: int, files: list[Path]) -> tuple[list[Entries[Piece]], str]:
         of_documents = any(content_suffix(file) in (*JSON_LINES, *TABLES) for file in files)
         if of_documents or reading.paragraphs or len(files) > FEW_FILES:
             size = sum(file.stat().st_size * (PACKED if file.suffix.lower() in UNPACKED else 1) for file in files)
-            return hold_out_documents(documents, parts, size), "whole documents, chosen by a hash of how they begin"
+            return hold_out_documents(
+                documents, parts, size
+            ), "counted in whole documents, chosen by a hash of how they begin"
 
         held_out = hold_out_lines(lambda: lines_of(documents()), parts)
         return [lambda part=part: pieces_of(part()) for part in held_out], "blocks of lines in the file's order"
@@ -107,6 +108,12 @@ def find_text(path: Path, reading: Reading = Reading()) -> tuple[int, str, Calla
     )
     size, identity, read = _find(path, kind)
     return size, f"{identity} {reading}", lambda: replace(read(), skipped=bad)
+
+
+def _refuse(path: Path, error: UserError) -> None:
+    """Raises the error, with the way past it where there is more to read beside."""
+    more = path.is_dir() or content_suffix(path) in JSON_LINES
+    raise UserError(f"{error}{'; --data.skip-bad leaves out what cannot be read' if more else ''}") from None
 
 
 def find_conversations(path: Path) -> tuple[int, str, Callable[[], Splits[Conversation]]]:
@@ -278,17 +285,20 @@ def _conversation(value: Any, place: str) -> Conversation:
 
 _CONVERSATIONS = _Kind(
     noun="conversations",
-    files=".jsonl, .json, .parquet",
-    accepts=lambda file: file.suffix.lower() in (*JSON_LINES, ".parquet"),
+    files=".jsonl, .json, .parquet, and .gz or .zst of JSON lines",
+    accepts=lambda file: content_suffix(file) in JSON_LINES or file.suffix.lower() == ".parquet",
     refusal="they hold no conversations (.jsonl, .json, .parquet)",
     read=_read_conversations,
-    hold_out=lambda talks, parts, _: (hold_out_conversations(talks, parts), "chosen by a hash of their content"),
+    hold_out=lambda talks, parts, _: (
+        hold_out_conversations(talks, parts),
+        "chosen by a hash of their content",
+    ),
 )
 
 _PAIRS = _Kind(
     noun="pairs",
-    files=".jsonl, .json",
-    accepts=lambda file: file.suffix.lower() in JSON_LINES,
+    files=".jsonl, .json, and .gz or .zst of them",
+    accepts=lambda file: content_suffix(file) in JSON_LINES,
     refusal="they hold no pairs (.jsonl, .json)",
     read=read_pairs,
     hold_out=lambda pairs, parts, _: (hold_out_pairs(pairs, parts), "chosen by a hash of their prompts"),

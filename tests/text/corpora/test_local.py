@@ -1,5 +1,6 @@
 """Files and folders of one's own: splits, what is held out, and one clear line for each mistake."""
 
+import gzip
 import json
 import lzma
 import re
@@ -134,7 +135,9 @@ def test_text_from_parquet(tmp_path, monkeypatch):
     file = write_parquet(monkeypatch, tmp_path / "x.parquet", [{"text": "a\nb\n"}, {"text": ""}, {"text": "c"}])
     splits, notes = load_lines(file)
     assert sorted(part for split in splits.values() for part in ["\n".join(split)]) == ["", "a\nb", "c"]
-    assert notes == ["one file: 90 % train, 5 % valid, 5 % test, whole documents, chosen by a hash of how they begin"]
+    assert notes == [
+        "one file: 90 % train, 5 % valid, 5 % test, counted in whole documents, chosen by a hash of how they begin"
+    ]
 
 
 def test_a_text_corpus_says_what_it_is(tmp_path):
@@ -219,6 +222,15 @@ def test_conversations_are_held_out_by_their_content(tmp_path):
 
     turned, _ = load_conversations(write_chats(tmp_path / "b.json", chats[::-1]))
     assert {split: part[::-1] for split, part in turned.items()} == splits
+
+
+def test_packed_conversations_are_read(tmp_path):
+    file = write_chats(tmp_path / "a.jsonl", [chat(number) for number in range(100)])
+    splits, _ = load_conversations(file)
+    packed = tmp_path / "a.jsonl.gz"
+    packed.write_bytes(gzip.compress(file.read_bytes()))
+    file.unlink()
+    assert load_conversations(packed)[0] == load_conversations(tmp_path)[0] == splits
 
 
 def test_a_repeated_conversation_is_in_one_split_only(tmp_path):
@@ -321,7 +333,10 @@ def test_parquet_that_cannot_be_read(tmp_path, monkeypatch):
 def test_folders_that_cannot_be_read(tmp_path):
     with pytest.raises(UserError, match=r"no file in it to read lines from"):
         load_lines(tmp_path)
-    with pytest.raises(UserError, match=r"no file in it to read conversations from \(\.jsonl, \.json, \.parquet\)"):
+    with pytest.raises(
+        UserError,
+        match=r"no file in it to read conversations from \(\.jsonl, \.json, \.parquet, and ",
+    ):
         load_conversations(tmp_path)
     (tmp_path / "a.txt").write_text("a\n", encoding="utf-8")
     (tmp_path / "test.txt").write_text("b\n", encoding="utf-8")

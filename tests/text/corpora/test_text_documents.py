@@ -70,7 +70,7 @@ def test_every_form_gives_the_same_documents_and_splits(tmp_path, monkeypatch, f
     assert {split: sorted(part) for split, part in found.items()} == {s: sorted(part) for s, part in expected.items()}
     assert sorted(text for part in found.values() for text in part) == sorted(TEXTS)
     assert 5 <= len(found["valid"]) <= 16
-    assert splits.notes[0].endswith("whole documents, chosen by a hash of how they begin")
+    assert splits.notes[0].endswith("counted in whole documents, chosen by a hash of how they begin")
 
 
 def test_paragraphs_are_documents_where_that_is_asked_for(tmp_path):
@@ -178,7 +178,7 @@ def test_what_is_bad_is_named_on_one_line_or_skipped(tmp_path, name, content, sa
     found, splits = read(tmp_path / "bad", Reading(skip_bad=True))
     assert set(TEXTS[100:]) <= {text for part in found.values() for text in part}
     assert len(splits.skipped) == 1
-    assert str(raised.value) == next(iter(splits.skipped))
+    assert str(raised.value) == f"{next(iter(splits.skipped))}; --data.skip-bad leaves out what cannot be read"
 
 
 def test_one_bad_file_among_many_is_named(tmp_path):
