@@ -117,7 +117,8 @@ def make_train_step(
         total, count, measures = sums
         if "text_loss" in measures:  # which may be all that a batch has
             count = jnp.where(count > 0, count, measures["text_loss"][1])
-        grads = jax.tree.map(lambda g: g / jnp.maximum(count, 1.0), grads)
+        count = jnp.maximum(count, 1.0)
+        grads = jax.tree.map(lambda g: g / count, grads)
         updates, opt_state = optimizer.update(grads, at_step(state.opt_state, state.step), state.params)
         params = optax.apply_updates(state.params, updates)
         grad_norm = optax.tree.norm(grads)

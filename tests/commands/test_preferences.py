@@ -1,6 +1,7 @@
 """The third stage as a user runs it: pairs and rewards of their own, and what happens where they are not."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,8 @@ def test_a_reward_of_ones_own(place):
     assert {answer["step"] for answer in answers} == {0, 4, 8}
     dry = shell(place, "finetune.py", *arguments, "--run.name", "planned", "--dry-run").stdout
     assert "drawing the answers is not in memory and time" in dry
+    assert re.search(r"^questions: \d+, each answered \d+ times$", dry, re.MULTILINE)
+    assert "\ntokens: " not in dry
     assert not (place / "runs/planned").exists()
 
 
@@ -97,7 +100,10 @@ def test_text_is_learned_beside(place, config):
     assert f"beside it, so that it is not forgotten: {name}.txt" in out
     assert "25.0% of the rows" in out
     lines = (place / "runs" / name / "metrics.jsonl").read_text().splitlines()
-    measured = [record for record in map(json.loads, lines) if "valid_text_loss" in record]
+    records = [json.loads(line) for line in lines]
+    assert any(record.get("text_loss") for record in records)
+    assert not any(record.get("text_loss") == 0 for record in records)
+    measured = [record for record in records if "valid_text_loss" in record]
     assert [record["step"] for record in measured] == [0, 4]
     assert measured[1]["valid_text_loss"] < measured[0]["valid_text_loss"]
     told = shell(place, "-m", "jaxgpt", "evaluate", f"runs/{name}").stdout

@@ -277,3 +277,8 @@ def test_a_file_is_encoded_as_a_corpus_of_it_would_be(config, tmp_path, name):
     assert (counts.documents, counts.lines, counts.tokens, counts.unk, counts.bytes) == (1, 2, 7, 1, 10)
     expected = [*TOKENIZER.encode(text), TOKENIZER.special.eos]
     assert source.gather(np.array([0])).targets[0, :7].tolist() == expected
+
+
+def test_more_held_out_than_trained_on_is_warned_of(config, capsys):
+    announce(prepare_text(text_of({"train": ["a b"], "valid": ["a b c"]}), config, TOKENIZER))
+    assert "WARNING: more is held out than trained on, 4 tokens of valid and 3 of train" in capsys.readouterr().out
