@@ -44,8 +44,8 @@ class Record:
     @property
     def steps(self) -> int:
         """Training steps on record."""
-        steps, _ = self.curve("loss")
-        return int(steps[-1]) if len(steps) else self.checkpoint or 0
+        steps = [self.curve(name)[0] for name in ("loss", "grad_norm")]  # of a step without answers there is no loss
+        return int(max((each[-1] for each in steps if len(each)), default=self.checkpoint or 0))
 
     @property
     def seconds(self) -> float | None:

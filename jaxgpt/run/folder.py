@@ -184,6 +184,8 @@ def _check_same(there: Run, asked: Run) -> None:
     may_change = set(MAY_CHANGE)
     if asked.config.optimizer.schedule != "constant":
         may_change -= {"run.epochs", "run.train_tokens"}  # the schedule is laid out over them
+    if asked.config.run.init_from is not None:
+        may_change.add("data.tokenizer")  # it is that run's, and its tokens are compared
     changed = [
         f"{name} is {new!r}, was {old!r}"
         for name, old, new in differences(there.config, asked.config)

@@ -128,8 +128,8 @@ def announce(data: Prepared) -> None:
     train, valid = (manifest.splits[split].tokens if split in manifest.splits else 0 for split in ("train", "valid"))
     if valid > train:
         print(
-            f"WARNING: more is held out than trained on, {valid:,} tokens of valid and {train:,} of train; to choose "
-            "yourself put train.*, valid.* and test.* into a folder"
+            f"WARNING: more is held out than trained on, {valid:,} tokens of valid and {train:,} of train; in a folder "
+            "files named train.*, valid.* and test.* are taken as that"
         )
 
 

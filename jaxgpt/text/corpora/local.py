@@ -87,9 +87,8 @@ def find_text(path: Path, reading: Reading = Reading()) -> tuple[int, str, Calla
         of_documents = any(content_suffix(file) in (*JSON_LINES, *TABLES) for file in files)
         if of_documents or reading.paragraphs or len(files) > FEW_FILES:
             size = sum(file.stat().st_size * (PACKED if file.suffix.lower() in UNPACKED else 1) for file in files)
-            return hold_out_documents(
-                documents, parts, size
-            ), "counted in whole documents, chosen by a hash of how they begin"
+            how = "counted in whole documents, chosen by a hash of how they begin"
+            return hold_out_documents(documents, parts, size), how
 
         held_out = hold_out_lines(lambda: lines_of(documents()), parts)
         return [lambda part=part: pieces_of(part()) for part in held_out], "blocks of lines in the file's order"
@@ -289,10 +288,7 @@ _CONVERSATIONS = _Kind(
     accepts=lambda file: content_suffix(file) in JSON_LINES or file.suffix.lower() == ".parquet",
     refusal="they hold no conversations (.jsonl, .json, .parquet)",
     read=_read_conversations,
-    hold_out=lambda talks, parts, _: (
-        hold_out_conversations(talks, parts),
-        "chosen by a hash of their content",
-    ),
+    hold_out=lambda talks, parts, _: (hold_out_conversations(talks, parts), "chosen by a hash of their content"),
 )
 
 _PAIRS = _Kind(
