@@ -335,6 +335,12 @@ def data_in_context(config: Config) -> DataConfig:
 HOW_TO_TRAIN = frozenset({"model.attention", "model.dropout", "model.dtype", "model.remat", "model.scan_layers"})
 """Fields of the model that say how it is trained, not what it is: what continues a run may change them."""
 
+TOKENIZER_FIELDS = "tokenizer", "tokenizer_sample", "bpe_pattern"
+"""Fields of DataConfig that a tokenizer is made by: what continues a run has that run's."""
+
+OF_THE_RUN = "model.", *(f"data.{name}" for name in TOKENIZER_FIELDS)
+"""How fields begin that the run has settled which training continues."""
+
 
 def differences(one: Config, other: Config) -> list[tuple[str, Any, Any]]:
     """Returns (field, value in one, value in other) for every field in which the two configs differ."""

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Sequence
 
 from jaxgpt.command_line import parse_train
-from jaxgpt.config import DataConfig, ModelConfig, Sampling
+from jaxgpt.config import OF_THE_RUN, Config, ModelConfig, Sampling, differences
 from jaxgpt.errors import UserError
 
 
@@ -26,9 +26,8 @@ def finetune(words: Sequence[str] | None = None) -> None:
         )
     if config.model != ModelConfig():
         raise UserError(f"model: finetuning takes the model from {config.run.init_from}; leave these settings out")
-    typed = any(name.startswith("data.tokenizer") for name in arguments.typed)
-    if typed or config.data.tokenizer != DataConfig().tokenizer:
-        raise UserError(f"data.tokenizer: finetuning takes the tokenizer from {config.run.init_from}; leave it out")
+    if taken := [name for name, _, _ in differences(Config(), config) if name.startswith(OF_THE_RUN)]:
+        raise UserError(f"{taken[0]}: finetuning takes the tokenizer from {config.run.init_from}; leave it out")
 
     # JAX and what stands on it take seconds to import: --help and a typo should not wait for them.
     import jax

@@ -11,11 +11,9 @@ from collections.abc import Sequence
 
 from jaxgpt.allowed import check_window
 from jaxgpt.command_line import parse_train
-from jaxgpt.config import HOW_TO_TRAIN, Sampling
+from jaxgpt.config import HOW_TO_TRAIN, OF_THE_RUN, Sampling
 from jaxgpt.config_file import to_finetune
 from jaxgpt.errors import UserError
-
-OF_THE_RUN = "model.", "data.tokenizer"  # what a run that training starts from has settled
 
 
 def pretrain(words: Sequence[str] | None = None) -> None:

@@ -9,7 +9,7 @@ import jax
 
 from jaxgpt.allowed import check_window
 from jaxgpt.buckets import is_in_bucket
-from jaxgpt.config import Config, ModelConfig, run_dir
+from jaxgpt.config import TOKENIZER_FIELDS, Config, ModelConfig, run_dir
 from jaxgpt.data.prepare import Prepared
 from jaxgpt.data.rehearsal import Rehearsal
 from jaxgpt.data.require import require_enough
@@ -74,7 +74,8 @@ def begin(
         if os.path.realpath(origin.run.path) == os.path.realpath(run_dir(config)):
             raise UserError(f"run.init_from: {origin.run.path} is the run to be made; choose another --run.name")
         print(f"from: {origin.run.path}, step {origin.step}, trained on {origin.run.data.full_name}")
-        data = dataclasses.replace(config.data, tokenizer=origin.run.config.data.tokenizer)
+        own = {name: getattr(origin.run.config.data, name) for name in TOKENIZER_FIELDS}
+        data = dataclasses.replace(config.data, **own)
         config = dataclasses.replace(config, model=model_of(origin, config), data=data)
     check_window(config)
     mesh_shape(config, jax.device_count())  # the vocabulary, which must divide too, is known with the data

@@ -29,7 +29,7 @@ from urllib.parse import quote
 import filelock
 
 from jaxgpt.buckets import entries, is_in_bucket, is_there, make_folder, move_folder, path_of
-from jaxgpt.config import Config, differences
+from jaxgpt.config import TOKENIZER_FIELDS, Config, differences
 from jaxgpt.config_json import from_json, to_json
 from jaxgpt.data.manifest import Manifest, manifest_from_dict
 from jaxgpt.errors import UserError
@@ -185,7 +185,7 @@ def _check_same(there: Run, asked: Run) -> None:
     if asked.config.optimizer.schedule != "constant":
         may_change -= {"run.epochs", "run.train_tokens"}  # the schedule is laid out over them
     if asked.config.run.init_from is not None:
-        may_change.add("data.tokenizer")  # it is that run's, and its tokens are compared
+        may_change |= {f"data.{name}" for name in TOKENIZER_FIELDS}  # it is that run's, and its tokens are compared
     changed = [
         f"{name} is {new!r}, was {old!r}"
         for name, old, new in differences(there.config, asked.config)

@@ -49,6 +49,14 @@ TUNE = ("finetune.py", "--config", "mini_talk.py", "--run.name", "bad")
             ("finetune.py", "--config", "mini_talk.py", "--run.init-from", "runs/mini", "--data.tokenizer", "bpe"),
             "data.tokenizer: finetuning takes the tokenizer from runs/mini; leave it out",
         ),
+        (
+            ("finetune.py", "--config", "mini_talk.py", "--run.init-from", "runs/mini", "--data.bpe-pattern", "gpt2"),
+            "data.bpe_pattern: finetuning takes the tokenizer from runs/mini; leave it out",
+        ),
+        (
+            (*TRAIN, "--run.init-from", "runs/mini", "--data.bpe-pattern", "gpt2"),
+            "data.bpe_pattern: continued training takes model and tokenizer from runs/mini; leave it out",
+        ),
         ((*TRAIN, "--run.init-from", "runs/nothing"), "runs/nothing: no such run folder; there are: "),
         (("jaxgpt", "import", "nowhere"), "nowhere: no such folder; give a Hugging Face folder"),
         (("jaxgpt", "import", "runs/mini", "--run.name", "it"), "runs/mini/config.json: it has no model_type"),
