@@ -64,6 +64,17 @@ def test_what_was_left_by_a_start_that_saved_nothing_is_gone(run):
     assert all(file.exists() for file in left)
 
 
+def test_a_tokenizer_that_was_taken_over_is_known_by_its_tokens(run):
+    """Earlier versions recorded how the preset would have made one."""
+    continued = dataclasses.replace(run, config=dataclasses.replace(run.config, run=RunConfig(init_from="runs/base")))
+    open_run(continued, 10)
+    train_a_step(run)
+    named = dataclasses.replace(continued.config, data=DataConfig(tokenizer="bpe", bpe_pattern="gpt2"))
+    open_run(dataclasses.replace(continued, config=named), 10)
+    with pytest.raises(UserError, match="has other tokens"):
+        open_run(dataclasses.replace(continued, config=named, tokenizer=WordTokenizer((*SPECIAL, "b"))), 10)
+
+
 def test_the_same_run_goes_on_and_another_is_refused(run):
     open_run(run, 10)
     train_a_step(run)
